@@ -1,0 +1,3 @@
+__version__ = "0.1.0"
+
+# The imports below are written by hand; nbdev only sets the version above.
