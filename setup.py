@@ -13,6 +13,9 @@ cfg = config["DEFAULT"]
 extras = {key.removesuffix("_requirements"): cfg[key].split() for key in cfg if key.endswith("_requirements")}
 statuses = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
 oldest = int(cfg["min_python"].partition(".")[2])
+entry_points = {"console_scripts": cfg["console_scripts"].split()}
+if cfg["git_url"] and cfg["doc_host"]:  # nbdev then links names in the text, and their sources
+    entry_points["nbdev"] = [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]
 
 setup(
     name=cfg["lib_name"],
@@ -27,10 +30,10 @@ setup(
     keywords=cfg["keywords"],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["nn_from_scratch", "nn_from_scratch.*"]),
-    package_data={"nn_from_scratch": ["py.typed", "*.npz", "*.csv.gz"]},
+    package_data={"nn_from_scratch": ["py.typed", "*.npz", "*.csv.gz", "*.txt"]},
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
-    entry_points={"console_scripts": cfg["console_scripts"].split()},
+    entry_points=entry_points,
     zip_safe=False,
     classifiers=[
         f"Development Status :: {statuses[cfg['status']]}",

@@ -1,0 +1,262 @@
+"""Runs the notebooks from the top and saves what they show, so that a second run changes nothing.
+
+    python tools/run_notebooks.py                  every notebook
+    python tools/run_notebooks.py 01_forward       only this one
+    python tools/run_notebooks.py --stale          only those whose outputs are out of date
+    python tools/run_notebooks.py --check          runs nothing; fails if outputs are out of date
+
+The package is exported first. Each notebook runs in a process of its own, in its folder, with outputs cleared and cells
+with `#| eval: false` or `nbdev_export()` left out. If a cell fails, nothing of that notebook is saved, and the exit code is 1.
+
+Outputs are compared by digest, not by their bytes: on another machine the last digits of a training run differ. For
+each notebook, nbs/.digests.json holds a digest of its code cells and one of each package module it uses, taken when it
+last ran. Text, captions and module docstrings do not count, so editing prose leaves the outputs valid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS, PACKAGE = ROOT / "nbs", "nn_from_scratch"
+DIGESTS = NBS / ".digests.json"
+DPI, TIMEOUT = 100, 900  # dots per inch; seconds for one notebook
+
+
+# ---------------------------------------------------------------- digests
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def code_of(path: Path) -> str:
+    "The code of the notebook at `path`, without the `#|` options, none of which changes an output but `eval`."
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return "\n\n".join("\n".join(line.rstrip() for line in source.strip().splitlines()
+                                 if not line.startswith("#|") or "eval:" in line) for source in code)
+
+
+def module_code(path: Path) -> str:
+    "The code of an exported module, without its docstring (prose of the notebook) and the marks between cells."
+    source = path.read_text(encoding="utf-8")
+    lines, body = source.splitlines(), ast.parse(source).body
+    if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        del lines[body[0].lineno - 1:body[0].end_lineno]
+    return "\n".join(line for line in lines if line and not line.startswith("# %%"))
+
+
+def modules() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((ROOT / PACKAGE).glob("*.py")) if path.stem != "_modidx"}
+
+
+def imported(code: str) -> set[str]:
+    "The package's modules that `code` names in an import; `__init__` where it imports the package itself."
+    names = re.findall(rf"^\s*(?:from|import)\s+{PACKAGE}(?:\.(\w+))?", code, flags=re.M)
+    return {name or "__init__" for name in names}
+
+
+def uses(code: str) -> dict[str, str]:
+    "Each module that `code` imports, directly or through another one, with its digest."
+    found, todo, known = {}, imported(code), modules()
+    while todo:
+        name = todo.pop()
+        if name in found or name not in known: continue
+        source = module_code(known[name])
+        found[name] = digest(source)
+        todo |= imported(source)
+    return dict(sorted(found.items()))
+
+
+def fingerprint(path: Path) -> dict:
+    code = code_of(path)
+    return {"code": digest(code), "modules": uses(code)}
+
+
+def read_digests() -> dict:
+    return json.loads(DIGESTS.read_text(encoding="utf-8")) if DIGESTS.exists() else {}
+
+
+def write_digests(new: dict):
+    there = {path.name for path in notebooks()}
+    merged = {name: value for name, value in sorted((read_digests() | new).items()) if name in there}
+    DIGESTS.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")
+
+
+def why_stale(path: Path, digests: dict) -> str | None:
+    "The reason why the saved outputs of `path` are out of date, or None."
+    then, now = digests.get(path.name), fingerprint(path)
+    if then is None: return "it has not been run"
+    if then["code"] != now["code"]: return "its code has changed since it ran"
+    was, is_ = then["modules"], now["modules"]
+    changed = sorted(name for name in was.keys() | is_.keys() if was.get(name) != is_.get(name))
+    return f"{', '.join(changed)} changed since it ran" if changed else None
+
+
+# ---------------------------------------------------------------- one notebook, in its own process
+
+def skipped(source: str) -> bool:
+    return bool(re.search(r"^#\|\s*eval:\s*false", source, flags=re.M)) or "nbdev_export(" in source
+
+
+def without_progress(text: str) -> str:
+    "`text` as a terminal shows it at the end (a carriage return starts the line again), without progress bars."
+    kept = []
+    for line in text.splitlines(keepends=True):
+        line = line.rstrip("\r\n").rpartition("\r")[2] + ("\n" if line.endswith("\n") else "")
+        if not re.search(r"\d+%\|.*\||\d+it \[", line): kept.append(line)
+    text = "".join(kept)
+    return text if text.strip() else ""
+
+
+def tidy(outputs: list, where: str) -> list:
+    "What is worth saving of a cell's `outputs`: no progress bar, no HTML beside plain text, no path of this machine."
+    places = [(f"{ROOT}{os.sep}", ""), (sysconfig.get_paths()["purelib"] + os.sep, ""), (str(Path.home()), "~")]
+    kept = []
+    for out in outputs:
+        if out["output_type"] == "stream":
+            text = without_progress("".join(out["text"]))
+            for place, short in places: text = text.replace(place, short)
+            if not text: continue
+            out["text"] = text.splitlines(keepends=True)
+        elif "data" in out:
+            data = out["data"]
+            if "application/vnd.jupyter.widget-view+json" in data: continue
+            if "text/html" in data:
+                if "".join(data.get("text/plain", "<")).startswith("<IPython."):
+                    raise ValueError(f"{where} shows HTML, which the site cannot show without other hosts: use text or Markdown")
+                del data["text/html"]
+        kept.append(out)
+    return kept
+
+
+def run_one(path: Path):
+    "Run the notebook at `path` and save it."
+    from execnb.nbio import dict2nb, nb2str
+    from execnb.shell import CaptureShell
+    from IPython.core.displayhook import DisplayHook
+    from IPython.utils.capture import capture_output
+    from nbdev.clean import clean_nb
+    from nbdev.config import get_config
+
+    class Shell(CaptureShell):
+        def _run(self, raw_cell, *args, stdout=True, stderr=True, display=True, verbose=False, **kwargs):
+            # CaptureShell drops what a cell printed if the cell ends with a semicolon, and misses one before a comment.
+            with capture_output(stdout, stderr, display) as c:
+                result = super(CaptureShell, self).run_cell(raw_cell, *args, **kwargs)
+            return type("Ran", (dict,), {"__getattr__": dict.__getitem__})(
+                result=result, stdout=c.stdout, stderr=c.stderr, display_objects=c.outputs, execution_count=None,
+                quiet=DisplayHook.semicolon_at_end_of_expression(raw_cell),
+                exception=result.error_in_exec or result.error_before_exec)
+
+    before = path.read_bytes()
+    nb = dict2nb(json.loads(before))
+    for cell in nb.cells:
+        if cell.cell_type == "code": cell.outputs, cell.execution_count = [], None
+
+    shell = Shell(path, mpl_format="png")
+    shell.run(f"import matplotlib; matplotlib.rcParams['figure.dpi'] = {DPI}; del matplotlib")
+    shell.run("set_matplotlib_formats('png', metadata={'Software': None}); del set_matplotlib_formats")
+    for number, cell in enumerate(nb.cells, 1):
+        if cell.cell_type != "code" or skipped(cell.source): continue
+        where = f"{path.name}, cell {number} ({cell.get('id', 'no id')})"
+        shell._cell_idx = number
+        outputs = shell.run(cell.source)
+        if shell.exc:
+            head = "\n".join("    " + line for line in cell.source.splitlines()[:8])
+            sys.exit(f"{where} fails:\n{head}\n\n" + "".join(o for out in outputs for o in out.get("traceback", [])))
+        cell.outputs = tidy(outputs, where)
+
+    cfg = get_config()
+    clean_nb(nb, False, cfg.allowed_metadata_keys.split(), cfg.allowed_cell_metadata_keys.split(), cfg.clean_ids)
+    text = nb2str(nb)
+    if path.read_bytes() != before: sys.exit(f"{path.name} was changed by someone else while it ran; not saved")
+    if text.encode() != before: path.write_text(text, encoding="utf-8", newline="\n")
+
+
+# ---------------------------------------------------------------- all of them
+
+def notebooks(names: list[str] = ()) -> list[Path]:
+    found = sorted(path for path in NBS.glob("*.ipynb") if path.name[0] not in "._")
+    if not names: return found
+    wanted = {Path(name).stem for name in names}
+    if unknown := wanted - {path.stem for path in found}: sys.exit(f"no notebook in nbs: {', '.join(sorted(unknown))}")
+    return [path for path in found if path.stem in wanted]
+
+
+def environment() -> dict[str, str]:
+    "What a notebook may see of this machine: one thread (the same sums in the same order), a fixed hash seed."
+    threads = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "VECLIB_MAXIMUM")}
+    drop = {"MPLBACKEND", "IN_TEST"}
+    env = {key: value for key, value in os.environ.items() if key not in drop}
+    return env | threads | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1", "COLUMNS": "100"}
+
+
+def run_in_process(path: Path) -> tuple[Path, float, str]:
+    "Run one notebook; the seconds it took, and the error message ('' if none)."
+    start = time.perf_counter()
+    command = [sys.executable, str(Path(__file__).resolve()), "--one", str(path)]
+    try:
+        done = subprocess.run(command, cwd=path.parent, env=environment(), text=True, stdin=subprocess.DEVNULL,
+                              capture_output=True, timeout=TIMEOUT)
+        error = "" if done.returncode == 0 else done.stderr + done.stdout or f"exit code {done.returncode}"
+    except subprocess.TimeoutExpired:
+        error = f"{path.name} did not finish within {TIMEOUT} seconds"
+    return path, time.perf_counter() - start, error
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="notebooks to run, such as 01_forward; all without any")
+    parser.add_argument("--check", action="store_true", help="run nothing; fail if outputs are out of date")
+    parser.add_argument("--stale", action="store_true", help="run only the notebooks whose outputs are out of date")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="notebooks run side by side")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        run_one(args.one)
+        return 0
+
+    paths = notebooks(args.names)
+    if args.check:
+        digests = read_digests()
+        stale = [(path, why) for path in paths if (why := why_stale(path, digests))]
+        for path, why in stale: print(f"{path.name}: {why}")
+        left_over = sorted(digests.keys() - {path.name for path in notebooks()})
+        for name in left_over: print(f"{name}: in {DIGESTS.name}, but there is no such notebook")
+        print(f"{len(paths) - len(stale)} of {len(paths)} notebooks have up-to-date outputs")
+        if stale: print("Run: python tools/run_notebooks.py --stale")
+        return 1 if stale or left_over else 0
+
+    exported = subprocess.run([sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"],
+                              cwd=ROOT, stdin=subprocess.DEVNULL, env=environment())
+    if exported.returncode: return 1
+    if args.stale:
+        digests = read_digests()
+        paths = [path for path in paths if why_stale(path, digests)]
+
+    failed, taken = [], {path.name: fingerprint(path) for path in paths}
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for path, seconds, error in pool.map(run_in_process, paths):
+            print(f"{path.name:24} {'FAILED' if error else 'ok':6} {seconds:6.1f} s", flush=True)
+            if error:
+                failed.append(path.name)
+                print(error, file=sys.stderr, flush=True)
+            else: write_digests({path.name: taken[path.name]})
+    write_digests({})
+    print(f"{len(paths) - len(failed)} of {len(paths)} notebooks ran to their end" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__": sys.exit(main())
