@@ -1,0 +1,16 @@
+"""What the tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # figures are drawn, never shown
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    "A folder with large data sets (mnist/ and so on), given by NN_FROM_SCRATCH_DATA; without it the test is skipped."
+    folder = os.environ.get("NN_FROM_SCRATCH_DATA")
+    if not folder: pytest.skip("NN_FROM_SCRATCH_DATA names no folder with data sets")
+    return Path(folder)
