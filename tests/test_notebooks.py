@@ -16,7 +16,7 @@ NOTEBOOKS = sorted(path.name for path in (ROOT / "nbs").glob("*.ipynb"))
 def run(name: str) -> subprocess.CompletedProcess:
     env = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     env.pop("MPLBACKEND", None)  # a notebook draws in its cells
-    command = [sys.executable, "-c", "from nbdev.test import nbdev_test; nbdev_test()", "--path", f"nbs/{name}"]
+    command = [sys.executable, "-c", f"from nbdev.test import nbdev_test; nbdev_test(path='nbs/{name}')"]
     return subprocess.run(command, cwd=ROOT, env=env, text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=900)
 
 

@@ -63,7 +63,7 @@ def modules() -> dict[str, Path]:
 
 def imported(code: str) -> set[str]:
     "The package's modules that `code` names in an import; `__init__` where it imports the package itself."
-    names = re.findall(rf"^\s*(?:from|import)\s+{PACKAGE}(?:\.(\w+))?", code, flags=re.M)
+    names = re.findall(rf"^\s*(?:from\s+|import\s+)(?:{PACKAGE}\b\.?|\.)(\w*)", code, flags=re.M)
     return {name or "__init__" for name in names}
 
 
