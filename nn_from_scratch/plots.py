@@ -177,7 +177,7 @@ def plot_decision_boundary(
     ax = _axes(ax, size=size)
     _draw_regions(ax, scores, grid)
     _draw_points(ax, x, y)
-    ax.legend(framealpha=0.9, borderpad=0.3, handletextpad=0.2)
+    ax.legend(framealpha=0.9, borderpad=0.3, labelspacing=0.3, handletextpad=0.2, fontsize=9)
     ax.set(**settings, **({} if title is None else {"title": title}))
     return ax
 
@@ -521,6 +521,7 @@ def plot_history(
                      label=f"best: {valid[best]:.3g} at epoch {best + 1}")
         for a in axes: a.axvline(best + 1, color=_GREY, lw=0.8, ls=":", zorder=0)
     for a in axes:
+        a.set_xlim(0.5, max(len(train), len(valid)) * 1.03 + 0.5)
         a.xaxis.set_major_locator(_matplotlib().ticker.MaxNLocator(integer=True))
         a.grid(alpha=0.3)
         a.legend(framealpha=0.9)
@@ -725,4 +726,5 @@ def animate_boundary(
             _draw_points(ax, x, y)
             ax.set(**settings, title=caption)
             writer.grab_frame()
+            figure.set_layout_engine("none")  # the first frame's places serve all
     return path
