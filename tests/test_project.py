@@ -178,7 +178,7 @@ def test_every_exported_name_is_in_the_reference(path):
     module = importlib.import_module(f"nn_from_scratch.{module_of(path)}")
     shown = {name for cell in cells(path, "code") for name in re.findall(r"show_doc\(\s*([\w.]+)", cell["source"])}
     assert [name for name in module.__all__ if callable(getattr(module, name)) and name not in shown] == []
-    assert any(re.search(r"^## Reference$", cell["source"], flags=re.M) for cell in cells(path, "markdown"))
+    assert not module.__all__ or any(re.search(r"^## Reference$", cell["source"], flags=re.M) for cell in cells(path, "markdown"))
 
 
 @each_notebook
