@@ -103,7 +103,8 @@ OPERATIONS = {
     "vector @ vector": (np.matmul, torch.matmul, normal(3), normal(3, seed=2)),
     "dot": (np.dot, torch.mm, normal(3, 4), normal(4, 5)),
     "outer": (np.outer, torch.outer, normal(3), normal(4)),
-    "einsum": (lambda a, b: np.einsum("bij,bjk->bk", a, b), lambda a, b: torch.einsum("bij,bjk->bk", a, b), normal(2, 3, 4), normal(2, 4, 5)),
+    "einsum": (lambda a, b: np.einsum("bij,bjk->bk", a, b),
+               lambda a, b: torch.einsum("bij,bjk->bk", a, b), normal(2, 3, 4), normal(2, 4, 5)),
     "take": (lambda a: np.take(a, [2, 0, 2], axis=1), lambda a: torch.index_select(a, 1, torch.tensor([2, 0, 2])), normal(3, 4)),
     "index, slice": (lambda a: a[1:, ::2], lambda a: a[1:, ::2], normal(3, 4)),
     "index, integers": (lambda a: a[[0, 2, 0], [1, 1, 1]], lambda a: a[[0, 2, 0], [1, 1, 1]], normal(3, 4)),
@@ -114,7 +115,8 @@ OPERATIONS = {
 ACTIVATIONS = {
     "sigmoid": (nn.sigmoid, torch.sigmoid), "tanh": (nn.tanh, torch.tanh), "relu": (nn.relu, torch.relu),
     "leaky_relu": (nn.leaky_relu, F.leaky_relu), "elu": (nn.elu, F.elu), "gelu": (nn.gelu, lambda x: F.gelu(x, approximate="tanh")),
-    "silu": (nn.silu, F.silu), "softplus": (nn.softplus, lambda x: F.softplus(x, threshold=1e9)), "identity": (nn.identity, lambda x: 1 * x),
+    "silu": (nn.silu, F.silu), "softplus": (nn.softplus, lambda x: F.softplus(x, threshold=1e9)),
+    "identity": (nn.identity, lambda x: 1 * x),
     "softmax": (nn.softmax, lambda x: torch.softmax(x, -1)), "log_softmax": (nn.log_softmax, lambda x: torch.log_softmax(x, -1)),
 }
 
