@@ -70,5 +70,6 @@ def test_prose_becomes_a_repositorys_markdown():
     assert make_readme.link("06_data.html#moons") == "nbs/06_data.ipynb"
     assert make_readme.link("../CONTRIBUTING.md") == "CONTRIBUTING.md"
     assert make_readme.link("https://example.org/a") == "https://example.org/a"
-    assert make_readme.prose("## A {.unnumbered}\n\n::: {.callout-tip}\nOne\n\nTwo\n:::\n\n`x`") == "## A\n\n> [!TIP]\n> One\n>\n> Two\n\n`x`"
+    callout = "## A {.unnumbered}\n\n::: {.callout-tip}\nOne\n\nTwo\n:::\n\n`x`"
+    assert make_readme.prose(callout) == "## A\n\n> [!TIP]\n> One\n>\n> Two\n\n`x`"
     assert make_readme.prose("```sh\n[a](b)\n```") == "```sh\n[a](b)\n```"

@@ -113,7 +113,7 @@ def skipped(source: str) -> bool:
 def without_progress(text: str) -> str:
     "`text` as a terminal shows it at the end (a carriage return starts the line again), without progress bars."
     kept = []
-    for line in text.splitlines(keepends=True):
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
         line = line.rstrip("\r\n").rpartition("\r")[2] + ("\n" if line.endswith("\n") else "")
         if not re.search(r"\d+%\|.*\||\d+it \[", line): kept.append(line)
     text = "".join(kept)
