@@ -177,7 +177,8 @@ def plot_decision_boundary(
     ax = _axes(ax, size=size)
     _draw_regions(ax, scores, grid)
     _draw_points(ax, x, y)
-    ax.legend(framealpha=0.9, borderpad=0.3, labelspacing=0.3, handletextpad=0.2, fontsize=9)
+    beside = dict(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0) if len(np.unique(y)) > 3 else {}
+    ax.legend(framealpha=0.9, borderpad=0.3, labelspacing=0.3, handletextpad=0.2, fontsize=9, **beside)
     ax.set(**settings, **({} if title is None else {"title": title}))
     return ax
 
@@ -675,10 +676,11 @@ def plot_confusion_matrix(
     ax = _axes(ax, size=(1.6 + 0.44 * k, 1.2 + 0.44 * k))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
     norm = _matplotlib().colors.PowerNorm(0.5, 0, 1)  # the square root lifts a few mistakes out of the white
-    ax.imshow(share, cmap=_sequential(), norm=norm)
+    image = ax.imshow(share, cmap=_sequential(), norm=norm)
+    light = (image.to_rgba(share)[..., :3] ** 2.2) @ [0.2126, 0.7152, 0.0722]  # as the eye adds up red, green and blue
     for (i, j), count in np.ndenumerate(matrix):
         ax.text(j, i, f"{count:.0f}" if float(count).is_integer() else f"{count:.2f}", ha="center", va="center", fontsize=9,
-                color="white" if norm(share[i, j]) > 0.55 else _INK if count else _GREY)
+                color="white" if light[i, j] < 0.18 else "black" if count else _GREY)
     ax.set_xticks(range(k), labels=labels, rotation=45 if long else 0, ha="right" if long else "center", rotation_mode="anchor")
     ax.set_yticks(range(k), labels=labels)
     for axis in (ax.xaxis, ax.yaxis): axis.set_ticks(np.arange(k - 1) + 0.5, minor=True)
@@ -715,14 +717,16 @@ def animate_boundary(
     y = _labels("animate_boundary", y, len(x))
     if not frames: raise ValueError("animate_boundary: there are no frames")
     writer, grid = _film_writer(path, fps), boundary_grid(x, resolution)
+    asked = [(caption, predict(grid) if callable(predict) else predict) for caption, predict in frames]
+    scored = [(caption, _scores("animate_boundary", output, len(grid))) for caption, output in asked]
     settings, (width, height) = _frame(grid)
     size = (0.85 * width, 0.85 * height + 0.2)
     figure = _matplotlib().figure.Figure(figsize=size, facecolor="white", layout="constrained")  # pyplot never sees it
     ax = figure.subplots()
     with writer.saving(figure, str(path), dpi=80):
-        for caption, predict in frames:
+        for caption, scores in scored:
             ax.clear()
-            _draw_regions(ax, _scores("animate_boundary", predict(grid) if callable(predict) else predict, len(grid)), grid)
+            _draw_regions(ax, scores, grid)
             _draw_points(ax, x, y)
             ax.set(**settings, title=caption)
             writer.grab_frame()
