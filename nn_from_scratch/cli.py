@@ -130,7 +130,8 @@ def read_table(
 def _target(path, name, lines, cells, task):
     "The column to predict: labels and the names of the classes, or numbers and None."
     if holes := [line for line, cell in zip(lines, cells, strict=True) if cell.lower() in _missing]:
-        raise TableError(f"{path}, line {holes[0]}, column {name!r}: the value to predict is missing ({len(holes)} such rows): leave them out")
+        raise TableError(f"{path}, line {holes[0]}, column {name!r}: the value to predict is missing, as in {len(holes)} rows in all; "
+                         "leave those rows out")
     values = [_number(cell) for cell in cells]
     is_text, kinds = None in values, len(set(cells))
     whole = not is_text and all(value == int(value) for value in values)
@@ -197,13 +198,15 @@ def train_task(
 def _text(report: Report) -> str:
     "The report in a few lines."
     task, history = report.task, report.history
-    parts = ", ".join(f"{len(part[1]):,} to {what}" for part, what in ((task.train, "learn from"), (task.valid, "stop by"), (task.test, "report on")))
+    purposes = (task.train, "learn from"), (task.valid, "stop by"), (task.test, "report on")
+    parts = ", ".join(f"{len(part[1]):,} to {purpose}" for part, purpose in purposes)
     inputs = f"{len(task.features)} columns" if task.features else f"{task.train[0].shape[1]} pixels"
     what = f"one of {len(task.classes)} classes" if task.classes else "a number"
     naive = "always the most frequent class" if task.classes else "always the mean"
     return "\n".join([
         f"{task.name}: {parts}; from {inputs} to {task.target}, {what}",
-        f"{report.model.parameters().vector.size:,} parameters, {len(history.train_loss)} epochs, {history.steps:,} steps, {report.seconds:.1f} s",
+        f"{report.model.parameters().vector.size:,} parameters, {len(history.train_loss)} epochs, {history.steps:,} steps, "
+        f"{report.seconds:.1f} s",
         f"{history.stopped_because}",
         f"{report.kind} on the held-out examples: {report.score:.4f} (baseline, {naive}: {report.baseline:.4f})",
     ])
@@ -213,7 +216,7 @@ def _pictures(report: Report) -> dict:
     "Name -> figure: what the run learnt, to look at."
     import matplotlib.pyplot as plt
 
-    from nn_from_scratch.plots import plot_confusion_matrix, plot_history, plot_images
+    from nn_from_scratch.plots import plot_confusion_matrix, plot_images
 
     task, figures = report.task, {}
     if report.history.train_loss:
