@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'MARKERS', 'LINES', 'boundary_grid', 'plot_decision_boundary', 'plot_half_plane', 'plot_loss_surface',
-           'plot_network', 'plot_graph', 'plot_history', 'plot_schedule', 'plot_activations', 'plot_histograms',
-           'plot_images', 'plot_confusion_matrix', 'animate_boundary']
+           'plot_network', 'plot_graph', 'plot_history', 'plot_schedule', 'plot_learning_rates', 'plot_activations',
+           'plot_histograms', 'plot_images', 'plot_confusion_matrix', 'animate_boundary']
 
 # %% ../nbs/07_plots.ipynb #0e66cb4a
 import math
@@ -544,6 +544,30 @@ def plot_schedule(
     ax.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
     ax.grid(alpha=0.3)
     if len(schedules) > 1: ax.legend(framealpha=0.9)
+    return ax
+
+# %% ../nbs/07_plots.ipynb #cd565dfa
+def plot_learning_rates(
+    rates,  # learning rates (steps,), rising: the one used at each step
+    losses,  # the loss at each step (steps,)
+    ax=None,  # Axes to draw on; None makes a figure
+):  # the Axes
+    """The loss against the learning rate, from a run that raises the rate at every step; a tenth of the rate with the lowest
+    loss, a sensible one to train with, is marked. Raises `ValueError` unless there is a loss for each rate, and rates above 0."""
+    rates, losses = (_array("plot_learning_rates", what, v, 1).astype(float) for what, v in (("rates", rates), ("losses", losses)))
+    if rates.shape != losses.shape:
+        raise ValueError(f"plot_learning_rates: there must be a loss for each rate, but there are {len(rates)} rates and {len(losses)} losses")
+    if not (rates > 0).all(): raise ValueError(f"plot_learning_rates: a learning rate must be above 0, but one is {rates.min()}")
+    kept = np.isfinite(losses)
+    if not kept.any(): raise ValueError("plot_learning_rates: no loss is finite; begin with a lower learning rate")
+    lowest = int(np.nanargmin(np.where(kept, losses, np.nan)))
+    ax = _axes(ax, size=(5.6, 3.6))
+    ax.plot(rates[kept], losses[kept], color=_BLUE, lw=1.8)
+    ax.plot(rates[lowest], losses[lowest], ls="", marker="D", ms=7, mfc=_ORANGE, mec=_INK, label=f"lowest loss, at {rates[lowest]:.2g}")
+    ax.axvline(rates[lowest] / 10, color=_VERMILLION, ls="--", lw=1.4, label=f"a tenth of it, {rates[lowest] / 10:.2g}")
+    ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    ax.grid(alpha=0.3)
+    ax.legend(framealpha=0.9)
     return ax
 
 # %% ../nbs/07_plots.ipynb #5828f36b

@@ -32,6 +32,7 @@ from nn_from_scratch.plots import (
     plot_histograms,
     plot_history,
     plot_images,
+    plot_learning_rates,
     plot_loss_surface,
     plot_network,
     plot_schedule,
@@ -79,6 +80,7 @@ CALLS = {
     "plot_graph": (1, lambda ax: plot_graph(NODES, ax=ax)),
     "plot_history": (2, lambda ax: plot_history(HISTORY, ax=ax)),
     "plot_schedule": (1, lambda ax: plot_schedule({"constant": 0.1}, 5, ax=ax)),
+    "plot_learning_rates": (1, lambda ax: plot_learning_rates([0.1, 1], [2, 1], ax=ax)),
     "plot_activations": (2, lambda ax: plot_activations({"tanh": np.tanh, "sin": np.sin}, axes=ax)),
     "plot_histograms": (2, lambda ax: plot_histograms([np.arange(5), np.arange(9)], axes=ax)),
     "plot_images": (2, lambda ax: plot_images(np.arange(8).reshape(2, 4), ["a", "b"], axes=ax)),
@@ -226,7 +228,7 @@ def test_each_class_has_its_points_its_colour_and_its_marker():
     x = np.random.default_rng(0).normal(size=(50, 2))
     y = np.arange(50) % 10
     ax = plot_decision_boundary(lambda p: np.zeros((len(p), 10)) + p[:, :1] * np.arange(10), x, y, resolution=10, title="ten")
-    drawn = [c for c in ax.collections if isinstance(c, PathCollection)]
+    drawn = [c for c in ax.collections if c.get_label().startswith("class")]
     assert ax.get_title() == "ten" and labels(ax) == [f"class {k}" for k in range(10)]
     for k, points in enumerate(drawn): np.testing.assert_allclose(points.get_offsets(), x[y == k])
     looks = {(tuple(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes()) for c in drawn}
@@ -311,8 +313,10 @@ def test_single_points_give_the_same_surface(f):
     np.testing.assert_allclose(plots._heights(f, xs, ys), bowl(np.meshgrid(xs, ys)))
 
 
-def test_contours_are_a_constant_factor_apart_or_even():
-    heights = lambda ax: ax.collections[0].levels
+def test_contours_are_a_constant_factor_apart_or_even(monkeypatch):
+    drawn, contourf = [], matplotlib.axes.Axes.contourf
+    monkeypatch.setattr(matplotlib.axes.Axes, "contourf", lambda *args, **options: drawn.append(contourf(*args, **options)) or drawn[-1])
+    heights = lambda ax: drawn[-1].levels
     levels = heights(plot_loss_surface(bowl, resolution=30))
     np.testing.assert_allclose(levels[1:] / levels[:-1], (levels[-1] / levels[0]) ** (1 / 19))
     steps = np.diff(heights(plot_loss_surface(bowl, resolution=30, log=False)))
@@ -518,6 +522,23 @@ def test_schedules_are_asked_at_each_step():
     assert labels(ax) == ["half", "constant"]
     assert plot_schedule(lambda step: step, 3).get_legend() is None
     with pytest.raises(ValueError, match=says("plot_schedule", "at least 1, not 0")): plot_schedule(0.1, 0)
+
+
+def test_learning_rates_are_drawn_where_there_is_a_loss():
+    ax = plot_learning_rates([0.001, 0.01, 0.1, 1, 10], [3, 2, 1, 5, np.inf])
+    assert ax.lines[0].get_xydata().tolist() == [[0.001, 3], [0.01, 2], [0.1, 1], [1, 5]]
+    assert ax.lines[1].get_xydata().tolist() == [[0.1, 1]] and ax.lines[2].get_xdata() == pytest.approx([0.01, 0.01])
+    assert ax.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("rates, losses, parts", [
+    ([1, 2], [1], ["2 rates and 1 losses"]),
+    ([0, 1], [1, 2], ["above 0", "0.0"]),
+    ([1, 2], [np.nan, np.inf], ["no loss is finite"]),
+    ([], [], ["rates is empty"]),
+])
+def test_learning_rate_mistakes(rates, losses, parts):
+    with pytest.raises(ValueError, match=says("plot_learning_rates", *parts)): plot_learning_rates(rates, losses)
 
 
 def test_activations_show_the_function_and_its_slope():
