@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .forward import Module
+
 # %% ../nbs/06_data.ipynb #5c3c8d5a
 def _generator(name, rng):
     "The `Generator` itself, or one started from a seed."
@@ -323,7 +325,7 @@ def _number_array(name, x):
     return x
 
 # %% ../nbs/06_data.ipynb #ac9798bb
-class Standardize:
+class Standardize(Module):
     """Bring each feature to mean 0 and standard deviation 1, by the numbers of the training data.
 
     Made from training data only, then called on any data: `standardize = Standardize(x_train)`, `standardize(x_valid)`. It
@@ -341,9 +343,24 @@ class Standardize:
             raise ValueError(f"Standardize: x is {x.shape}; expected (n, features). For one feature write x[:, None]")
         if x.size == 0:
             raise ValueError(f"Standardize: x is {x.shape}; there is nothing to compute a mean of")
-        self.mean, self.std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
-        self.constant = (x.max(axis=0) == x.min(axis=0)) | (self.std < np.finfo(np.float32).tiny)
-        self.mean, self.std = np.where(self.constant, x[0], self.mean), np.where(self.constant, 1.0, self.std)
+        mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+        self._constant = (x.max(axis=0) == x.min(axis=0)) | (std < np.finfo(np.float32).tiny)
+        self._mean, self._std = np.where(self._constant, x[0], mean), np.where(self._constant, 1.0, std)
+
+    @property
+    def mean(self):
+        "What is taken off each feature (...), in float64."
+        return self._mean
+
+    @property
+    def std(self):
+        "What each feature is divided by (...), in float64; 1 where it was constant."
+        return self._std
+
+    @property
+    def constant(self):
+        "Which features were constant in training (...)."
+        return self._constant
 
     def __call__(
         self,
