@@ -453,8 +453,8 @@ def plot_graph(
     nodes: Sequence,  # in the order of creation: (label, inputs, value, gradient), or a dict with these keys; only the label is needed
     ax=None,  # Axes to draw on; None makes a figure large enough for the texts
 ):  # the Axes
-    """A computational graph from left to right, each node with its label, its value and its gradient. The inputs of a node are
-    the numbers of earlier nodes. Raises `ValueError` for any other input."""
+    """A computational graph from left to right, each node with its label, its value and its gradient.
+    The inputs of a node are the numbers of earlier nodes. Raises `ValueError` for any other input."""
     nodes = _graph_nodes(nodes)
     heights = [0.16 + 0.19 * len(texts) for texts, _ in nodes]  # in inches, like all lengths here
     widths = [0.26 + 0.084 * max(map(len, texts)) for texts, _ in nodes]
@@ -552,11 +552,12 @@ def plot_learning_rates(
     losses,  # the loss at each step (steps,)
     ax=None,  # Axes to draw on; None makes a figure
 ):  # the Axes
-    """The loss against the learning rate, from a run that raises the rate at every step; a tenth of the rate with the lowest
-    loss, a sensible one to train with, is marked. Raises `ValueError` unless there is a loss for each rate, and rates above 0."""
+    """The loss against the learning rate, from a run that raises the rate at every step (Smith, 2017).
+    A tenth of the rate with the lowest loss, a sensible one to train with, is marked. Raises `ValueError` unless there is a
+    loss for each rate, and every rate is above 0."""
     rates, losses = (_array("plot_learning_rates", what, v, 1).astype(float) for what, v in (("rates", rates), ("losses", losses)))
     if rates.shape != losses.shape:
-        raise ValueError(f"plot_learning_rates: there must be a loss for each rate, but there are {len(rates)} rates and {len(losses)} losses")
+        raise ValueError(f"plot_learning_rates: each rate needs a loss, but there are {len(rates)} rates and {len(losses)} losses")
     if not (rates > 0).all(): raise ValueError(f"plot_learning_rates: a learning rate must be above 0, but one is {rates.min()}")
     kept = np.isfinite(losses)
     if not kept.any(): raise ValueError("plot_learning_rates: no loss is finite; begin with a lower learning rate")
@@ -566,6 +567,8 @@ def plot_learning_rates(
     ax.plot(rates[lowest], losses[lowest], ls="", marker="D", ms=7, mfc=_ORANGE, mec=_INK, label=f"lowest loss, at {rates[lowest]:.2g}")
     ax.axvline(rates[lowest] / 10, color=_VERMILLION, ls="--", lw=1.4, label=f"a tenth of it, {rates[lowest] / 10:.2g}")
     ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    gain = losses[kept][0] - losses[lowest]
+    if gain > 0: ax.set_ylim(losses[lowest] - 0.15 * gain, losses[lowest] + 1.6 * gain)  # the explosion may leave the picture
     ax.grid(alpha=0.3)
     ax.legend(framealpha=0.9)
     return ax
