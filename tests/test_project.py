@@ -160,7 +160,7 @@ def test_outputs_are_text_and_figures(path):
             kinds = set(out.get("data", {}))
             assert out["output_type"] != "error", f"an error is saved under\n{cell['source']}"
             assert kinds <= {"text/plain", "text/markdown", "image/png", "image/svg+xml"}, f"{kinds} under\n{cell['source']}"
-            text = "".join(out.get("text", []))
+            text = "".join([*out.get("text", []), *out.get("data", {}).get("text/plain", [])])
             assert not re.search(r"\d+%\|.*\||it/s\]|\r", text), f"a progress bar is saved under\n{cell['source']}"
             assert out.get("name") != "stderr", f"{text!r} is saved under\n{cell['source']}"
 

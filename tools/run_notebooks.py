@@ -132,7 +132,7 @@ def tidy(outputs: list, where: str) -> list:
             out["text"] = text.splitlines(keepends=True)
         elif "data" in out:
             data = out["data"]
-            if "application/vnd.jupyter.widget-view+json" in data: continue
+            if not data or "application/vnd.jupyter.widget-view+json" in data: continue
             if "text/html" in data:
                 if "".join(data.get("text/plain", "<")).startswith("<IPython."):
                     raise ValueError(f"{where} shows HTML, which the site cannot show without other hosts: use text or Markdown")
