@@ -146,9 +146,9 @@ def test_figures_have_caption_and_alternative(path):
         assert not re.search(r"!\[\s*\]\(", cell["source"]), f"a picture without a text alternative in\n{cell['source']}"
 
 
-def test_figure_labels_are_unique():
-    labels = [options(cell).get("label") for path in NOTEBOOKS for cell in cells(path, "code")]
-    labels = [label for label in labels if label]
+@each_notebook
+def test_figure_labels_are_unique(path):
+    labels = [label for cell in cells(path, "code") if (label := options(cell).get("label"))]
     assert sorted({label for label in labels if labels.count(label) > 1}) == []
 
 
