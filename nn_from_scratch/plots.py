@@ -504,7 +504,9 @@ def plot_history(
     log=False,  # the losses on a logarithmic axis, where equal factors are equal steps
 ):  # array of Axes: the losses, then the metrics where there are any
     """The curves of a training run, epoch by epoch: losses, then metrics, with the best epoch on the validation data marked.
-    Raises `ValueError` if there is nothing to draw."""
+    Raises `TypeError` unless the history is a dict, and `ValueError` if there is nothing to draw."""
+    if not isinstance(history, Mapping):
+        raise TypeError(f"plot_history: the history must be a dict, such as History.to_dict() gives, not {type(history).__name__}")
     if "train_loss" not in history: raise ValueError(f"plot_history: the history needs train_loss, but it has {sorted(map(str, history))}")
     train = np.asarray(history["train_loss"], dtype=float)
     valid = np.asarray([] if history.get("valid_loss") is None else history["valid_loss"], dtype=float)

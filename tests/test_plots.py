@@ -511,6 +511,7 @@ def test_history_of_several_metrics_and_one_axes():
 
 def test_history_mistakes():
     with pytest.raises(ValueError, match=says("plot_history", "needs train_loss", "loss")): plot_history({"loss": [1]})
+    with pytest.raises(TypeError, match=says("plot_history", "to_dict()", "list")): plot_history([1.0, 0.5])
     with pytest.raises(ValueError, match=says("plot_history", "is empty")): plot_history({"train_loss": [], "valid_loss": []})
 
 
