@@ -750,9 +750,9 @@ def animate_boundary(
     scored = [(caption, _scores("animate_boundary", output, len(grid))) for caption, output in asked]
     settings, (width, height) = _frame(grid)
     size = (0.85 * width, 0.85 * height + 0.2)
-    figure = _matplotlib().figure.Figure(figsize=size, facecolor="white", layout="constrained")  # pyplot never sees it
+    figure = _matplotlib().figure.Figure(figsize=size, dpi=80, facecolor="white", layout="constrained")  # pyplot never sees it
     ax = figure.subplots()
-    with writer.saving(figure, str(path), dpi=80):
+    with writer.saving(figure, str(path), dpi=figure.dpi):
         for caption, scores in scored:
             ax.clear()
             _draw_regions(ax, scores, grid)
