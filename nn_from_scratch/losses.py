@@ -11,28 +11,30 @@ import numpy as np
 
 from .forward import operation
 
-# %% ../nbs/02_losses.ipynb #fe0b955e
+# %% ../nbs/02_losses.ipynb #6b9ed899
 def _same_shape(name, prediction, target):
-    "The target in the prediction's dtype, or a `ValueError`: (n, 1) against (n,) would silently become (n, n)."
-    target = np.asarray(target)
+    "The target in the prediction's dtype, or an error: (n, 1) against (n,) would silently become (n, n)."
+    prediction, target = np.asarray(prediction), np.asarray(target)
     if prediction.shape != target.shape:
         raise ValueError(f"{name}: the prediction is {prediction.shape} but the target is {target.shape}; "
                          "they must have the same shape" + _hint(prediction.shape, target.shape))
     if prediction.size == 0:
         raise ValueError(f"{name}: there is nothing to compare, prediction and target are {prediction.shape}")
+    if prediction.dtype.kind != "f":
+        raise TypeError(f"{name}: the prediction must be floating-point numbers, not {prediction.dtype}: try prediction.astype(float)")
     return target.astype(prediction.dtype, copy=False)
 
 
 def _hint(p, t):
     return f" (try target.reshape{p})" if p == (*t, 1) else f" (try prediction.reshape{t})" if t == (*p, 1) else ""
 
-# %% ../nbs/02_losses.ipynb #50d8d07f
-def shares(losses: np.ndarray, weight: np.ndarray | None):
-    """How much each number of `losses` counts in the weighted mean over the batch: the shares add up to 1.
-
-    `losses` is (n, …), `weight` (n,) or None for equal weights. Raises `ValueError` for a weight of another
-    length, a negative one, or weights that are all zero.
-    """
+# %% ../nbs/02_losses.ipynb #f5cd9abb
+def shares(
+    losses: np.ndarray,  # the loss of each sample (n,), or of each of its outputs (n, …)
+    weight: np.ndarray | None,  # how much each sample counts (n,); None for all alike
+):  # a number, or an array (n, 1, …), to multiply the losses by
+    """How much each number of `losses` counts in the weighted mean: the shares of the whole batch add up to 1.
+    Raises `ValueError` for weights of another length, negative ones, or all zero."""
     if weight is None:
         return 1 / losses.size
     weight = np.asarray(weight)
@@ -40,125 +42,190 @@ def shares(losses: np.ndarray, weight: np.ndarray | None):
     if weight.shape != (n,):
         raise ValueError(f"the weight must be one number a sample, ({n},), but it is {weight.shape}")
     total = weight.sum(dtype=np.float64)
-    if not total > 0 or not np.isfinite(total) or (weight < 0).any():
+    if not 0 < total < np.inf or (weight < 0).any():
         raise ValueError(f"weights must be non-negative, finite and not all zero; these go from {weight.min()} to {weight.max()}")
     share = weight / (total * (losses.size / n))
     return share.reshape(n, *[1] * (losses.ndim - 1)).astype(losses.dtype)
 
-# %% ../nbs/02_losses.ipynb #e5713fd6
+
+def _weighted_mean(losses, weight):
+    "The mean of `losses` (n, …) over the batch, each sample counted with its weight."
+    return np.sum(losses * shares(losses, weight))
+
+# %% ../nbs/02_losses.ipynb #514af25f
 @operation
-def mse(prediction, target, weight=None):
+def mse(
+    prediction: np.ndarray,  # what the network says (n, …)
+    target: np.ndarray,  # what is true, of the same shape
+    weight: np.ndarray | None = None,  # how much each sample counts (n,)
+):  # a single number, in the square of the target's unit
     "Mean squared error. Raises `ValueError` when the shapes differ."
     error = prediction - _same_shape("mse", prediction, target)
-    return np.sum(error * error * shares(error, weight))
+    return _weighted_mean(error * error, weight)
 
-# %% ../nbs/02_losses.ipynb #5b2b44df
+# %% ../nbs/02_losses.ipynb #a8b3997b
 @operation
-def mae(prediction, target, weight=None):
+def mae(
+    prediction: np.ndarray,  # what the network says (n, …)
+    target: np.ndarray,  # what is true, of the same shape
+    weight: np.ndarray | None = None,  # how much each sample counts (n,)
+):  # a single number, in the target's unit
     "Mean absolute error. Raises `ValueError` when the shapes differ."
     error = prediction - _same_shape("mae", prediction, target)
-    return np.sum(np.abs(error) * shares(error, weight))
+    return _weighted_mean(np.abs(error), weight)
 
-# %% ../nbs/02_losses.ipynb #264189cd
+# %% ../nbs/02_losses.ipynb #db2b4021
 @operation
-def huber(prediction, target, weight=None, delta=1.0):
+def huber(
+    prediction: np.ndarray,  # what the network says (n, …)
+    target: np.ndarray,  # what is true, of the same shape
+    weight: np.ndarray | None = None,  # how much each sample counts (n,)
+    delta: float = 1.0,  # the error, in the target's unit, from which on the loss grows along a straight line
+):  # a single number
     "Huber loss: half the squared error up to `delta`, linear beyond (Huber, 1964). Raises `ValueError` when the shapes differ."
     if not delta > 0:
         raise ValueError(f"huber: delta must be positive, not {delta}")
     error = np.abs(prediction - _same_shape("huber", prediction, target))
-    small = np.minimum(error, delta)
-    return np.sum(small * (error - 0.5 * small) * shares(error, weight))
+    small = np.minimum(error, float(delta))
+    return _weighted_mean(small * (error - 0.5 * small), weight)
 
-# %% ../nbs/02_losses.ipynb #c6587e05
+# %% ../nbs/02_losses.ipynb #43eb7733
+def _classes_first(x, axis):
+    "A copy of x with `axis` first: NumPy reduces along a first axis several times as fast as along a short last one."
+    return np.swapaxes(x, axis, 0).copy()
+
+# %% ../nbs/02_losses.ipynb #8069e1c8
 @operation
-def softmax(x, axis=-1):
-    "Logits to probabilities along `axis`: exponentials divided by their sum; the largest logit is taken off first."
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
-    return e / np.sum(e, axis=axis, keepdims=True)
+def softmax(
+    x: np.ndarray,  # logits, of any shape
+    axis: int = -1,  # along which the classes lie
+) -> np.ndarray:  # probabilities, of the same shape
+    "Logits to probabilities along `axis`: exponentials, divided by their sum. No finite logit overflows."
+    z = _classes_first(x, axis)
+    e = np.exp(z - z.max(axis=0))
+    return np.swapaxes(e / e.sum(axis=0), 0, axis)
 
-
+# %% ../nbs/02_losses.ipynb #0e68dd56
 @operation
-def log_softmax(x, axis=-1):
+def log_softmax(
+    x: np.ndarray,  # logits, of any shape
+    axis: int = -1,  # along which the classes lie
+) -> np.ndarray:  # logarithms of probabilities, of the same shape
     "The logarithm of `softmax`, exact where the probability itself would round to 0."
-    z = x - np.max(x, axis=axis, keepdims=True)
-    return z - np.log(np.sum(np.exp(z), axis=axis, keepdims=True))
+    z = _classes_first(x, axis)
+    z = z - z.max(axis=0)
+    return np.swapaxes(z - np.log(np.exp(z).sum(axis=0)), 0, axis)
 
-# %% ../nbs/02_losses.ipynb #b7f0208e
-def one_hot(labels, n, dtype=np.float32):
-    "Labels (m,) as rows (m, n) with a 1 in the label's column. Raises as `cross_entropy` does."
-    return np.eye(n, dtype=dtype)[_labels("one_hot", labels, n)]
-
-
+# %% ../nbs/02_losses.ipynb #2145e8aa
 def _labels(name, labels, n):
-    "The labels as whole numbers of 0 to n - 1; `TypeError` or `ValueError` otherwise."
+    "The labels (m,) as whole numbers of 0 to n - 1; `TypeError` or `ValueError` otherwise."
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{name}: labels must be whole numbers (0 to {n - 1}), not {labels.dtype}: try labels.astype(int)")
+    if labels.ndim != 1:
+        raise ValueError(f"{name}: labels must be one number a sample, (m,), but they are {labels.shape}: try labels.reshape(-1)")
     if labels.size and (labels.min() < 0 or labels.max() >= n):
         raise ValueError(f"{name}: labels must be from 0 to {n - 1}, for {n} outputs, but they go from {labels.min()} to {labels.max()}")
     return labels
 
-# %% ../nbs/02_losses.ipynb #cf55cfdf
-def target_probabilities(logits, target, label_smoothing=0.0):
-    """What the network should have said: labels (n,) or probabilities (n, k) as probabilities (n, k).
+# %% ../nbs/02_losses.ipynb #b30fb6fb
+def one_hot(
+    labels: np.ndarray,  # whole numbers (m,) of 0 to n - 1
+    n: int,  # number of classes
+    dtype=np.float32,  # of the result
+) -> np.ndarray:  # (m, n), zeros but for a 1 in each row
+    "Each label as a row with a 1 in the label's column. Raises `ValueError` for a label outside 0 to n - 1, `TypeError` for float labels."
+    labels = _labels("one_hot", labels, n)
+    rows = np.zeros((len(labels), n), dtype)
+    rows[np.arange(len(labels)), labels] = 1
+    return rows
 
-    Smoothing gives the share `label_smoothing` to all k classes alike (Szegedy et al., 2016). Raises `ValueError`
-    for labels outside 0 to k - 1, wrong shapes or an empty batch, `TypeError` for float labels.
-    """
+# %% ../nbs/02_losses.ipynb #ee7b950c
+def target_probabilities(
+    logits: np.ndarray,  # (n, k): what the network says; for its shape and dtype
+    target: np.ndarray,  # labels (n,), or probabilities (n, k)
+    label_smoothing: float = 0.0,  # the share of certainty that is spread over all classes, 0 or more and below 1
+) -> np.ndarray:  # (n, k)
+    """What the network should have said, as probabilities; smoothed as by Szegedy et al. (2016).
+    Raises `ValueError` for labels outside 0 to k - 1, wrong shapes or an empty batch, `TypeError` for float labels."""
+    logits, target = np.asarray(logits), np.asarray(target)
     if logits.ndim != 2 or logits.size == 0:
         raise ValueError(f"cross_entropy: logits must be (samples, classes), at least one of each, but they are {logits.shape}")
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"cross_entropy: label_smoothing must be from 0 up to, not including, 1; it is {label_smoothing}")
-    (n, k), target = logits.shape, np.asarray(target)
-    if target.shape != (n,) and target.shape != (n, k):
+    n, k = logits.shape
+    if k == 1:
+        raise ValueError("cross_entropy: one logit has nothing to be compared with; for a yes or no from one output use binary_cross_entropy")
+    if logits.dtype.kind != "f":
+        raise TypeError(f"cross_entropy: logits must be floating-point numbers, not {logits.dtype}: try logits.astype(float)")
+    if target.shape not in ((n,), (n, k)):
         raise ValueError(f"cross_entropy: the logits are {logits.shape}, so the target must be {n} labels, ({n},), or "
                          f"probabilities, ({n}, {k}); it is {target.shape}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be 0 or more and below 1, not {label_smoothing}")
+    if target.ndim == 2 and not (target.min() >= 0 and target.max() <= 1):  # so that NaN is caught, too
+        raise ValueError(f"cross_entropy: target probabilities must be in 0..1, but they go from {target.min()} to {target.max()}")
     p = target.astype(logits.dtype) if target.ndim == 2 else one_hot(_labels("cross_entropy", target, k), k, logits.dtype)
-    return p if label_smoothing == 0 else (1 - label_smoothing) * p + label_smoothing / k
+    s = float(label_smoothing)  # a NumPy float64 would make everything after it float64
+    return p if s == 0 else (1 - s) * p + s / k
 
-
+# %% ../nbs/02_losses.ipynb #64d216e3
 @operation
-def cross_entropy(logits, target, weight=None, label_smoothing=0.0):
-    """Minus the log-probability the network gives to what is true, from logits (n, k) and labels (n,) of 0 to k - 1.
-
-    The target may also be probabilities (n, k). Raises as `target_probabilities` does.
-    """
+def cross_entropy(
+    logits: np.ndarray,  # (n, k), before any softmax
+    target: np.ndarray,  # labels (n,) of 0 to k - 1, or probabilities (n, k)
+    weight: np.ndarray | None = None,  # how much each sample counts (n,)
+    label_smoothing: float = 0.0,  # the share of certainty that is spread over all classes
+):  # a single number, in natural units of information (nats)
+    "Minus the log-probability that the network gives to what is true. Raises as `target_probabilities` does."
     p = target_probabilities(logits, target, label_smoothing)
     losses = -np.sum(p * log_softmax(logits), axis=1)
-    return np.sum(losses * shares(losses, weight))
+    return _weighted_mean(losses, weight)
 
-# %% ../nbs/02_losses.ipynb #2605f5e4
+# %% ../nbs/02_losses.ipynb #60a3df29
 @operation
-def binary_cross_entropy(logits, target, weight=None):
-    """Cross-entropy of yes-or-no answers, from logits and targets in 0..1 of the same shape, (n,) or (n, m).
-
-    Raises `ValueError` when the shapes differ or a target lies outside 0..1.
-    """
+def binary_cross_entropy(
+    logits: np.ndarray,  # (n,) or (n, m), before any sigmoid
+    target: np.ndarray,  # 0 for no, 1 for yes, or between, of the same shape
+    weight: np.ndarray | None = None,  # how much each sample counts (n,)
+):  # a single number, in nats
+    "Cross-entropy of yes-or-no answers, one logit each. Raises `ValueError` when the shapes differ or a target lies outside 0..1."
     target = _same_shape("binary_cross_entropy", logits, target)
-    if target.min() < 0 or target.max() > 1:
+    if not (target.min() >= 0 and target.max() <= 1):  # so that NaN is caught, too
         raise ValueError(f"binary_cross_entropy: targets must be in 0..1, but they go from {target.min()} to {target.max()}")
-    losses = np.logaddexp(logits, 0) - target * logits
-    return np.sum(losses * shares(losses, weight))
+    losses = np.maximum(logits, 0) - target * logits + np.log1p(np.exp(-np.abs(logits)))
+    return _weighted_mean(losses, weight)
 
-# %% ../nbs/02_losses.ipynb #b771e44a
-def _predicted(logits):
-    "The class each row of logits votes for: the largest of k, or, for a single logit, whether it is positive."
-    logits = np.asarray(logits)
-    if logits.ndim == 2 and logits.shape[1] > 1:
-        return logits.argmax(axis=1)
-    return (logits.reshape(len(logits)) > 0).astype(int)
+# %% ../nbs/02_losses.ipynb #63f60f61
+def _votes(name, logits, labels):
+    "The predicted classes (n,), the true ones (n,), and how many classes there are. A single logit votes for 1 where it is positive."
+    logits, labels = np.asarray(logits), np.asarray(labels).reshape(-1)
+    if logits.ndim not in (1, 2) or logits.shape[-1] == 0:
+        raise ValueError(f"{name}: logits must be (n, k), or (n,) for a yes or no, at least one of each, but they are {logits.shape}")
+    if len(labels) != len(logits):
+        raise ValueError(f"{name}: {len(logits)} predictions and {len(labels)} labels; it takes as many of one as of the other")
+    if labels.dtype.kind in "bf" and np.all(labels % 1 == 0):
+        labels = labels.astype(int)  # the answers to a yes or no often come as 0.0 and 1.0
+    several = logits.ndim == 2 and logits.shape[1] > 1
+    predicted = logits.argmax(axis=1) if several else (logits.reshape(-1) > 0).astype(int)
+    k = logits.shape[1] if several else 2
+    return predicted, _labels(name, labels, k), k
 
+# %% ../nbs/02_losses.ipynb #00a89236
+def accuracy(
+    logits: np.ndarray,  # (n, k), or (n,) or (n, 1) for a yes or no
+    labels: np.ndarray,  # (n,) of 0 to k - 1
+) -> float:  # from 0 to 1
+    "The share of samples whose largest logit is that of the label. Raises `ValueError` for unequal lengths or labels that are no classes."
+    predicted, labels, _ = _votes("accuracy", logits, labels)
+    if len(labels) == 0:
+        raise ValueError("accuracy: there are no samples")
+    return float(np.mean(predicted == labels))
 
-def accuracy(logits, labels):
-    "The share of samples whose largest logit (n, k), or whose sign (n,) or (n, 1), gives the label."
-    labels = np.asarray(labels).reshape(-1)
-    if len(labels) != len(logits) or len(labels) == 0:
-        raise ValueError(f"accuracy: {len(logits)} predictions and {len(labels)} labels; it takes as many of one as of the other, and at least one")
-    return float(np.mean(_predicted(logits) == labels))
-
-
-def r2_score(prediction, target):
-    "The share of the target's variance that the prediction explains: 1 is perfect, 0 no better than the mean."
+# %% ../nbs/02_losses.ipynb #390c6016
+def r2_score(
+    prediction: np.ndarray,  # what the network says (n, …)
+    target: np.ndarray,  # what is true, of the same shape
+) -> float:  # at most 1
+    "The share of the target's variance that the prediction explains. Raises `ValueError` when the shapes differ or all targets are the same."
     prediction = np.asarray(prediction, np.float64)
     target = _same_shape("r2_score", prediction, target)
     spread = np.sum((target - target.mean(axis=0)) ** 2)
@@ -166,14 +233,13 @@ def r2_score(prediction, target):
         raise ValueError("r2_score: all targets are the same, so there is no variance to explain")
     return float(1 - np.sum((target - prediction) ** 2) / spread)
 
-
-def confusion_matrix(logits, labels):
-    "Counts (k, k): row the true class, column the predicted one."
-    labels = np.asarray(labels).reshape(-1)
-    predicted = _predicted(logits)
-    if len(labels) != len(predicted):
-        raise ValueError(f"confusion_matrix: {len(predicted)} predictions but {len(labels)} labels")
-    k = np.shape(logits)[1] if np.ndim(logits) == 2 and np.shape(logits)[1] > 1 else 2
+# %% ../nbs/02_losses.ipynb #f6515a2e
+def confusion_matrix(
+    logits: np.ndarray,  # (n, k), or (n,) or (n, 1) for a yes or no
+    labels: np.ndarray,  # (n,) of 0 to k - 1
+) -> np.ndarray:  # counts (k, k)
+    "How often each class was taken for each: row the true class, column the predicted one. Raises as `accuracy` does."
+    predicted, labels, k = _votes("confusion_matrix", logits, labels)
     counts = np.zeros((k, k), int)
-    np.add.at(counts, (_labels("confusion_matrix", labels, k), predicted), 1)
+    np.add.at(counts, (labels, predicted), 1)
     return counts
