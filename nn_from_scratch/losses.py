@@ -153,7 +153,7 @@ def target_probabilities(
         raise ValueError(f"cross_entropy: logits must be (samples, classes), at least one of each, but they are {logits.shape}")
     n, k = logits.shape
     if k == 1:
-        raise ValueError("cross_entropy: one logit has nothing to be compared with; for a yes or no from one output use binary_cross_entropy")
+        raise ValueError("cross_entropy: one logit has nothing to compare with; for a yes or no use binary_cross_entropy")
     if logits.dtype.kind != "f":
         raise TypeError(f"cross_entropy: logits must be floating-point numbers, not {logits.dtype}: try logits.astype(float)")
     if target.shape not in ((n,), (n, k)):
@@ -225,7 +225,7 @@ def r2_score(
     prediction: np.ndarray,  # what the network says (n, …)
     target: np.ndarray,  # what is true, of the same shape
 ) -> float:  # at most 1
-    "The share of the target's variance that the prediction explains. Raises `ValueError` when the shapes differ or all targets are the same."
+    "The share of the target's variance that the prediction explains. Raises `ValueError` when shapes differ or all targets are the same."
     prediction = np.asarray(prediction, np.float64)
     target = _same_shape("r2_score", prediction, target)
     spread = np.sum((target - target.mean(axis=0)) ** 2)
