@@ -141,14 +141,8 @@ def one_hot(
     return rows
 
 # %% ../nbs/02_losses.ipynb #ee7b950c
-def target_probabilities(
-    logits: np.ndarray,  # (n, k): what the network says; for its shape and dtype
-    target: np.ndarray,  # labels (n,), or probabilities (n, k)
-    label_smoothing: float = 0.0,  # the share of certainty that is spread over all classes, 0 or more and below 1
-) -> np.ndarray:  # (n, k)
-    """What the network should have said, as probabilities; smoothed as by Szegedy et al. (2016).
-    Raises `ValueError` for labels outside 0 to k - 1, wrong shapes or an empty batch, `TypeError` for float labels."""
-    logits, target = np.asarray(logits), np.asarray(target)
+def _check_classes(logits, target):
+    "Raise `ValueError` or `TypeError` unless `target` holds a label, or a row of probabilities, for each row of `logits`."
     if logits.ndim != 2 or logits.size == 0:
         raise ValueError(f"cross_entropy: logits must be (samples, classes), at least one of each, but they are {logits.shape}")
     n, k = logits.shape
@@ -159,12 +153,23 @@ def target_probabilities(
     if target.shape not in ((n,), (n, k)):
         raise ValueError(f"cross_entropy: the logits are {logits.shape}, so the target must be {n} labels, ({n},), or "
                          f"probabilities, ({n}, {k}); it is {target.shape}")
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"cross_entropy: label_smoothing must be 0 or more and below 1, not {label_smoothing}")
     if target.ndim == 2 and not (target.min() >= 0 and target.max() <= 1):  # so that NaN is caught, too
         raise ValueError(f"cross_entropy: target probabilities must be in 0..1, but they go from {target.min()} to {target.max()}")
-    p = target.astype(logits.dtype) if target.ndim == 2 else one_hot(_labels("cross_entropy", target, k), k, logits.dtype)
-    s = float(label_smoothing)  # a NumPy float64 would make everything after it float64
+
+# %% ../nbs/02_losses.ipynb #b5c5bfbc
+def target_probabilities(
+    logits: np.ndarray,  # (n, k): what the network says; for its shape and dtype
+    target: np.ndarray,  # labels (n,), or probabilities (n, k)
+    label_smoothing: float = 0.0,  # the share of certainty that is spread over all classes, 0 or more and below 1
+) -> np.ndarray:  # (n, k)
+    """What the network should have said, as probabilities; smoothed as by Szegedy et al. (2016).
+    Raises `ValueError` for labels outside 0 to k - 1, wrong shapes or an empty batch, `TypeError` for float labels."""
+    logits, target, s = np.asarray(logits), np.asarray(target), float(label_smoothing)
+    _check_classes(logits, target)
+    if not 0 <= s < 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be 0 or more and below 1, not {s}")
+    k = logits.shape[1]
+    p = one_hot(_labels("cross_entropy", target, k), k, logits.dtype) if target.ndim == 1 else target.astype(logits.dtype)
     return p if s == 0 else (1 - s) * p + s / k
 
 # %% ../nbs/02_losses.ipynb #64d216e3
