@@ -243,10 +243,11 @@ def test_schedule(name):
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(sizes=st.lists(st.integers(1, 6), min_size=2, max_size=5), n=st.integers(1, 5), seed=st.integers(0, 2**31),
+@given(inside=st.lists(st.integers(1, 6), min_size=1, max_size=4), classes=st.integers(2, 6), n=st.integers(1, 5), seed=st.integers(0, 2**31),
        scale=st.sampled_from([1e-3, 1.0, 1e3]), activation=st.sampled_from([torch.nn.Tanh, torch.nn.ReLU]))
-def test_any_network(sizes, n, seed, scale, activation):
+def test_any_network(inside, classes, n, seed, scale, activation):
     "Value and gradients of networks drawn at random, on batches of one and more, at three scales."
+    sizes = [*inside, classes]
     ours, theirs = twins(sizes, np.float64, activation, rng=seed)
     rng = np.random.default_rng(seed)
     x, y = scale * rng.normal(size=(n, sizes[0])), rng.integers(0, sizes[-1], n)
