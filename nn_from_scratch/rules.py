@@ -6,46 +6,54 @@
 __all__ = []
 
 # %% ../nbs/03b_rules.ipynb #27a445a3
+import math
 import operator
 
 import numpy as np
 
-from .backprop import _restore_axes, defvjp, unpacked
-from .forward import elu, gelu, leaky_relu, operation, sigmoid, silu, softplus
-from nn_from_scratch.losses import (
-    _same_shape, binary_cross_entropy, huber, log_softmax, mae, shares, softmax,
-)
+from .backprop import _restore_axes, _sum, defvjp, unpacked
+from .forward import _cast, elu, gelu, identity, leaky_relu, operation, sigmoid, silu, softplus
+from .losses import _same_shape, binary_cross_entropy, huber, log_softmax, mae, shares, softmax
 
-# %% ../nbs/03b_rules.ipynb #9b90bd0b
-defvjp(np.positive, lambda g, y, x: g)
-defvjp(np.log1p,    lambda g, y, x: g / (1 + x))
-defvjp(np.log2,     lambda g, y, x: g / (x * 0.6931471805599453))  # ln 2
-defvjp(np.log10,    lambda g, y, x: g / (x * 2.302585092994046))  # ln 10
-defvjp(np.expm1,    lambda g, y, x: g * (y + 1))
-defvjp(np.sqrt,     lambda g, y, x: g / (2 * y))
-defvjp(np.square,   lambda g, y, x: g * 2 * x)
+# %% ../nbs/03b_rules.ipynb #aa276022
+defvjp(np.positive,   lambda g, y, x: g)
+defvjp(np.negative,   lambda g, y, x: -g)
+defvjp(np.absolute,   lambda g, y, x: g * np.sign(x))  # 0 at the corner
 defvjp(np.reciprocal, lambda g, y, x: -g * y * y)
-defvjp(np.absolute, lambda g, y, x: g * np.sign(x))
-defvjp(np.tanh,     lambda g, y, x: g * (1 - y * y))
-defvjp(np.sinh,     lambda g, y, x: g * np.cosh(x))
-defvjp(np.cosh,     lambda g, y, x: g * np.sinh(x))
-defvjp(np.sin,      lambda g, y, x: g * np.cos(x))
-defvjp(np.cos,      lambda g, y, x: -g * np.sin(x))
-defvjp(np.tan,      lambda g, y, x: g * (1 + y * y))
-defvjp(np.arctan,   lambda g, y, x: g / (1 + x * x))
+defvjp(np.square,     lambda g, y, x: g * 2 * x)
+defvjp(np.sqrt,       lambda g, y, x: g / (2 * y))
+defvjp(np.log,        lambda g, y, x: g / x)
+defvjp(np.log1p,      lambda g, y, x: g / (1 + x))
+defvjp(np.log2,       lambda g, y, x: g / (x * math.log(2)))
+defvjp(np.log10,      lambda g, y, x: g / (x * math.log(10)))
+defvjp(np.expm1,      lambda g, y, x: g * (y + 1))
+defvjp(np.sin,        lambda g, y, x: g * np.cos(x))
+defvjp(np.cos,        lambda g, y, x: -g * np.sin(x))
+defvjp(np.tan,        lambda g, y, x: g * (1 + y * y))
+defvjp(np.arctan,     lambda g, y, x: g / (1 + x * x))
+defvjp(np.sinh,       lambda g, y, x: g * np.cosh(x))
+defvjp(np.cosh,       lambda g, y, x: g * np.sinh(x))
+defvjp(np.tanh,       lambda g, y, x: g * (1 - y * y))
+defvjp(identity,      lambda g, y, x: g)
+defvjp(_cast,         lambda g, y, x, dtype: g)  # to another precision and back
 
-# %% ../nbs/03b_rules.ipynb #b235f51e
+# %% ../nbs/03b_rules.ipynb #b31fc5e5
+def _power_base(g, y, a, b):
+    return g * b * np.power(a, np.where(np.equal(b, 0), 1, b - 1))
+
+
+def _power_exponent(g, y, a, b):
+    return g * y * np.log(np.where(np.equal(a, 0) & np.greater_equal(b, 0), 1, a))
+
+
+defvjp(np.power, _power_base, _power_exponent)
+
+# %% ../nbs/03b_rules.ipynb #cbb98675
 def _upper(g, y, a, b): return 0.5 * (g * np.greater(a, b) + g * np.greater_equal(a, b))  # a tie is shared
 def _lower(g, y, a, b): return 0.5 * (g * np.less(a, b) + g * np.less_equal(a, b))
 
 
-defvjp(np.maximum, _upper, lambda g, y, a, b: _upper(g, y, b, a))
-defvjp(np.minimum, _lower, lambda g, y, a, b: _lower(g, y, b, a))
-defvjp(np.logaddexp, lambda g, y, a, b: g * np.exp(a - y), lambda g, y, a, b: g * np.exp(b - y))
-defvjp(np.where, None, lambda g, y, c, a, b: np.where(c, g, 0), lambda g, y, c, a, b: np.where(c, 0, g))
-
-# %% ../nbs/03b_rules.ipynb #aa276022
-def _clip(g, y, x, a_min=None, a_max=None, min=None, max=None):
+def _clip(g, y, x, a_min=None, a_max=None, *, min=None, max=None):
     low, high = a_min if min is None else min, a_max if max is None else max
     inside = np.ones(np.shape(x), bool)
     if low is not None:
@@ -55,53 +63,72 @@ def _clip(g, y, x, a_min=None, a_max=None, min=None, max=None):
     return g * inside
 
 
-defvjp(np.clip, _clip)
+defvjp(np.maximum,   _upper, lambda g, y, a, b: _upper(g, y, b, a))
+defvjp(np.minimum,   _lower, lambda g, y, a, b: _lower(g, y, b, a))
+defvjp(np.logaddexp, lambda g, y, a, b: g * np.exp(a - y), lambda g, y, a, b: g * np.exp(b - y))
+defvjp(np.where,     None, lambda g, y, c, a, b: np.where(c, g, 0), lambda g, y, c, a, b: np.where(c, 0, g))
+defvjp(np.clip,      _clip)
 
-# %% ../nbs/03b_rules.ipynb #ff0162d3
-def _extreme(g, y, x, axis=None, keepdims=False):
+# %% ../nbs/03b_rules.ipynb #f0605651
+def _mean(g, y, x, axis=None, *, keepdims=False):
+    return _sum(g / (np.size(x) / max(np.size(y), 1)), y, x, axis, keepdims=keepdims)
+
+
+def _extreme(g, y, x, axis=None, *, keepdims=False):
     winners = np.equal(x, _restore_axes(y, np.shape(x), axis, keepdims))
     ties = winners.sum(axis=axis, keepdims=True, dtype=x.dtype)
-    return _restore_axes(g, np.shape(x), axis, keepdims) * winners / ties  # ties share
+    return _restore_axes(g, np.shape(x), axis, keepdims) * winners / ties
 
 
-def _prod(g, y, x, axis=None, keepdims=False):
-    g, axes = _restore_axes(g, np.shape(x), axis, keepdims), range(x.ndim) if axis is None else np.atleast_1d(axis)
-    others = np.ones_like(x)  # the product of all others, without dividing: an x may be 0
-    rows = np.moveaxis(x, [int(a) for a in axes], range(-len(axes), 0))
-    flat = rows.reshape(*rows.shape[:x.ndim - len(axes)], -1)
-    ones = np.ones_like(flat[..., :1])
-    before = np.cumprod(np.concatenate([ones, flat[..., :-1]], axis=-1), axis=-1)
-    after = np.cumprod(np.concatenate([ones, flat[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
-    others = np.moveaxis((before * after).reshape(rows.shape), range(-len(axes), 0), [int(a) for a in axes])
-    return g * others
+def _prod(g, y, x, axis=None, *, keepdims=False):
+    axes = range(x.ndim) if axis is None else [int(a) for a in np.atleast_1d(axis)]
+    last = range(-len(axes), 0)
+    rows = np.moveaxis(x, axes, last)
+    kept = rows.shape[:x.ndim - len(axes)]
+    others = _product_of_others(rows.reshape(*kept, x.size // max(math.prod(kept), 1)))
+    return _restore_axes(g, np.shape(x), axis, keepdims) * np.moveaxis(others.reshape(rows.shape), last, axes)
 
 
-def _var(g, y, x, axis=None, ddof=0, keepdims=False):
+def _product_of_others(rows):
+    "For each number, the product of the others in its row: of all before it, times all after it."
+    one = np.ones_like(rows[..., :1])
+    before = np.cumprod(np.concatenate([one, rows[..., :-1]], axis=-1), axis=-1)
+    after = np.cumprod(np.concatenate([one, rows[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    return before * after
+
+
+def _var(g, y, x, axis=None, *, ddof=0, keepdims=False):
     n = np.size(x) // max(np.size(y), 1)
     deviation = x - np.mean(x, axis=axis, keepdims=True)
     return _restore_axes(g, np.shape(x), axis, keepdims) * 2 * deviation / (n - ddof)
 
 
-def _std(g, y, x, axis=None, ddof=0, keepdims=False):
-    safe = np.where(np.equal(y, 0), 1, y)  # no spread: the slope is not defined, 0 is taken
-    return _var(g / (2 * safe), y, x, axis, ddof, keepdims)
+def _std(g, y, x, axis=None, *, ddof=0, keepdims=False):
+    return _var(g / (2 * _safe(y)), y, x, axis, ddof=ddof, keepdims=keepdims)
 
 
 def _norm(g, y, x, ord=None, axis=None, keepdims=False):
-    if ord not in (None, 2, "fro") or (ord == 2 and axis is None and x.ndim == 2):
+    of_matrix = np.ndim(x) == 2 if axis is None else isinstance(axis, tuple)
+    if ord not in (None, 2, "fro") or (ord == 2 and of_matrix):
         raise TypeError(f"np.linalg.norm: the derivative is known for the Euclidean norm only, not for ord={ord!r}")
-    g, y = (_restore_axes(a, np.shape(x), axis, keepdims) for a in (g, y))
-    return g * x / np.where(np.equal(y, 0), 1, y)
+    g, y = (_restore_axes(v, np.shape(x), axis, keepdims) for v in (g, y))
+    return g * x / _safe(y)
 
 
-defvjp(np.max, _extreme)
-defvjp(np.min, _extreme)
+def _safe(y):
+    "`y` as a divisor: 1 where it is 0."
+    return np.where(np.equal(y, 0), np.ones_like(y), y)
+
+
+defvjp(np.mean, _mean)
+defvjp(np.max,  _extreme)
+defvjp(np.min,  _extreme)
 defvjp(np.prod, _prod)
-defvjp(np.var, _var)
-defvjp(np.std, _std)
+defvjp(np.var,  _var)
+defvjp(np.std,  _std)
 defvjp(np.linalg.norm, _norm)
 
-# %% ../nbs/03b_rules.ipynb #0deb4735
+# %% ../nbs/03b_rules.ipynb #63a0c40e
 defvjp(np.reshape,      lambda g, y, x, shape: np.reshape(g, np.shape(x)))
 defvjp(np.ravel,        lambda g, y, x: np.reshape(g, np.shape(x)))
 defvjp(np.squeeze,      lambda g, y, x, axis=None: np.reshape(g, np.shape(x)))
@@ -110,14 +137,16 @@ defvjp(np.transpose,    lambda g, y, x, axes=None: np.transpose(g, None if axes 
 defvjp(np.swapaxes,     lambda g, y, x, axis1, axis2: np.swapaxes(g, axis1, axis2))
 defvjp(np.moveaxis,     lambda g, y, x, source, destination: np.moveaxis(g, destination, source))
 defvjp(np.flip,         lambda g, y, x, axis=None: np.flip(g, axis))
-defvjp(np.broadcast_to, lambda g, y, x, shape: g)  # its reverse, the sum, is taken for every rule alike
+defvjp(np.broadcast_to, lambda g, y, x, shape: g)
 defvjp(np.copy,         lambda g, y, x: g)
 defvjp(np.cumsum,       lambda g, y, x, axis=None: np.reshape(np.flip(np.cumsum(np.flip(g, axis), axis), axis), np.shape(x)))
 
-# %% ../nbs/03b_rules.ipynb #cbb98675
+# %% ../nbs/03b_rules.ipynb #12107f97
 def _dot_left(g, y, a, b):
-    if np.ndim(a) == 0 or np.ndim(b) <= 1:  # np.dot with a number is a product; a vector b has one axis, which was summed
-        return g * b if np.ndim(a) == 0 or np.ndim(b) == 0 else np.multiply.outer(g, b)
+    if np.ndim(a) == 0 or np.ndim(b) == 0:  # np.dot with a number is a plain product
+        return g * b
+    if np.ndim(b) == 1:
+        return np.multiply.outer(g, b)
     other = [*range(np.ndim(b) - 2), np.ndim(b) - 1]  # all axes of b but the one that was summed; they end g as well
     return np.tensordot(g, b, axes=(range(np.ndim(a) - 1, np.ndim(g)), other))
 
@@ -133,30 +162,30 @@ def _outer_left(g, y, a, b): return np.reshape(g @ np.ravel(b), np.shape(a))
 def _outer_right(g, y, a, b): return np.reshape(np.ravel(a) @ g, np.shape(b))
 
 
-defvjp(np.dot, _dot_left, _dot_right)
+defvjp(np.dot,   _dot_left, _dot_right)
 defvjp(np.outer, _outer_left, _outer_right)
 
-# %% ../nbs/03b_rules.ipynb #7b2758cc
+# %% ../nbs/03b_rules.ipynb #966ff724
 def _einsum(which):
     "The rule for one operand: contract the gradient with the other operand, over the letters that one does not share."
-    def rule(g, y, subscripts, a, b=None):
+    def rule(g, y, subscripts, *operands):
         inputs, arrow, result = subscripts.replace(" ", "").partition("->")
         letters = inputs.split(",")
         if not arrow or "." in subscripts or any(len(set(s)) != len(s) for s in letters):
             raise TypeError(f"np.einsum: the derivative needs an explicit '->', no ellipsis and no letter twice in an operand, not {subscripts!r}")
-        mine, x = letters[which], (a, b)[which]
-        others = [(s, v) for i, (s, v) in enumerate(zip(letters, (a, b))) if i != which]  # noqa: B905
+        mine, x = letters[which], operands[which]
+        others = [pair for i, pair in enumerate(zip(letters, operands)) if i != which]
         known = result + "".join(s for s, _ in others)
-        kept = "".join(c for c in mine if c in known)  # a letter that only this operand has was summed: its gradient is repeated
-        out = np.einsum(",".join([result, *(s for s, _ in others)]) + "->" + kept, g, *(v for _, v in others))
-        shape = [n if c in known else 1 for c, n in zip(mine, np.shape(x), strict=True)]
-        return np.broadcast_to(out.reshape(shape), np.shape(x))
+        kept = "".join(c for c in mine if c in known)
+        contracted = np.einsum(",".join([result, *(s for s, _ in others)]) + "->" + kept, g, *(v for _, v in others))
+        shape = [n if c in known else 1 for c, n in zip(mine, np.shape(x))]
+        return np.broadcast_to(contracted.reshape(shape), np.shape(x))
     return rule
 
 
 defvjp(np.einsum, None, _einsum(0), _einsum(1))
 
-# %% ../nbs/03b_rules.ipynb #f0605651
+# %% ../nbs/03b_rules.ipynb #27c23ee5
 def _getitem(g, y, x, index):
     whole = np.zeros_like(x)
     parts = index if isinstance(index, tuple) else (index,)
@@ -168,34 +197,45 @@ def _getitem(g, y, x, index):
 
 
 def _take(g, y, x, indices, axis=None):
-    whole = np.zeros_like(x)
-    np.add.at(np.reshape(whole, -1) if axis is None else np.moveaxis(whole, axis, 0), indices,
-              g if axis is None else np.moveaxis(g, range(axis % x.ndim, axis % x.ndim + np.ndim(indices)), range(np.ndim(indices))))
+    whole = np.zeros(np.shape(x), x.dtype)
+    if axis is None:
+        np.add.at(whole.reshape(-1), indices, g)
+    else:
+        np.add.at(whole, (slice(None),) * (axis % whole.ndim) + (indices,), g)
     return whole
 
 
 defvjp(operator.getitem, _getitem)
 defvjp(np.take, _take)
 
-# %% ../nbs/03b_rules.ipynb #091b3c9b
+# %% ../nbs/03b_rules.ipynb #783ff2ba
 @operation
 def _concatenate(*parts, axis=0): return np.concatenate(parts, axis=axis)
 
 
 def _part(i, g, y, *parts, axis=0):
-    start = sum(p.shape[axis] for p in parts[:i])
-    return np.take(g, range(start, start + parts[i].shape[axis]), axis=axis)
+    start = sum(np.shape(p)[axis] for p in parts[:i])
+    stretch = slice(start, start + np.shape(parts[i])[axis])
+    return np.moveaxis(np.moveaxis(g, axis, 0)[stretch], 0, axis)
+
+
+def _unpack_concatenate(arrays, axis=0):
+    return (_concatenate, tuple(arrays), {"axis": axis}) if axis is not None else (_concatenate, tuple(map(np.ravel, arrays)), {})
+
+
+def _unpack_stack(arrays, axis=0):
+    return _concatenate, tuple(np.expand_dims(a, axis) for a in arrays), {"axis": axis}
 
 
 defvjp(_concatenate, each=_part)
-unpacked[np.concatenate] = lambda arrays, axis=0: (_concatenate, tuple(arrays), {"axis": axis})
-unpacked[np.stack] = lambda arrays, axis=0: (_concatenate, tuple(np.expand_dims(a, axis) for a in arrays), {"axis": axis})
+unpacked[np.concatenate] = _unpack_concatenate
+unpacked[np.stack] = _unpack_stack
 
-# %% ../nbs/03b_rules.ipynb #d3ab7e11
+# %% ../nbs/03b_rules.ipynb #57a212b0
 def _gelu(g, y, x):
-    c = np.clip(x, -10, 10)
-    t = np.tanh(0.7978845608028654 * (c + 0.044715 * c * c * c))
-    return g * 0.5 * (1 + t + c * (1 - t * t) * 0.7978845608028654 * (1 + 3 * 0.044715 * c * c))
+    c, s = np.clip(x, -10, 10), math.sqrt(2 / math.pi)  # clipped as in gelu itself
+    t = np.tanh(s * (c + 0.044715 * c * c * c))
+    return g * 0.5 * (1 + t + c * (1 - t * t) * s * (1 + 3 * 0.044715 * c * c))
 
 
 def _silu(g, y, x):
@@ -211,7 +251,7 @@ defvjp(softplus,    lambda g, y, x: g * sigmoid(x))
 defvjp(softmax,     lambda g, y, x, axis=-1: y * (g - np.sum(g * y, axis=axis, keepdims=True)))
 defvjp(log_softmax, lambda g, y, x, axis=-1: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True))
 
-# %% ../nbs/03b_rules.ipynb #63a0c40e
+# %% ../nbs/03b_rules.ipynb #f6eeb0c5
 def _mae(g, y, prediction, target, weight=None):
     error = prediction - _same_shape("mae", prediction, target)
     return g * np.sign(error) * shares(error, weight)
@@ -227,6 +267,6 @@ def _binary_cross_entropy(g, y, logits, target, weight=None):
     return g * error * shares(error, weight)
 
 
-defvjp(mae, _mae, lambda g, y, prediction, target, weight=None: -_mae(g, y, prediction, target, weight))
-defvjp(huber, _huber, lambda g, y, p, target, weight=None, delta=1.0: -_huber(g, y, p, target, weight, delta))
+defvjp(mae,   _mae,   lambda g, y, prediction, target, weight=None: -_mae(g, y, prediction, target, weight))
+defvjp(huber, _huber, lambda g, y, prediction, target, weight=None, delta=1.0: -_huber(g, y, prediction, target, weight, delta))
 defvjp(binary_cross_entropy, _binary_cross_entropy)
