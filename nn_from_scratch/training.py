@@ -294,7 +294,8 @@ def fit(
     try:
         with _ending(run), _progress_bar(progress, train, batch_size, epochs, max_steps) as bar, np.errstate(all="ignore"):
             tell("on_fit_start")
-            for run.epoch in _until_stopped(run, range(1, epochs + 1)):
+            for epoch in _until_stopped(run, range(1, epochs + 1)):
+                run.epoch = epoch
                 tell("on_epoch_start")
                 seen = _Tally(metrics)
                 for x, y, *weight in _until_stopped(run, _batches_of(train, dtype, batch_size, order)):
@@ -315,7 +316,7 @@ def fit(
                 bar.set_postfix_str(_news(run, epochs), refresh=False)
                 tell("on_epoch_end")
                 if tol is not None and has_converged(history.train_loss, tol, patience):
-                    run.stop("converged", f"The training loss has converged: it has fallen by less than {tol:.3g} of itself in {patience} epochs.")
+                    run.stop("converged", f"Converged: the training loss fell by less than {tol:.3g} of itself in {patience} epochs.")
             run.stop("epochs", f"All {epochs} epochs are done.")
     finally:
         with _ending(run):
@@ -404,7 +405,7 @@ def _checked(part, model, loss, data):
     data = x, y, *weight = _arrays(f"fit: {part} data", data, _dtype(model))
     with _evaluating(model), np.errstate(all="ignore"):
         prediction = model(x[:1])
-        if np.ndim(prediction) == 2 and y.ndim == 1 and y.dtype.kind in "iu":
+        if np.ndim(prediction) == 2 and np.shape(prediction)[1] > 1 and y.ndim == 1 and y.dtype.kind in "iu":  # labels
             y = np.unique(y)
         loss(np.repeat(prediction, len(y), axis=0), y)
     if weight:
@@ -436,7 +437,7 @@ def _as_callback(callback):
     "An object with methods of `Callback`; a plain function becomes an `on_epoch_end`."
     own = [name for name in dir(callback) if name.startswith("on_")]
     if isinstance(callback, type) or not own and not callable(callback):
-        raise TypeError(f"fit: {callback!r} is not a callback, which is an object with a method such as on_epoch_end, or a function of the run")
+        raise TypeError(f"fit: {callback!r} is not a callback: an object with a method such as on_epoch_end, or a function of the run")
     for name in own:
         if name not in _events:
             raise ValueError(f"fit: {_name(callback)} has a method {name}, but the events are {', '.join(_events)}")
@@ -450,6 +451,7 @@ class _Bar(tqdm):
 
 class _Cell:
     "A file whose last line stands under the running notebook cell, and is gone when the bar is."
+    encoding = "utf-8"  # so that the bar is drawn with blocks
 
     def __init__(self, display):
         self.handle = display({"text/plain": ""}, raw=True, display_id=True)
