@@ -57,24 +57,29 @@ def linear(
     w: np.ndarray,  # weights (n_in, n_out)
     b: np.ndarray | None = None,  # biases (n_out,), or None for no bias
 ) -> np.ndarray:  # weighted sums (n, n_out)
-    "The weighted sums of a whole layer, x @ w + b. Raises `ValueError` when the shapes do not fit."
-    if w.ndim != 2 or x.ndim == 0 or x.shape[-1] != w.shape[0]:
-        raise ValueError(_misfit(x, w))
-    if b is None:
-        return x @ w
-    if b.shape != w.shape[1:]:
-        raise ValueError(f"linear: the weight gives {w.shape[1]} outputs but the bias is {b.shape} (w is {w.shape})")
+    "The weighted sums of a whole layer, x @ w + b. Raises `ValueError` or `TypeError` when the arguments do not fit."
+    try: fits = w.ndim == 2 and x.ndim > 0 and x.shape[-1] == w.shape[0] and (b is None or b.shape == w.shape[1:])
+    except AttributeError: raise TypeError(_no_array(x=x, w=w, b=b)) from None
+    if not fits: raise ValueError(_misfit(x, w, b))
     z = x @ w
-    z += b  # in place: z is ours, and a second array of its size would cost as much as the sum
+    if b is not None: z += b  # in place: z is ours, and a second array of its size would cost as much as the sum
     return z
 
 # %% ../nbs/01_forward.ipynb #284a58cf
-def _misfit(x, w):
-    "The sentence for an `x` that does not fit `w`."
+def _misfit(x, w, b):
+    "The sentence for an `x` or a `b` that does not fit `w`."
     if w.ndim != 2:
         return f"linear: the weight must have two axes, (n_in, n_out), but it is {w.shape}"
     features = x.shape[-1] if x.ndim else 0
-    return f"linear: x has {features} features but the weight expects {w.shape[0]} (x is {x.shape}, w is {w.shape})"
+    if features != w.shape[0]:
+        return f"linear: x has {features} features but the weight expects {w.shape[0]} (x is {x.shape}, w is {w.shape})"
+    return f"linear: the weight gives {w.shape[1]} outputs but the bias is {b.shape} (w is {w.shape})"
+
+
+def _no_array(**arguments):
+    "The sentence for an argument of `linear` that is no array."
+    name, value = next((name, value) for name, value in arguments.items() if not hasattr(value, "shape"))
+    return f"linear: {name} must be an array, but it is of type {type(value).__name__}: try np.array(...)"
 
 # %% ../nbs/01_forward.ipynb #6a0fd5f6
 @operation
@@ -98,13 +103,13 @@ def relu(x: np.ndarray) -> np.ndarray:
 @operation
 def leaky_relu(x: np.ndarray, slope: float = 0.01) -> np.ndarray:
     "x where positive, `slope` times x elsewhere (Maas et al., 2013)."
-    return np.where(np.greater(x, 0), x, np.multiply(x, slope))
+    return np.where(np.greater(x, 0), x, np.multiply(x, float(slope)))
 
 # %% ../nbs/01_forward.ipynb #45240bdf
 @operation
 def elu(x: np.ndarray, alpha: float = 1.0) -> np.ndarray:
     "x where positive, alpha (eˣ - 1) elsewhere (Clevert et al., 2015)."
-    return np.where(np.greater(x, 0), x, alpha * np.expm1(np.minimum(x, 0)))
+    return np.where(np.greater(x, 0), x, float(alpha) * np.expm1(np.minimum(x, 0)))
 
 # %% ../nbs/01_forward.ipynb #8c6086a4
 @operation
@@ -223,6 +228,11 @@ class Module:
         "A table: each part with the number of its parameters."
         return _Text(_table(self))
 
+    def __setattr__(self, name: str, value: Any):
+        if name in _METHODS:
+            raise ValueError(f"{type(self).__name__}: the name {name!r} belongs to a method of Module; choose another, {name + '_'!r} say")
+        object.__setattr__(self, name, value)
+
     def __getstate__(self): return dict(vars(self))  # copies and pickles leave the layout behind
     def __setstate__(self, state): vars(self).update(state)
 
@@ -231,6 +241,7 @@ class Module:
         return _call(type(self).__name__, [f"{name}={_short(value)}" for name, value in shown.items()])
 
 # %% ../nbs/01_forward.ipynb #e174f97c
+_METHODS = {name for name, value in vars(Module).items() if callable(value) and not name.startswith("_")}
 _PARTS = (Module, list, tuple, dict)  # what may hold parameters
 
 
@@ -278,6 +289,8 @@ class Linear(Module):
         for name, n in (("n_in", n_in), ("n_out", n_out)):
             if not isinstance(n, (int, np.integer)) or n < 1:
                 raise ValueError(f"Linear: {name} must be a whole number of at least 1, not {n!r}")
+        if np.dtype(dtype).kind != "f":
+            raise ValueError(f"Linear: dtype must be a floating-point type, np.float32 say, not {np.dtype(dtype)}")
         self.weight = init((n_in, n_out), np.random.default_rng(rng), dtype)
         self.bias = np.zeros(n_out, dtype) if bias else None
 
@@ -370,6 +383,8 @@ def mlp(
     dtype=np.float32,  # of the parameters
 ) -> Sequential:
     "A multilayer perceptron: linear layers of these sizes with an activation between them."
+    if np.ndim(sizes) != 1:
+        raise TypeError(f"mlp: sizes must be a list of numbers of units, [64, 32, 10] say, not {sizes!r}")
     if len(sizes) < 2:
         raise ValueError(f"mlp: sizes needs at least the inputs and the outputs, [64, 10], but it is {list(sizes)}")
     rng = np.random.default_rng(rng)
@@ -388,7 +403,7 @@ class Parameters(Mapping):
         shapes: Mapping[str, tuple],  # name -> shape, in order
         vector: np.ndarray,  # as many numbers as the shapes have together
     ):
-        self.vector = vector
+        self._vector = vector
         self._arrays = {}
         start = 0
         for name, shape in shapes.items():
@@ -397,6 +412,19 @@ class Parameters(Mapping):
             start = stop
         if vector.shape != (start,):
             raise ValueError(f"Parameters: the shapes need {start} numbers but the vector is {vector.shape}")
+
+    @property
+    def vector(self) -> np.ndarray:
+        "All the numbers, one after the other. Assigning to it writes the new numbers into their places."
+        return self._vector
+
+    @vector.setter
+    def vector(self, new: np.ndarray):
+        if new is self._vector:  # `vector *= 2` has done its work already
+            return
+        if np.shape(new) != self._vector.shape:
+            raise ValueError(f"Parameters: the vector is {self._vector.shape} but what was assigned to it is {np.shape(new)}")
+        self._vector[...] = new
 
     @property
     def shapes(self) -> dict:
@@ -430,29 +458,41 @@ class _Walk:
         self.names: list[str] = []  # of the parameters, depth first, each once
         self.arrays: list[np.ndarray] = []
         self.places: list[tuple] = []  # (container, key, number of the parameter); a shared one stands in several
-        self.containers: list[tuple] = []  # (name, the list, the dict, or the attributes of a module)
+        self.containers: list[tuple] = []  # (name, list or dict or tuple, the keys under which parameters are found)
+        self.known: dict[int, bool] = {}  # id of a container -> whether there are parameters in it
+        self.state: list[tuple] = []  # (name, what stands under a private name)
         self.visit(model, "", ())
+        model_itself, self.containers = self.containers, []
+        for name, value in self.state:  # after the walk: what is a part of the model too has been seen by now
+            self.watch(value, name)
+        self.containers += model_itself  # so each stands before the one that holds it
 
-    def visit(self, node, name, above):
-        "Look at all that `node` holds; `above` are the nodes on the way to it."
+    def visit(self, node, name, above) -> bool:
+        "Look at all that `node` holds, `above` being the nodes on the way to it; whether there are parameters in it."
         if any(node is n for n in above):
             raise ValueError(f"the model contains itself: {name!r} leads back to the {type(node).__name__} it is part of")
-        container = vars(node) if isinstance(node, Module) else node
-        if any(container is c for _, c in self.containers):
-            return
-        self.containers.append((name, container))
-        for key, value in _items(node):
-            full = _join(name, node, key)
-            if isinstance(node, Module) and key.startswith("_"):  # state: watched, not trained
-                if isinstance(value, (list, dict)):
-                    self.containers.append((full, value))
-            elif isinstance(value, _PARTS):
-                self.visit(value, full, (*above, node))
-            elif _is_parameter(value):
-                self.add(full, container, key, value)
-            elif _holds_step(value):
-                raise RuntimeError(f"{full!r} is a {type(value).__name__}: a gradient of this model is being taken, by "
-                                   "another thread or by an outer call; one at a time, or a copy of the model for each")
+        container = _container(node)
+        if id(container) in self.known:
+            return self.known[id(container)]
+        keys = [key for key, value in _items(node) if self.look(node, key, value, _join(name, node, key), above)]
+        self.containers.append((name, container, keys))
+        self.known[id(container)] = bool(keys)
+        return bool(keys)
+
+    def look(self, node, key, value, name, above) -> bool:
+        "Look at what `node` holds under one key; whether it is a parameter, or there are some in it."
+        if isinstance(node, Module) and key.startswith("_"):
+            self.state.append((name, value))
+        elif isinstance(value, _PARTS):
+            return self.visit(value, name, (*above, node))
+        elif _is_parameter(value):
+            self.add(name, _container(node), key, value)
+            return True
+        elif _holds_step(value):
+            raise RuntimeError(f"{name!r} is a {type(value).__name__}: a gradient of this model is being taken, by another thread "
+                               "or by an outer call; one at a time, or a copy of the model for each. Inside the function itself, "
+                               "use the attributes (model.layer.weight) in place of model.parameters()")
+        return False
 
     def add(self, name, container, key, array):
         "Note a parameter, and where it stands."
@@ -460,9 +500,24 @@ class _Walk:
             raise TypeError(f"the parameter {name!r} stands in a tuple, where it cannot be replaced: use a list")
         number = next((i for i, known in enumerate(self.arrays) if known is array), len(self.arrays))
         if number == len(self.arrays):
+            if name in self.names:
+                raise ValueError(f"two parameters of the model are called {name!r}: give one of them another name")
             self.names.append(name)
             self.arrays.append(array)
         self.places.append((container, key, number))
+
+    def watch(self, value, name):
+        "Keep an eye on state: nothing in it is trained, but nothing may be left behind in it either."
+        if isinstance(value, _PARTS) and id(_container(value)) not in self.known:
+            self.known[id(_container(value))] = False
+            for key, part in _items(value):
+                self.watch(part, _join(name, value, key))
+            self.containers.append((name, _container(value), []))
+
+
+def _container(node):
+    "Where a module, list, tuple or dict keeps what it holds."
+    return vars(node) if isinstance(node, Module) else node
 
 
 def _holds_step(value):
@@ -483,10 +538,21 @@ def _gather(names, arrays):
     shapes = dict(zip(names, (a.shape for a in arrays), strict=True))
     vector = _common_slice(arrays)
     if vector is None:
+        _refuse_views(names, arrays)
         return Parameters(shapes, np.concatenate([a.ravel() for a in arrays] or [np.zeros(0, np.float32)]))
     parameters = Parameters(shapes, vector)
     parameters._arrays.update(zip(names, arrays, strict=True))  # the very same objects serve the whole and the part
     return parameters
+
+
+def _refuse_views(names, arrays):
+    "Raise `ValueError` if two parameters share memory: as views of one vector they no longer would."
+    order = sorted(range(len(arrays)), key=lambda i: arrays[i].ctypes.data)
+    for i, j in zip(order, order[1:]):
+        if np.shares_memory(arrays[i], arrays[j]):
+            first, second = names[min(i, j)], names[max(i, j)]
+            raise ValueError(f"{second!r} is a view of {first!r}, and would become a parameter of its own: keep one array, "
+                             f"and compute the other from it in __call__ (x @ self.{first}.T, say)")
 
 
 def _common_slice(arrays):
@@ -512,12 +578,13 @@ class Layout:
         self.parameters = before.parameters if same else _gather(walk.names, walk.arrays)
         self.arrays = list(self.parameters.values())
         self.put(self.arrays)
-        self.watched = [(name, c, dict(c) if isinstance(c, dict) else list(c)) for name, c in walk.containers]
+        self.watched = [(name, c, dict(c) if isinstance(c, dict) else list(c), keys) for name, c, keys in walk.containers]
+        self.parts = [(name, c, key, then[key]) for name, c, then, keys in self.watched for key in keys if isinstance(then[key], _PARTS)]
         self.lock = threading.Lock()  # held while a gradient is taken
 
     def is_current(self) -> bool:
         "Whether every container still holds the very objects it held when it was looked at."
-        for _, now, then in self.watched:
+        for _, now, then, _ in self.watched:
             same = map(is_, now.values(), then.values()) if isinstance(now, dict) else map(is_, now, then)
             if len(now) != len(then) or not all(same):
                 return False
@@ -531,28 +598,40 @@ class Layout:
     def check(self, values: Sequence):
         "Raise `RuntimeError` if something else than what `put` put there stands in the place of a parameter."
         for container, key, number in self.places:
-            now = container.get(key) if isinstance(container, dict) else container[key] if key < len(container) else None
-            if now is not values[number]:
+            if _held(container, key) is not values[number]:
                 raise RuntimeError(f"the parameter {self.names[number]!r} was replaced while its gradient was being taken: "
                                    "a model computes with its parameters; an optimizer changes them afterwards")
+        for name, container, key, part in self.parts:
+            if _held(container, key) is not part:
+                raise RuntimeError(f"{f'{name}.{key}' if name else key!r}, which holds parameters, was replaced while their "
+                                   "gradient was being taken: build the model first, then compute with it")
 
     def restore(self) -> list[str]:
         "Put the arrays back, and throw out, by name, what steps have left behind in the model."
-        self.put(self.arrays)
-        return [] if self.is_current() else [name for watched in self.watched for name in _throw_out(*watched)]
+        try: self.put(self.arrays)
+        except IndexError: pass  # a list has become shorter: the loop below puts it back whole
+        return [] if self.is_current() else [name for watched in self.watched for name in _tidy(*watched)]
 
 
-def _throw_out(name, container, then):
-    "Undo what left steps behind in a container that held `then`; the names of what was thrown out."
-    if isinstance(container, dict):
-        left = [key for key, value in container.items() if _holds_step(value)]
-        for key in left:
-            if key in then:
-                container[key] = then[key]
-            else:
-                del container[key]
-        return [f"{name}.{key}" if name else str(key) for key in left]
-    if any(map(_holds_step, container)):
-        container[:] = then
-        return [name]
-    return []
+def _held(container, key):
+    "What stands there, or None."
+    return container.get(key) if isinstance(container, dict) else container[key] if key < len(container) else None
+
+
+def _tidy(name, container, then, keys):
+    "Put back what stood under `keys`, and throw out the steps that were left behind; the names of what was thrown out."
+    if isinstance(container, tuple):
+        return []
+    if isinstance(container, list):
+        if not all(_held(container, key) is then[key] for key in keys):
+            container[:] = then
+        left = [name] if any(map(_holds_step, container)) else []
+        if left:
+            container[:] = then
+        return left
+    left = [key for key, value in container.items() if _holds_step(value)]
+    old = {key: then[key] if key in (*keys, *left) else container[key] for key in then if key in container or key in keys}
+    new = {key: value for key, value in container.items() if key not in then and key not in left}
+    container.clear()
+    container.update(old | new)  # in the old order, which is the order of the parameters
+    return [f"{name}.{key}" if name else str(key) for key in left]
