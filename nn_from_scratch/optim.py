@@ -19,30 +19,6 @@ import numpy as np
 from .backprop import grad
 from .forward import Module, Parameters
 
-# %% ../nbs/04_optim.ipynb #26e9cea8
-_at_least_0 = "a number of at least 0", lambda value: 0 <= value < math.inf
-_below_1 = "a number of at least 0 and below 1", lambda value: 0 <= value < 1
-_share = "a number above 0 and below 1", lambda value: 0 < value < 1
-_at_most_1 = "a number above 0 and at most 1", lambda value: 0 < value <= 1
-_positive = "a positive number", lambda value: 0 < value < math.inf
-_count = "a whole number of at least 1", lambda value: 1 <= value < math.inf and value == int(value)
-
-
-def _plain(value, kind, what):
-    "`value` as a plain Python number (NumPy's float64 would turn float32 work into float64), or a `ValueError`."
-    wanted, fits = kind
-    number = value.item() if isinstance(value, np.generic) else value
-    if not isinstance(number, (int, float)) or not fits(number):
-        raise ValueError(f"{what} must be {wanted}, not {value!r}")
-    return number
-
-
-def _check(settings, kind, *names):
-    "Replace these attributes by plain numbers; a `ValueError` for one that is not of this kind."
-    for name in names:
-        number = _plain(getattr(settings, name), kind, f"{type(settings).__name__}: {name}")
-        object.__setattr__(settings, name, number)  # which passes by the lock of a frozen dataclass
-
 # %% ../nbs/04_optim.ipynb #e39e0b94
 class Optimizer:
     """What the optimizers share: a learning rate, a count of steps, memories as long as the parameters, `update`.
@@ -115,7 +91,8 @@ def _pairs(model, grads):
     if isinstance(grads, Module):
         raise TypeError("update: the second argument is a model; give the gradients that value_and_grad returns")
     if isinstance(model, Parameters) and isinstance(grads, Parameters):
-        if list(model.shapes.items()) != list(grads.shapes.items()):
+        ours, theirs = model.shapes, grads.shapes
+        if ours is not theirs and list(ours.items()) != list(theirs.items()):
             raise ValueError(f"update: these are the gradients of another model. This one has {model!r}\nbut the gradients are {grads!r}")
         return [("the parameter vector", model.vector, grads.vector)]
     if isinstance(model, Mapping) and isinstance(grads, Mapping):
@@ -153,6 +130,30 @@ def _in_blocks(step, theta, g, lr, memory):
         step(flat[block], g[block], lr, *memory[:, block])
     if not theta.flags.c_contiguous:  # then `flat` is a copy
         theta[...] = flat.reshape(theta.shape)
+
+# %% ../nbs/04_optim.ipynb #68e71abb
+_at_least_0 = "a number of at least 0", lambda value: 0 <= value < math.inf
+_below_1 = "a number of at least 0 and below 1", lambda value: 0 <= value < 1
+_share = "a number above 0 and below 1", lambda value: 0 < value < 1
+_at_most_1 = "a number above 0 and at most 1", lambda value: 0 < value <= 1
+_positive = "a positive number", lambda value: 0 < value < math.inf
+_count = "a whole number of at least 1", lambda value: 1 <= value < math.inf and value == int(value)
+
+
+def _plain(value, kind, what):
+    "`value` as a plain Python number (NumPy's float64 would turn float32 work into float64), or a `ValueError`."
+    wanted, fits = kind
+    number = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(number, (int, float)) or not fits(number):
+        raise ValueError(f"{what} must be {wanted}, not {value!r}")
+    return number
+
+
+def _check(settings, kind, *names):
+    "Replace these attributes by plain numbers; a `ValueError` for one that is not of this kind."
+    for name in names:
+        number = _plain(getattr(settings, name), kind, f"{type(settings).__name__}: {name}")
+        object.__setattr__(settings, name, number)  # which passes by the lock of a frozen dataclass
 
 # %% ../nbs/04_optim.ipynb #23825ddd
 def gradient_descent(
