@@ -26,9 +26,12 @@ def numeric_grad(
     x: Any,  # where: an array of any shape, or a number
     eps: float = 1e-5,  # how far to step to either side
 ) -> Any:  # as x, in float64
-    "The gradient of `f` at `x` by central differences, (f(x + eps) - f(x - eps)) / 2 eps, one number of x at a time."
+    """The gradient of `f` at `x` by central differences, (f(x + eps) - f(x - eps)) / 2 eps, one number of x at a time.
+
+    Raises `ValueError` if `f` returns anything else than a single number.
+    """
     x = np.array(x, np.float64)
-    return _differences(lambda: f(x[()]), x, eps)[()]
+    return _differences(lambda: _number(f(x[()])), x, eps)[()]
 
 # %% ../nbs/03_backprop.ipynb #ab74b381
 def _differences(f, x, eps):
@@ -36,13 +39,22 @@ def _differences(f, x, eps):
     g = np.empty_like(x)
     for i in np.ndindex(x.shape):
         old = x[i]
-        x[i] = old + eps
-        above = f()
-        x[i] = old - eps
-        below = f()
-        x[i] = old
+        try:
+            x[i] = old + eps
+            above = f()
+            x[i] = old - eps
+            below = f()
+        finally:
+            x[i] = old
         g[i] = (above - below) / (2 * eps)
     return g
+
+
+def _number(y):
+    "`y`, if it is a single number."
+    if np.shape(y) != ():
+        raise ValueError(f"a gradient needs a single number, but the function returned shape {np.shape(y)}: take its sum or mean")
+    return y
 
 # %% ../nbs/03_backprop.ipynb #95490509
 table: dict = {}  # operation -> its rules, one an argument
@@ -157,8 +169,8 @@ def _mse(g, y, prediction, target, weight=None):
 
 def _cross_entropy(g, y, logits, target, weight=None, label_smoothing=0.0):
     p = target_probabilities(logits, target, label_smoothing)
-    share = np.reshape(shares(logits[:, 0], weight), (-1, 1))
-    return g * share * (softmax(logits) * p.sum(axis=1, keepdims=True) - p)
+    total = p.sum(axis=1, keepdims=True) if np.ndim(target) == 2 else 1  # from labels, each row of p adds up to 1
+    return g * (softmax(logits) * total - p) * shares(logits[:, :1], weight)
 
 
 defvjp(mse, _mse, lambda g, y, prediction, target, weight=None: -_mse(g, y, prediction, target, weight))
@@ -209,7 +221,7 @@ def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
             a = a.value
         values.append(a)
     y = getattr(op, "plain", op)(*values, **kwargs)
-    if type(y) is float:
+    if type(y) in (float, int, bool):
         y = np.float64(y)
     tape.steps.append((op, rules, values, kwargs, y, inputs))
     return Tensor(y, tape, len(tape.steps) - 1)
@@ -233,13 +245,14 @@ def _by_position(op, args, kwargs, rules):
     if hasattr(op, "plain"):
         bound = _signature(op.plain).bind(*args, **kwargs)
         bound.apply_defaults()
-        return bound.args, bound.kwargs
-    known = _signature(next(rule for rule in rules if rule is not None)).parameters
+        args, kwargs = bound.args, bound.kwargs
+    else:
+        known = _signature(next(rule for rule in rules if rule is not None)).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in known.values()) and (unknown := [name for name in kwargs if name not in known]):
+            raise TypeError(f"{_name(op)}: its derivative does not know the option {unknown[0]!r}")
     for name, value in kwargs.items():
         if type(value) is Tensor:
-            raise TypeError(f"{_name(op)}: pass {name!r} by position, where its gradient can be followed")
-        if name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-            raise TypeError(f"{_name(op)}: its derivative does not know the option {name!r}")
+            raise TypeError(f"{_name(op)}: the gradient for {name!r} can be followed only where {name!r} is given by position")
     return args, kwargs
 
 # %% ../nbs/03_backprop.ipynb #dbc7b94f
@@ -255,13 +268,18 @@ plain_functions = {
 unpacked: dict = {}  # NumPy functions that take their arrays in a list -> how to hand them over one by one
 
 
-def value_of(x: Any) -> Any:
+def value_of(
+    x: Any,  # a Tensor; or a tuple, list or dict that may hold some; or anything else
+    tape: "Tape | None" = None,  # if given, a Tensor of another tape is a `TypeError`
+) -> Any:  # the same, with plain values in the places of Tensors
     "The plain value of a Tensor, or of the Tensors in tuples, lists and dicts; anything else as it is."
     if type(x) is Tensor:
+        if tape is not None and x.tape is not tape:
+            raise TypeError("a Tensor of another gradient would become a plain value here, unseen: stop_gradient(…) if that is meant")
         return x.value
     if type(x) in (tuple, list):
-        return type(x)(map(value_of, x))
-    return {k: value_of(v) for k, v in x.items()} if type(x) is dict else x
+        return type(x)(value_of(v, tape) for v in x)
+    return {k: value_of(v, tape) for k, v in x.items()} if type(x) is dict else x
 
 # %% ../nbs/03_backprop.ipynb #a8222f12
 class Tensor:
@@ -333,7 +351,11 @@ class Tensor:
     def dot(self, b): return np.dot(self, b)
     def take(self, indices, axis=None): return np.take(self, indices, axis=axis)
     def copy(self): return np.copy(self)
-    def astype(self, dtype): return self if self.dtype == dtype else record(_cast, (self, dtype), {})
+
+    def astype(self, dtype):
+        if np.dtype(dtype).kind != "f":
+            return self.value.astype(dtype)  # whole numbers are a staircase: slope 0
+        return self if self.dtype == dtype else record(_cast, (self, dtype), {})
 
     # Answers that have no derivative are plain values
 
@@ -365,11 +387,14 @@ class Tensor:
         raise TypeError("a Tensor does not become an array: the gradient would stop here unseen; "
                         "tensor.value is the array, stop_gradient(x) says that it is meant")
 
-    def __float__(self): raise TypeError("a Tensor does not become a number: the gradient would stop here unseen; tensor.value is the number")
+    def __float__(self):
+        raise TypeError("a Tensor does not become a number: the gradient would stop here unseen; tensor.value is the number")
+
     __int__ = __complex__ = __index__ = __float__
 
     def __setitem__(self, i, b):
-        raise TypeError("a Tensor cannot be changed in place: what was computed from it needs its value; build a new one, with np.where say")
+        raise TypeError("a Tensor cannot be changed in place: what was computed from it needs its value; "
+                        "build a new one, with np.where say")
 
 # %% ../nbs/03_backprop.ipynb #4dd0f96f
 def walk_back(
@@ -467,14 +492,14 @@ def _run(f, arrays, out, has_aux):
                 g[...] = 0
         value = value_of(y)
         value = value[()] if isinstance(value, np.ndarray) else value
-        return (value, value_of(aux)) if has_aux else value
+        return (value, value_of(aux, tape)) if has_aux else value
     finally:
         tape.steps = []  # a Tensor that got away holds on to nothing
 
 
 def _check_loss(y, tape):
     "`y` is a single number, and of this tape if of any; otherwise an error."
-    if np.shape(y) != () or not isinstance(y, (Tensor, float, int, np.generic, np.ndarray)):
+    if not isinstance(y, (Tensor, float, int, np.generic, np.ndarray)) or np.shape(y) != ():
         what = f"shape {np.shape(y)}" if isinstance(y, (Tensor, np.ndarray)) else f"a {type(y).__name__}"
         raise ValueError(f"a gradient needs a single number, the loss, but the function returned {what}: take its sum or mean"
                          + ("; with has_aux=True it returns (loss, anything)" if isinstance(y, tuple) else ""))
@@ -503,6 +528,9 @@ def _of_dict(f, has_aux, arrays, rest, kwargs, out):
     elif list(out) != list(leaves):
         raise ValueError(f"out does not fit: the arrays are {', '.join(leaves)}, but out has {', '.join(out)}")
     targets = [_checked(out[name], a) for name, a in leaves.items()]
+    for i, target in enumerate(targets):
+        if any(np.may_share_memory(target, other) for other in (*leaves.values(), *targets[:i])):
+            raise ValueError(f"out does not fit: its {list(leaves)[i]!r} shares memory with another array: give it earlier grads")
     value = _run(lambda tensors: f(dict(zip(leaves, tensors)), *rest, **kwargs), list(leaves.values()), targets, has_aux)
     return value, out
 
@@ -513,8 +541,8 @@ def _of_module(f, has_aux, model, rest, kwargs, out):
     out = _room_for(layout, out)
 
     def forward(tensors):
-        layout.put(tensors)
         try:
+            layout.put(tensors)
             result = f(model, *rest, **kwargs)
             layout.check(tensors)
         finally:
@@ -537,7 +565,8 @@ def _room_for(layout, out):
     parameters = layout.parameters
     if out is None:
         return parameters.empty_like()
-    if not isinstance(out, Parameters) or (out is not getattr(layout, "out", None) and out.shapes != parameters.shapes):
+    if not isinstance(out, Parameters) or (out is not getattr(layout, "out", None)
+                                           and list(out.shapes.items()) != list(parameters.shapes.items())):  # in this order
         raise ValueError(f"out does not fit: the model has {parameters!r}\nbut out is {out!r}; give it the grads of an earlier call")
     _checked(out.vector, parameters.vector)
     layout.out = out  # compared once
@@ -547,7 +576,8 @@ def _room_for(layout, out):
 def _checked(out, x):
     "`out` itself if it can hold the gradient for `x`, else a `ValueError`."
     if not isinstance(out, np.ndarray) or out.shape != x.shape or out.dtype != x.dtype:
-        raise ValueError(f"out does not fit: the gradient is {x.dtype} {x.shape}, out is {getattr(out, 'dtype', type(out).__name__)} {np.shape(out)}")
+        given = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(f"out does not fit: the gradient is {x.dtype} {x.shape}, out is {given}")
     if np.may_share_memory(out, x):
         raise ValueError("out is where the parameters themselves are: give it the grads of an earlier call")
     return out

@@ -39,11 +39,13 @@ defvjp(_cast,         lambda g, y, x, dtype: g)  # to another precision and back
 
 # %% ../nbs/03b_rules.ipynb #b31fc5e5
 def _power_base(g, y, a, b):
-    return g * b * np.power(a, np.where(np.equal(b, 0), 1, b - 1))
+    b = np.asarray(b, y.dtype)
+    return g * b * np.power(a, np.where(b == 0, np.ones_like(b), b - 1))
 
 
 def _power_exponent(g, y, a, b):
-    return g * y * np.log(np.where(np.equal(a, 0) & np.greater_equal(b, 0), 1, a))
+    a = np.asarray(a, y.dtype)
+    return g * y * np.log(np.where((a == 0) & np.greater_equal(b, 0), np.ones_like(a), a))
 
 
 defvjp(np.power, _power_base, _power_exponent)
@@ -172,7 +174,8 @@ def _einsum(which):
         inputs, arrow, result = subscripts.replace(" ", "").partition("->")
         letters = inputs.split(",")
         if not arrow or "." in subscripts or any(len(set(s)) != len(s) for s in letters):
-            raise TypeError(f"np.einsum: the derivative needs an explicit '->', no ellipsis and no letter twice in an operand, not {subscripts!r}")
+            raise TypeError("np.einsum: the derivative needs an explicit '->', no ellipsis and no letter twice in an operand, "
+                            f"not {subscripts!r}")
         mine, x = letters[which], operands[which]
         others = [pair for i, pair in enumerate(zip(letters, operands)) if i != which]
         known = result + "".join(s for s, _ in others)
@@ -187,13 +190,17 @@ defvjp(np.einsum, None, _einsum(0), _einsum(1))
 
 # %% ../nbs/03b_rules.ipynb #27c23ee5
 def _getitem(g, y, x, index):
-    whole = np.zeros_like(x)
-    parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype.kind in "iu" for i in parts):
-        np.add.at(whole, index, g)  # an element may have been picked several times
-    else:
+    whole = np.zeros(np.shape(x), x.dtype)
+    if all(map(_picks_once, index if isinstance(index, tuple) else (index,))):
         whole[index] = g
+    else:
+        np.add.at(whole, index, g)
     return whole
+
+
+def _picks_once(part):
+    "Whether this part of an index cannot pick a number twice: a number, a slice, a new axis, `...` or a mask."
+    return part is None or part is ... or isinstance(part, (int, np.integer, slice)) or np.asarray(part).dtype == bool
 
 
 def _take(g, y, x, indices, axis=None):
