@@ -45,10 +45,10 @@ class Optimizer:
 
     def learning_rate(self) -> float:
         "The learning rate of the next step."
-        return float(self.lr(self.steps) if callable(self.lr) else self.lr)
+        return float(self.lr(self.steps) if callable(self.lr) else self.lr)  # type: ignore[arg-type]
 
-    def step(self, theta, g, lr, *memories) -> None:
-        "Change `theta` and the memories in place, given the gradient `g`: all of them flat arrays of one length."
+    def step(self, *args: Any, **kwargs: Any) -> None:
+        "The rule, `step(theta, g, lr, *memories)`: change θ and the memories in place; they and the gradient g are flat arrays."
         raise NotImplementedError(f"{type(self).__name__} does not say how it steps: define step(self, theta, g, lr, *memories)")
 
     def update(
@@ -266,7 +266,8 @@ class Adam(Optimizer):
         _check(self, _at_least_0, "weight_decay", "eps")
         if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
             raise ValueError(f"{type(self).__name__}: betas must be two numbers, (0.9, 0.999) say, not {self.betas!r}")
-        self.betas = tuple(_plain(beta, _below_1, f"{type(self).__name__}: each of betas") for beta in self.betas)
+        beta1, beta2 = (_plain(beta, _below_1, f"{type(self).__name__}: each of betas") for beta in self.betas)
+        self.betas = beta1, beta2
 
     def step(self, theta, g, lr, mean, square):
         if self.weight_decay:
