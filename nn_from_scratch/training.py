@@ -21,7 +21,7 @@ import numpy as np
 from tqdm.std import tqdm
 
 from .backprop import Tensor, value_and_grad
-from .forward import Module, Parameters
+from .forward import Module
 from .losses import shares
 from .optim import Optimizer, clip_grad_norm
 
@@ -238,7 +238,7 @@ class Run:
     epoch: int = 0  # the present one, counted from 1
     step: int = 0  # updates done
     batch_loss: float = math.nan  # loss of the last batch
-    grads: Parameters | None = None  # gradients of the last batch, after clipping
+    grads: Any = None  # gradients of the last batch (`Parameters`), after clipping
 
     def stop(self, stopped: str, because: str) -> None:
         "End the training as soon as the present batch is done; the first reason given is the one that is told."
@@ -508,7 +508,7 @@ class EarlyStopping(Callback):
     ):
         _check_count("EarlyStopping", "patience", patience)
         self.patience, self.min_delta = patience, min_delta
-        self.on_fit_start(None)
+        self.best_loss, self.best_epoch, self._best = math.inf, 0, None
 
     def on_fit_start(self, run):
         self.best_loss, self.best_epoch, self._best = math.inf, 0, None

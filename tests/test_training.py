@@ -390,6 +390,21 @@ def test_validation_is_in_evaluation_mode(moons):
     assert model.training
 
 
+def test_training_is_in_training_mode(moons):
+    model = Mode().eval()
+    assert max(train(model, moons, epochs=2).train_loss) < 20 and model.training and model.inner.training
+
+
+def test_the_training_loss_of_weighted_batches_is_a_weighted_mean(moons):
+    x, y = moons
+    weight, losses = np.arange(100) % 7, []
+    listed = [(x[i:i + 32], y[i:i + 32], weight[i:i + 32]) for i in range(0, 100, 32)]
+    class Note(nn.Callback):
+        def on_step_end(self, run): losses.append(run.batch_loss)
+    history = train(network(), listed, epochs=1, callbacks=[Note()])
+    assert math.isclose(history.train_loss[0], np.average(losses, weights=[w.sum() for _, _, w in listed]), rel_tol=1e-12)
+
+
 def test_evaluate_and_predict_agree_with_a_single_big_batch(moons):
     x, y = nn.moons(1500, noise=0.3, rng=0)
     model = network()
@@ -550,6 +565,30 @@ def test_the_progress_bar_in_a_terminal():
         texts.append(text.decode())
     assert "step" in texts[0] and "%|" in texts[0] and texts[0].split("\r")[-1] == "" and not texts[0].split("\r")[-2].strip()
     assert texts[1] == ""
+
+
+NOTEBOOK = """
+import nbformat, sys
+from nbclient import NotebookClient
+shown = []
+class Client(NotebookClient):
+    def process_message(self, message, cell, cell_index):
+        if message["msg_type"] == "update_display_data": shown.append(message["content"]["data"].get("text/plain", ""))
+        return super().process_message(message, cell, cell_index)
+code = "import nn_from_scratch as nn; nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.SGD(0.1), nn.moons(300), epochs=30);"
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+Client(notebook).execute()
+nbformat.validate(notebook)
+print(shown[0], [output.data for output in notebook.cells[0].outputs])
+"""
+
+
+@pytest.mark.project
+def test_the_progress_bar_in_a_notebook_is_gone_at_the_end():
+    for module in ("nbclient", "ipykernel"): pytest.importorskip(module)
+    text = run(["-W", "ignore", "-c", NOTEBOOK]).stdout
+    assert "0%|" in text and "step/s" in text  # it was there
+    assert text.strip().endswith("[{}]")  # an output with nothing in it: Jupyter has no way to take one back
 
 
 # ---------------------------------------------------------------- what it is all for
