@@ -201,17 +201,7 @@ class Module:
     def modules(self) -> list["Module"]:
         "This module and all those in it, depth first, each once."
         found: list[Module] = []
-
-        def visit(node):
-            if isinstance(node, Module):
-                if any(node is m for m in found):
-                    return
-                found.append(node)
-            for _, value in _items(node):
-                if isinstance(value, _PARTS):
-                    visit(value)
-
-        visit(self)
+        _add_modules(self, found)
         return found
 
     def train(self, training: bool = True):
@@ -245,7 +235,7 @@ _METHODS = {name for name, value in vars(Module).items() if callable(value) and 
 _PARTS = (Module, list, tuple, dict)  # what may hold parameters
 
 
-def _items(node):
+def _items(node) -> list[tuple[Any, Any]]:
     "The (key, value) pairs of a module, list, tuple or dict."
     if isinstance(node, Module):
         node = vars(node)
@@ -255,6 +245,17 @@ def _items(node):
 def _is_parameter(value):
     "Whether `value` can be trained: an array of floats."
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+def _add_modules(node, found):
+    "Append to `found` each module in `node` that is not in it yet, `node` first."
+    if isinstance(node, Module):
+        if any(node is module for module in found):
+            return
+        found.append(node)
+    for _, value in _items(node):
+        if isinstance(value, _PARTS):
+            _add_modules(value, found)
 
 
 def _join(name, node, key):
@@ -348,6 +349,7 @@ def _call(name, parts):
 
 def _rows(node, name, seen):
     "(name, what it is, number of its parameters) for each part that has no parts itself; an array in `seen` counts no more."
+    arrays: list[Any] = []
     if isinstance(node, Module) and not any(isinstance(value, _PARTS) for _, value in _items(node)):
         arrays = [value for key, value in _items(node) if not key.startswith("_") and _is_parameter(value)]
     elif _is_parameter(node):
@@ -357,9 +359,7 @@ def _rows(node, name, seen):
             if not (isinstance(node, Module) and key.startswith("_")):
                 yield from _rows(value, _join(name, node, key), seen)
         return
-    elif callable(node) and not isinstance(node, type):
-        arrays = []
-    else:
+    elif not callable(node) or isinstance(node, type):
         return
     new = [a for a in arrays if id(a) not in seen]
     seen.update(map(id, new))
@@ -370,7 +370,7 @@ def _table(model):
     "The text of `summary`."
     vector = model.parameters().vector
     rows = list(_rows(model, "", set()))
-    first, second = (max((len(row[i]) for row in rows), default=0) for i in range(2))
+    first, second = max((len(name) for name, _, _ in rows), default=0), max((len(what) for _, what, _ in rows), default=0)
     digits = len(f"{vector.size:,}")
     lines = [f"{name:<{first}}  {what:<{second}}  {n:>{digits},}".lstrip() for name, what, n in rows]
     return "\n".join([*lines, f"{vector.size:,} parameters, {vector.dtype}, {vector.nbytes / 1e3:,.1f} kB"])
@@ -403,15 +403,12 @@ class Parameters(Mapping):
         shapes: Mapping[str, tuple],  # name -> shape, in order
         vector: np.ndarray,  # as many numbers as the shapes have together
     ):
+        ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes.values())])
+        if vector.shape != (ends[-1],):
+            raise ValueError(f"Parameters: the shapes need {ends[-1]} numbers but the vector is {vector.shape}")
         self._vector = vector
-        self._arrays = {}
-        start = 0
-        for name, shape in shapes.items():
-            stop = start + int(np.prod(shape))
-            self._arrays[name] = vector[start:stop].reshape(shape)
-            start = stop
-        if vector.shape != (start,):
-            raise ValueError(f"Parameters: the shapes need {start} numbers but the vector is {vector.shape}")
+        self._arrays = {name: vector[start:end].reshape(shape) for (name, shape), start, end in zip(shapes.items(), ends, ends[1:])}
+        self.shapes = {name: a.shape for name, a in self._arrays.items()}
 
     @property
     def vector(self) -> np.ndarray:
@@ -426,14 +423,11 @@ class Parameters(Mapping):
             raise ValueError(f"Parameters: the vector is {self._vector.shape} but what was assigned to it is {np.shape(new)}")
         self._vector[...] = new
 
-    @property
-    def shapes(self) -> dict:
-        "Name -> shape."
-        return {name: a.shape for name, a in self._arrays.items()}
-
     def empty_like(self) -> "Parameters":
         "The same names and shapes over a vector of its own, not yet filled."
-        return Parameters(self.shapes, np.empty_like(self.vector))
+        other = Parameters(self.shapes, np.empty_like(self.vector))
+        other.shapes = self.shapes  # the very same dict: who compares the two sees at once that they fit
+        return other
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._arrays:
@@ -574,11 +568,14 @@ class Layout:
     def __init__(self, model: Module, before: "Layout | None" = None):
         walk = _Walk(model)
         self.names, self.places = walk.names, walk.places
-        same = before is not None and before.names == walk.names and all(map(is_, before.arrays, walk.arrays))
-        self.parameters = before.parameters if same else _gather(walk.names, walk.arrays)
+        if before is not None and before.names == walk.names and all(map(is_, before.arrays, walk.arrays)):
+            self.parameters = before.parameters  # something else has changed
+        else:
+            self.parameters = _gather(walk.names, walk.arrays)
         self.arrays = list(self.parameters.values())
         self.put(self.arrays)
-        self.watched = [(name, c, dict(c) if isinstance(c, dict) else list(c), keys) for name, c, keys in walk.containers]
+        self.watched: list[tuple[str, Any, Any, list]] = [  # (name, container, what it holds now, keys of what holds parameters)
+            (name, c, dict(c) if isinstance(c, dict) else list(c), keys) for name, c, keys in walk.containers]
         self.parts = [(name, c, key, then[key]) for name, c, then, keys in self.watched for key in keys if isinstance(then[key], _PARTS)]
         self.lock = threading.Lock()  # held while a gradient is taken
 
