@@ -18,24 +18,24 @@ from .losses import _same_shape, binary_cross_entropy, huber, log_softmax, mae, 
 # %% ../nbs/03b_rules.ipynb #aa276022
 defvjp(np.positive,   lambda g, y, x: g)
 defvjp(np.negative,   lambda g, y, x: -g)
-defvjp(np.absolute,   lambda g, y, x: g * np.sign(x))  # 0 at the corner
-defvjp(np.reciprocal, lambda g, y, x: -g * y * y)
+defvjp(np.absolute,   lambda g, y, x: g * np.sign(x))           # 0 at the corner
+defvjp(np.reciprocal, lambda g, y, x: -g * y * y)               # -1 / x²
 defvjp(np.square,     lambda g, y, x: g * 2 * x)
-defvjp(np.sqrt,       lambda g, y, x: g / (2 * y))
+defvjp(np.sqrt,       lambda g, y, x: g / (2 * y))              # 1 / 2√x
 defvjp(np.log,        lambda g, y, x: g / x)
-defvjp(np.log1p,      lambda g, y, x: g / (1 + x))
-defvjp(np.log2,       lambda g, y, x: g / (x * math.log(2)))
+defvjp(np.log1p,      lambda g, y, x: g / (1 + x))              # ln(1 + x)
+defvjp(np.log2,       lambda g, y, x: g / (x * math.log(2)))    # ln x / ln 2
 defvjp(np.log10,      lambda g, y, x: g / (x * math.log(10)))
-defvjp(np.expm1,      lambda g, y, x: g * (y + 1))
+defvjp(np.expm1,      lambda g, y, x: g * (y + 1))              # eˣ - 1
 defvjp(np.sin,        lambda g, y, x: g * np.cos(x))
 defvjp(np.cos,        lambda g, y, x: -g * np.sin(x))
-defvjp(np.tan,        lambda g, y, x: g * (1 + y * y))
+defvjp(np.tan,        lambda g, y, x: g * (1 + y * y))          # 1 / cos² x
 defvjp(np.arctan,     lambda g, y, x: g / (1 + x * x))
 defvjp(np.sinh,       lambda g, y, x: g * np.cosh(x))
 defvjp(np.cosh,       lambda g, y, x: g * np.sinh(x))
 defvjp(np.tanh,       lambda g, y, x: g * (1 - y * y))
 defvjp(identity,      lambda g, y, x: g)
-defvjp(_cast,         lambda g, y, x, dtype: g)  # to another precision and back
+defvjp(_cast,         lambda g, y, x, dtype: g)                 # to another precision and back
 
 # %% ../nbs/03b_rules.ipynb #b31fc5e5
 def _power_base(g, y, a, b):
