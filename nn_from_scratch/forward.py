@@ -22,7 +22,9 @@ def weighted_sum(
     w: np.ndarray,  # weights (n_in,) of one neuron, or (n_in, n_out) of a layer
     b: np.ndarray | float,  # bias: a number, or (n_out,)
 ) -> np.ndarray:  # weighted sums (n,) or (n, n_out)
-    "Multiply every input by its weight, add up, add the bias: `x @ w + b`."
+    "Multiply every input by its weight, add up, add the bias: `x @ w + b`. Raises `ValueError` when there are not as many of both."
+    if np.shape(x)[-1:] != np.shape(w)[:1]:
+        raise ValueError(f"weighted_sum: every input needs a weight, but x is {np.shape(x)} and w is {np.shape(w)}")
     return x @ w + b
 
 # %% ../nbs/01_forward.ipynb #488f993d
@@ -148,27 +150,27 @@ def _uniform(shape, variance, rng, dtype):
     return np.random.default_rng(rng).uniform(-r, r, shape).astype(dtype)
 
 # %% ../nbs/01_forward.ipynb #583d7662
-def he_normal(shape: Sequence[int], rng=None, dtype=np.float32) -> np.ndarray:
+def he_normal(shape: Sequence[int], rng=None, dtype: type | str | np.dtype = np.float32) -> np.ndarray:
     "Normal weights (n_in, n_out) of variance 2/n_in, for relu (He et al., 2015)."
     return _normal(shape, 2 / shape[0], rng, dtype)
 
 
-def he_uniform(shape: Sequence[int], rng=None, dtype=np.float32) -> np.ndarray:
+def he_uniform(shape: Sequence[int], rng=None, dtype: type | str | np.dtype = np.float32) -> np.ndarray:
     "Uniform weights (n_in, n_out) of variance 2/n_in, for relu (He et al., 2015)."
     return _uniform(shape, 2 / shape[0], rng, dtype)
 
 
-def glorot_normal(shape: Sequence[int], rng=None, dtype=np.float32) -> np.ndarray:
+def glorot_normal(shape: Sequence[int], rng=None, dtype: type | str | np.dtype = np.float32) -> np.ndarray:
     "Normal weights (n_in, n_out) of variance 2/(n_in + n_out), for tanh (Glorot and Bengio, 2010)."
     return _normal(shape, 2 / (shape[0] + shape[-1]), rng, dtype)
 
 
-def glorot_uniform(shape: Sequence[int], rng=None, dtype=np.float32) -> np.ndarray:
+def glorot_uniform(shape: Sequence[int], rng=None, dtype: type | str | np.dtype = np.float32) -> np.ndarray:
     "Uniform weights (n_in, n_out) of variance 2/(n_in + n_out), for tanh (Glorot and Bengio, 2010)."
     return _uniform(shape, 2 / (shape[0] + shape[-1]), rng, dtype)
 
 
-def lecun_normal(shape: Sequence[int], rng=None, dtype=np.float32) -> np.ndarray:
+def lecun_normal(shape: Sequence[int], rng=None, dtype: type | str | np.dtype = np.float32) -> np.ndarray:
     "Normal weights (n_in, n_out) of variance 1/n_in: weighted sums as large as the inputs (LeCun et al., 1998)."
     return _normal(shape, 1 / shape[0], rng, dtype)
 
@@ -285,7 +287,7 @@ class Linear(Module):
         bias: bool = True,  # whether each neuron has a bias (starts at 0)
         init: Callable = he_normal,  # init(shape, rng, dtype) -> the first weights (n_in, n_out)
         rng: int | np.random.Generator | None = None,  # seed or generator; None draws a new one each time
-        dtype=np.float32,  # of the weights, and so of the outputs
+        dtype: type | str | np.dtype = np.float32,  # of the weights, and so of the outputs
     ):
         for name, n in (("n_in", n_in), ("n_out", n_out)):
             if not isinstance(n, (int, np.integer)) or n < 1:
@@ -380,7 +382,7 @@ def mlp(
     sizes: Sequence[int],  # numbers of units, from the inputs to the outputs: [64, 32, 10]
     activation: Callable = relu,  # between the layers; the last one has none
     rng: int | np.random.Generator | None = None,  # seed or generator of the first weights
-    dtype=np.float32,  # of the parameters
+    dtype: type | str | np.dtype = np.float32,  # of the parameters
 ) -> Sequential:
     "A multilayer perceptron: linear layers of these sizes with an activation between them."
     if np.ndim(sizes) != 1:
@@ -389,6 +391,8 @@ def mlp(
         raise ValueError(f"mlp: sizes needs at least the inputs and the outputs, [64, 10], but it is {list(sizes)}")
     rng = np.random.default_rng(rng)
     init = glorot_normal if activation in (sigmoid, tanh, identity) else he_normal
+    if not callable(activation):
+        raise TypeError(f"mlp: activation must be a callable such as relu, not {activation!r}")
     layers: list[Callable] = []
     for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
         layers += [Linear(n_in, n_out, init=init, rng=rng, dtype=dtype), activation]
