@@ -123,6 +123,28 @@ def _batches_of(data, dtype, batch_size, rng=None):
         raise ValueError("the data gave no batch in which a sample counts; if it is a generator, which can be gone through only once, "
                          "give a list, or an object whose __iter__ begins anew each time")
 
+# %% ../nbs/05_training.ipynb #f6c6492d
+_kinds = {
+    "model": (Module, "a Module (mlp, Sequential, or a class of your own)"),
+    "loss": (Callable, "a function such as mse"),
+    "optimizer": (Optimizer, "an Optimizer such as Adam()"),
+    "metrics": ((list, tuple), "a list such as [accuracy]"),
+    "callbacks": ((list, tuple), "a list such as [EarlyStopping()]"),
+}
+
+
+def _check_kinds(name, **arguments):
+    "A `TypeError` for an argument that is not what it should be: a class, say, where an object of it belongs."
+    for what, thing in arguments.items():
+        kind, words = _kinds[what]
+        if not isinstance(thing, kind):
+            raise TypeError(f"{name}: {what} must be {words}, not {_name(thing)}")
+
+
+def _name(thing):
+    "What a function, or an object of a class, is called in messages and in the history."
+    return getattr(thing, "__name__", None) or type(thing).__name__
+
 # %% ../nbs/05_training.ipynb #69ec566a
 def predict(
     model: Callable,  # a Module, or any function of a batch
@@ -148,6 +170,7 @@ def evaluate(
     batch_size: int = 1024,  # samples at a time, where `data` is arrays
 ) -> dict[str, float]:  # "loss" first, then the metrics by name
     "The mean loss and the metrics of the model in evaluation mode on all the data. Raises `ValueError` when there are none."
+    _check_kinds("evaluate", loss=loss, metrics=metrics)
     _check_count("evaluate", "batch_size", batch_size)
     dtype = _dtype(model)
     data = _arrays("evaluate", data, dtype) if isinstance(data, tuple) else data
@@ -184,11 +207,6 @@ class _Tally:
             prediction, y = np.concatenate(self.predictions), np.concatenate(self.targets)
             results |= {_name(metric): float(metric(prediction, y)) for metric in self.metrics}
         return results
-
-
-def _name(thing):
-    "What a function, or an object of a class, is called in messages and in the history."
-    return getattr(thing, "__name__", None) or type(thing).__name__
 
 # %% ../nbs/05_training.ipynb #a918922b
 @dataclass
@@ -284,6 +302,7 @@ def fit(
     batches as they were trained on. Raises `ValueError` or `TypeError` for data or settings that make no sense, before
     anything is changed; an error on the way carries the history so far as its attribute `history`.
     """
+    _check_kinds("fit", model=model, loss=loss, optimizer=optimizer, metrics=metrics, callbacks=callbacks)
     _check_settings(model, tol, clip_norm, epochs=epochs, max_steps=max_steps, batch_size=batch_size, patience=patience)
     train, valid = _checked("training", model, loss, train), _checked("validation", model, loss, valid)
     gradient, order, dtype = value_and_grad(_objective, has_aux=True), np.random.default_rng(rng), _dtype(model)
@@ -385,9 +404,7 @@ def _length(vector: np.ndarray) -> float:
 
 # %% ../nbs/05_training.ipynb #8feb5220
 def _check_settings(model, tol, clip_norm, **counts):
-    "A `ValueError` or `TypeError` for settings of `fit` that make no sense."
-    if not isinstance(model, Module):
-        raise TypeError(f"fit: the model must be a Module (mlp, Sequential, or a class of your own), not {_name(model)}")
+    "A `ValueError` for settings of `fit` that make no sense."
     if not model.parameters():
         raise ValueError("fit: the model has no parameters to train")
     for what, n in counts.items():

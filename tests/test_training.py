@@ -258,7 +258,12 @@ def test_what_is_not_a_model_or_a_callback(moons):
     class Typo(nn.Callback):
         def on_epoch_ends(self, run): pass
     for kind, message, call in [
-        (TypeError, "the model must be a Module", lambda: train(lambda x: x, moons)),
+        (TypeError, "model must be a Module (mlp, Sequential, or a class of your own), not <lambda>", lambda: train(lambda x: x, moons)),
+        (TypeError, "optimizer must be an Optimizer such as Adam(), not Adam", lambda: train(network(), moons, nn.Adam)),
+        (TypeError, "loss must be a function such as mse, not SGD", lambda: nn.fit(network(), nn.SGD(1), nn.mse, moons)),
+        (TypeError, "metrics must be a list such as [accuracy], not accuracy", lambda: train(network(), moons, metrics=nn.accuracy)),
+        (TypeError, "metrics must be a list", lambda: nn.evaluate(network(), nn.cross_entropy, moons, metrics=nn.accuracy)),
+        (TypeError, "callbacks must be a list such as [EarlyStopping()]", lambda: train(network(), moons, callbacks=nn.EarlyStopping())),
         (ValueError, "no parameters to train", lambda: train(nn.Sequential(nn.relu), moons)),
         (TypeError, "is not a callback", lambda: train(network(), moons, callbacks=[3])),
         (TypeError, "is not a callback", lambda: train(network(), moons, callbacks=[nn.EarlyStopping])),
