@@ -212,7 +212,8 @@ def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
                         "where rule(g, y, *args) takes the gradient g of the result y back to an argument")
     if kwargs:
         args, kwargs = _by_position(op, args, kwargs, rules)
-    tape, values, inputs = None, [], []
+    tape: Any = None
+    values, inputs = [], []
     for position, a in enumerate(args):
         if type(a) is Tensor:
             if a.tape is not tape:
@@ -423,7 +424,8 @@ def _hand_back(g, step, gradients, out):
         rule = rules[position] if position < len(rules) else None
         if rule is None:
             raise TypeError(_no_rule(op, position))
-        before, home = gradients[source], out[source] if source < len(out) else None
+        before = gradients[source]
+        home: Any = out[source] if source < len(out) else None  # the place of a leaf's gradient
         if before is None and home is not None and rule in _takes_out:
             rule(g, y, *args, **kwargs, out=home)
             gradients[source] = home
