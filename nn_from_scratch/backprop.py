@@ -434,9 +434,9 @@ def _hand_back(g, step, gradients, out):
         if before is None:
             gradients[source] = new
         elif before is home:
-            home += new
+            before += new  # in place
         else:
-            gradients[source] = before + new  # not in place: an addition hands the same g to both of its inputs
+            gradients[source] = before + new  # a new array: an addition hands the same g to both of its inputs
 
 
 def _no_rule(op, position):
