@@ -9,3 +9,11 @@ from nn_from_scratch.optim import *
 from nn_from_scratch.training import *
 from nn_from_scratch.data import *
 from nn_from_scratch.plots import *
+from nn_from_scratch.sharing import *
+
+
+def __getattr__(name):  # the estimators need scikit-learn, an extra: it is imported when one of them is asked for
+    if name in ("NeuralNetworkClassifier", "NeuralNetworkRegressor"):
+        from nn_from_scratch import estimators
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

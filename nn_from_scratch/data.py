@@ -337,13 +337,20 @@ class Standardize(Module):
     def __init__(
         self,
         x,  # training data (n, ...): one row for each example
+        weight=None,  # how much each example counts (n,); None for all alike
     ):
         x = _number_array("Standardize", x)
         if x.ndim < 2:
             raise ValueError(f"Standardize: x is {x.shape}; expected (n, features). For one feature write x[:, None]")
+        if weight is not None:
+            weight = np.asarray(weight, dtype=np.float64)
+            if weight.shape != x.shape[:1] or not (weight >= 0).all():
+                raise ValueError(f"Standardize: the weight must be one number of at least 0 for each of {len(x)} examples, not {weight.shape}")
+            x, weight = x[weight > 0], weight[weight > 0]
         if x.size == 0:
             raise ValueError(f"Standardize: x is {x.shape}; there is nothing to compute a mean of")
-        mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+        mean = np.average(x.astype(np.float64), axis=0, weights=weight)
+        std = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
         self._constant = (x.max(axis=0) == x.min(axis=0)) | (std < np.finfo(np.float32).tiny)
         self._mean, self._std = np.where(self._constant, x[0], mean), np.where(self._constant, 1.0, std)
 
