@@ -157,6 +157,18 @@ def test_the_same_part_twice_is_no_cycle():
     assert names(Bag(a=part, b=[part, part], c={"x": part})) == ["a.w"]
 
 
+def test_parts_shared_at_every_level_are_visited_once():
+    "Forty levels, each holding the one below twice: along every path it would be 2**40 visits."
+    tower = Bag(w=np.ones(1))
+    for _ in range(40): tower = Bag(left=tower, right=tower)
+    assert names(tower) == [".".join(["left"] * 40) + ".w"]
+    assert len(tower.train().modules()) == 41 and tower.parameters() is tower.parameters()
+    assert nn.grad(lambda m: 2 * np.sum(tower_bottom(m).w))(tower).vector == 2
+
+
+def tower_bottom(node): return tower_bottom(node.right) if hasattr(node, "right") else node
+
+
 def test_one_name_for_two_parameters_is_an_error_that_names_it():
     with pytest.raises(ValueError, match=r"d\.0"): Bag(d={"0": np.ones(2), 0: np.zeros(2)}).parameters()
     with pytest.raises(ValueError, match=r"d\.0"): Bag(d={"0": np.ones(2), 0: np.zeros(3)}).parameters()
@@ -901,6 +913,10 @@ def test_no_rule_writes_into_the_gradient_it_is_given(model, batch):
             if isinstance(rules, tuple): backprop.table[op] = tuple(rule and guarded(rule) for rule in rules)
         for f, x in silent.values(): nn.grad(lambda a: np.sum(f(a)))(x)  # noqa: B023
         nn.grad(objective)(model, *batch)
+        z, t = numbers(0, 6, 3), np.full((6, 3), 0.5)
+        for activation in nn.sigmoid, nn.tanh, nn.relu, nn.gelu, nn.silu, nn.softplus, nn.identity, nn.log_softmax: nn.grad(lambda a: np.sum(activation(a * 2)))(z)  # noqa: B023
+        for loss in nn.mse, nn.mae, nn.huber, nn.binary_cross_entropy, nn.cross_entropy: nn.grad(lambda a: loss(a * 2, t))(z)  # noqa: B023
+        for f in np.exp, np.log1p, np.sqrt, np.square, np.abs, np.negative, np.sin, np.std, np.prod, np.max: nn.grad(lambda a: np.sum(f(a * 2)))(np.abs(z) + 0.1)  # noqa: B023
     finally:
         backprop.table.update(plain)
 
@@ -1066,6 +1082,13 @@ def test_no_float64_inside_float32_work(monkeypatch):
     assert not {op for op, kind, given in seen if kind == np.float32 and given == np.float64}
 
 
+def test_each_gradient_on_the_tape_has_the_type_of_its_value():
+    "A step in float64 in the midst of float32 does not make what comes before it float64 on the way back."
+    x = np.ones((2, 3), np.float32)
+    for node in nn.graph(lambda a: np.sum(nn.tanh(nn.tanh(a * 2).astype(np.float64) * np.ones(3)) * 0.5), x):
+        assert node["gradient"].dtype == node["value"].dtype, node["label"]
+
+
 def test_numbers_of_numpys_float64_as_options_do_not_change_the_precision():
     x, y = np.ones((3, 2), np.float32), np.array([0, 1, 1])
     number = np.float64(0.1)  # as from linspace
@@ -1155,7 +1178,7 @@ def test_a_step_leaves_no_reference_cycles(model, batch):
 
 
 def test_memory_stays_flat_over_thousands_of_steps(batch):
-    model, optimizer, out = Residual(), nn.Adam(0.001), None
+    model, optimizer, out = nn.mlp([4, 3], rng=0, dtype=np.float64), nn.SGD(0.001, momentum=0.9), None
     f = nn.value_and_grad(objective)
 
     def steps(n):
@@ -1163,7 +1186,7 @@ def test_memory_stays_flat_over_thousands_of_steps(batch):
         for i in range(n):
             _, out = f(model, *batch, out=out)
             optimizer.update(model, out)
-            model.note = i  # a change of no consequence, each step
+            if i % 10 == 0: model.note = i  # a change of no consequence: the model is walked through anew
 
     def in_use():
         gc.collect()
