@@ -17,16 +17,15 @@ except ImportError as error:
     raise ImportError("nn_from_scratch.estimators needs scikit-learn 1.6 or later: pip install 'scikit-learn>=1.6'") from error
 
 # %% ../nbs/11b_estimators.ipynb #44b77add
-from . import forward, optim
 from .data import Standardize, train_valid_split
-from .forward import Sequential, mlp
+from .forward import Sequential, elu, gelu, identity, leaky_relu, mlp, relu, sigmoid, silu, softplus, tanh
 from .losses import cross_entropy, mse, softmax
+from .optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from .training import EarlyStopping, fit, predict
 
 # %% ../nbs/11b_estimators.ipynb #2c9fe1f7
-_activations = {f.__name__: f for f in (forward.relu, forward.leaky_relu, forward.elu, forward.gelu, forward.silu,
-                                        forward.softplus, forward.tanh, forward.sigmoid, forward.identity)}
-_optimizers = {o.__name__.lower(): o for o in (optim.SGD, optim.Adagrad, optim.RMSprop, optim.Adam, optim.AdamW)}
+_activations = {f.__name__: f for f in (relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity)}
+_optimizers = {o.__name__.lower(): o for o in (SGD, Adagrad, RMSprop, Adam, AdamW)}
 
 
 def _chosen(name, value, known):
