@@ -1265,6 +1265,45 @@ def test_random_networks_agree_with_finite_differences(seed):
     assert names(copy.deepcopy(model)) == names(model)
 
 
+def random_program(rng):
+    "A function of two arrays: some dozen of NumPy's functions, methods and indices, each on results of earlier ones."
+    unary = [np.tanh, np.sin, np.cos, np.exp, np.square, np.negative, lambda a: np.log(2 + np.sin(a)), lambda a: np.sqrt(2 + np.cos(a)), lambda a: 1 / (2 + np.sin(a)), nn.gelu, nn.softplus,
+             nn.sigmoid, lambda a: abs(a + 7.5), lambda a: (2 + np.sin(a)) ** 2.5, lambda a: 1.5 ** a, lambda a: np.where(a > 100, a, 3 * a), lambda a: a.astype(np.float64)]
+    binary = [np.add, np.subtract, np.multiply, lambda a, b: a / (2 + np.sin(b)), lambda a, b: (2 + np.sin(a)) ** b, np.logaddexp, lambda a, b: np.maximum(a, b + 50), lambda a, b: np.where(b > 100, a, b)]
+    axes = [None, 0, -1]
+    reduce = [lambda a, k: np.sum(a, axis=k), lambda a, k: a.mean(axis=k, keepdims=True), lambda a, k: a - a.var(axis=k, keepdims=True), lambda a, k: np.prod(np.cos(a), axis=k), lambda a, k: np.std(a * a + np.arange(
+        a.size).reshape(a.shape), axis=k), lambda a, k: np.cumsum(a, axis=k), lambda a, k: np.linalg.norm(a + 4.0, axis=k), lambda a, k: nn.softmax(a, axis=-1 if k is None else k)]
+    shape = [lambda a: a.T, lambda a: a[::-1], lambda a: a.ravel(), lambda a: a[..., None], lambda a: a[[0, 0, -1]], lambda a: a[-1:], lambda a: np.concatenate([a, a * 2], axis=0), lambda a: np.stack([a, -a], axis=-1),
+             lambda a: a.reshape(-1, 1), lambda a: np.swapaxes(a, 0, -1), lambda a: np.take(a, [0, 0], axis=-1), lambda a: np.take(a, [[0, -1]]), lambda a: np.flip(a), lambda a: np.expand_dims(a, 0),
+             lambda a: a.T @ a if a.ndim == 2 else a * a, lambda a: np.einsum("i...->i" if a.ndim == 1 else "ij->ji", a) if a.ndim == 2 else a, lambda a: np.outer(a, a[0]) if a.ndim == 1 else a,
+             lambda a: a[np.arange(len(a)) % 2 == 0]]
+    steps = [(int(rng.integers(4)), int(rng.integers(100)), int(rng.integers(100)), int(rng.integers(100)), int(rng.integers(3))) for _ in range(rng.integers(4, 14))]
+
+    def program(a, b):
+        results = [a, b]
+        for kind, which, i, j, k in steps:
+            x, y = results[i % len(results)], results[j % len(results)]
+            if kind == 0: z = unary[which % len(unary)](x)
+            elif kind == 1:
+                try: np.broadcast_shapes(x.shape, y.shape)
+                except ValueError: y = np.sum(y)
+                z = binary[which % len(binary)](x, y)
+            elif x.ndim == 0: z = x * 2
+            elif kind == 2: z = reduce[which % len(reduce)](x, axes[k])
+            else: z = shape[which % len(shape)](x)
+            results.append(nn.tanh(z / 3) * 2 if np.size(z) <= 64 else np.mean(z))
+        return sum(np.mean(r) * (n + 1) for n, r in enumerate(results))
+
+    return program
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_random_programs_agree_with_finite_differences(seed):
+    rng = np.random.default_rng(1000 + seed)
+    a, b = rng.normal(size=rng.integers(1, 4, size=rng.integers(1, 3))), rng.normal(size=rng.integers(1, 4, size=rng.integers(1, 4)))
+    nn.grad_check(random_program(rng), a, b, tol=1e-6)
+
+
 # A clean run
 
 
