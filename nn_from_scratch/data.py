@@ -345,7 +345,7 @@ class Standardize(Module):
         if weight is not None:
             weight = np.asarray(weight, dtype=np.float64)
             if weight.shape != x.shape[:1] or not (weight >= 0).all():
-                raise ValueError(f"Standardize: the weight must be one number of at least 0 for each of {len(x)} examples, not {weight.shape}")
+                raise ValueError(f"Standardize: each of the {len(x)} examples needs one weight of at least 0; the weight is {weight.shape}")
             x, weight = x[weight > 0], weight[weight > 0]
         if x.size == 0:
             raise ValueError(f"Standardize: x is {x.shape}; there is nothing to compute a mean of")
