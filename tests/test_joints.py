@@ -795,6 +795,17 @@ def test_the_methods_are_numpys():
         assert same(seen[0].value, method(x))
 
 
+def test_equal_values_share_a_gradient():
+    "Where the derivative jumps there is a choice: that of PyTorch, written down here."
+    assert same(nn.grad(lambda a: np.max(a))(np.array([2.0, 1.0, 2.0])), [0.5, 0.0, 0.5])
+    assert same(nn.grad(lambda a: np.sum(np.min(a, axis=1)))(np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 2.0, 3.0, 3.0]])), [[0.25] * 4, [0.0, 1.0, 0.0, 0.0]])
+    assert same(nn.grad(lambda a: np.sum(np.maximum(a, 2.0)))(np.array([1.0, 2.0, 3.0])), [0.0, 0.5, 1.0])
+    assert same(nn.grad(lambda a: np.sum(np.minimum(a, 2.0)))(np.array([1.0, 2.0, 3.0])), [1.0, 0.5, 0.0])
+    assert same(nn.grad(lambda a: np.sum(np.clip(a, 1.0, 3.0)))(np.array([0.0, 1.0, 3.0, 4.0])), [0.0, 1.0, 1.0, 0.0])
+    assert same(nn.grad(lambda a: np.sum(np.abs(a) + nn.relu(a)))(np.zeros(2)), [0.0, 0.0])
+    assert nn.grad(lambda a: a ** 0)(0.0) == 0 and nn.grad(lambda b: 0.0 ** b)(2.0) == 0 and nn.grad(np.linalg.norm)(np.zeros(2)).tolist() == [0, 0]
+
+
 def test_whole_numbers_have_no_slope():
     "A cast to whole numbers is a staircase, like floor and round."
     assert nn.grad(lambda a: np.sum(np.floor(a) * a))(np.array([2.5])) == 2
