@@ -755,6 +755,21 @@ def test_what_cannot_be_standardised():
 # ---------------------------------------------------------------- with the rest of the package
 
 
+def test_a_weight_counts_as_repetitions():
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(5, 3, (40, 3)), rng.integers(0, 4, 40)
+    weighted, repeated = Standardize(x, weight), Standardize(x.repeat(weight, axis=0))
+    np.testing.assert_allclose(weighted.mean, repeated.mean, rtol=1e-12)
+    np.testing.assert_allclose(weighted.std, repeated.std, rtol=1e-12)
+    x[:, 1] = np.where(weight > 0, 7, x[:, 1])  # constant among the rows that count
+    assert Standardize(x, weight).constant.tolist() == [False, True, False]
+    for wrong in np.ones(39), -weight:
+        with pytest.raises(ValueError, match=says("each of the 40 examples needs one weight of at least 0")):
+            Standardize(x, wrong)
+    with pytest.raises(ValueError, match=says("there is nothing to compute a mean of")):
+        Standardize(x, np.zeros(40))
+
+
 def test_standardize_is_a_layer():
     forward = pytest.importorskip("nn_from_scratch.forward")
     if not hasattr(forward, "Sequential"):
