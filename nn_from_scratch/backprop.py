@@ -101,7 +101,7 @@ defvjp(np.exp,         lambda g, y, a: g * y)                                   
 # %% ../nbs/03_backprop.ipynb #7766d12e
 defvjp(sigmoid, lambda g, y, x: g * y * (1 - y))  # σ' = σ (1 - σ)
 defvjp(tanh,    lambda g, y, x: g * (1 - y * y))  # tanh' = 1 - tanh²
-defvjp(relu,    lambda g, y, x: g * (y > 0))      # routes; 16 times faster than np.where(y > 0, g, 0)
+defvjp(relu,    lambda g, y, x: g * (y > 0))      # routes; several times as fast as np.where(y > 0, g, 0)
 
 # %% ../nbs/03_backprop.ipynb #d40d143c
 def _sum(g, y, x, axis=None, *, keepdims=False):
@@ -119,14 +119,14 @@ defvjp(np.sum, _sum)
 
 # %% ../nbs/03_backprop.ipynb #ce7ea24a
 def _matmul_left(g, y, a, b):
-    _, rows, g = _as_matrices(a, b, g)
-    left = g @ np.swapaxes(rows, -1, -2)  # δ wᵀ
+    _, b, g = _as_matrices(a, b, g)
+    left = g @ np.swapaxes(b, -1, -2)  # δ wᵀ
     return left[..., 0, :] if np.ndim(a) == 1 else left
 
 
 def _matmul_right(g, y, a, b):
-    columns, _, g = _as_matrices(a, b, g)
-    right = np.swapaxes(columns, -1, -2) @ g  # aᵀ δ
+    a, _, g = _as_matrices(a, b, g)
+    right = np.swapaxes(a, -1, -2) @ g  # aᵀ δ
     return right[..., 0] if np.ndim(b) == 1 else right
 
 
@@ -168,9 +168,9 @@ def _mse(g, y, prediction, target, weight=None):
 
 
 def _cross_entropy(g, y, logits, target, weight=None, label_smoothing=0.0):
-    p = target_probabilities(logits, target, label_smoothing)
-    total = p.sum(axis=1, keepdims=True) if np.ndim(target) == 2 else 1  # from labels, each row of p adds up to 1
-    return g * (softmax(logits) * total - p) * shares(logits[:, :1], weight)
+    true = target_probabilities(logits, target, label_smoothing)
+    total = true.sum(axis=1, keepdims=True) if np.ndim(target) == 2 else 1  # from labels, each row adds up to 1
+    return g * (softmax(logits) * total - true) * shares(logits[:, :1], weight)
 
 
 defvjp(mse, _mse, lambda g, y, prediction, target, weight=None: -_mse(g, y, prediction, target, weight))
