@@ -23,6 +23,7 @@ from . import forward, optim
 from .data import Standardize, load_digits, load_mnist, train_valid_split
 from .forward import Sequential, mlp
 from .losses import accuracy, confusion_matrix, cross_entropy, mse, r2_score, softmax
+from .sharing import save
 from .training import EarlyStopping, fit, predict
 
 # %% ../nbs/09_cli.ipynb #bccc092f
@@ -151,7 +152,7 @@ class Report:
     "What a run gave."
 
     task: Task
-    model: Sequential
+    model: Sequential  # takes the features and answers in the target's own units
     history: object
     prediction: np.ndarray  # for the held-out examples: logits, or numbers in the target's own units
     score: float  # accuracy or r2 on them
@@ -190,9 +191,17 @@ def train_task(
     prediction = predict(model, x_test)
     if scale is not None:
         prediction = scale.inverse(prediction.astype(float))
+        _answer_in_units(model[-1], scale)
     score = metric(prediction, y_test)
     baseline = float(np.mean(y_test == np.bincount(task.train[1]).argmax())) if task.classes else 0.0
     return Report(task, model, history, prediction, score, baseline, seconds)
+
+
+def _answer_in_units(layer, scale):
+    "Let the last layer, trained on a standardised target, answer in the target's own units: it takes scale and shift over."
+    layer.weight *= scale.std
+    layer.bias *= scale.std
+    layer.bias += scale.mean
 
 # %% ../nbs/09_cli.ipynb #14aff1c6
 def _text(report: Report) -> str:
@@ -321,7 +330,7 @@ def _folder(output, name):
 
 
 def _write(folder, report, settings):
-    "Settings, history, report and pictures."
+    "Write model, settings, history, report and pictures; returns a sentence that says so."
     import matplotlib.pyplot as plt
 
     summary = {"task": "classification" if report.task.classes else "regression", "features": report.task.features,
@@ -332,6 +341,11 @@ def _write(folder, report, settings):
     for name, figure in _pictures(report).items():
         figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
         plt.close(figure)
+    try:
+        save(report.model, folder / "model.safetensors")
+    except ImportError:
+        return f"settings, history and pictures are in {folder}; to save the model as well: pip install safetensors"
+    return f"model, settings, history and pictures are in {folder}"
 
 # %% ../nbs/09_cli.ipynb #de8d78e6
 def _run(settings):
@@ -352,8 +366,7 @@ def _run(settings):
         x, y = task.test
         some = _one_of_each(y)
         print("\n" + _terminal(x[some], y[some], report.prediction[some].argmax(axis=1), columns=5))
-    _write(folder, report, settings)
-    print(f"settings, history and pictures are in {folder}")
+    print(_write(folder, report, settings))
     if report.history.stopped == "diverged":
         raise RuntimeError("the training has diverged")
     return 130 if report.history.stopped == "interrupted" else 0
@@ -372,7 +385,7 @@ def main(
     optimizer: str = "adam",  # sgd, adagrad, rmsprop, adam or adamw
     lr: float = 0.003,  # learning rate
     seed: int = 0,  # of the split, the first weights and the order of the examples
-    output: str | None = None,  # a new folder for settings, history and pictures; runs/NAME-1, -2, … if not given
+    output: str | None = None,  # a new folder for model, settings, history and pictures; runs/NAME-1, -2, … if not given
 ):
     "Train a neural network on the digits in the package, on MNIST, or on a table of your own, and show what it learnt."
     settings = dict(locals())

@@ -452,3 +452,20 @@ def test_mutated_files_are_refused_or_loaded(tmp_path, capsys):
     assert 0 < loaded < count / 2
     with capsys.disabled():
         print(f"\n{count} mutated files: {damaged} refused by safetensors, {count - loaded - damaged} by load; {loaded} loaded", end=" ")
+
+
+# ---------------------------------------------------------------- the command
+
+def test_the_command_leaves_a_model(tmp_path, monkeypatch, capsys):
+    from nn_from_scratch.cli import main
+
+    x = np.random.default_rng(0).uniform(0, 10, (60, 2))
+    rows = [f"{a},{b},{1000 + 50 * a - 20 * b}" for a, b in x]
+    (tmp_path / "table.csv").write_text("\n".join(["a,b,price", *rows]))
+    main(data=str(tmp_path / "table.csv"), target="price", epochs=40, hidden="16", lr=0.02, output=str(tmp_path / "run"))
+    assert "model, settings" in capsys.readouterr().out
+    prediction = nn.load(tmp_path / "run" / "model.safetensors")(x.astype(np.float32))
+    assert nn.r2_score(prediction, 1000 + 50 * x[:, :1] - 20 * x[:, 1:]) > 0.9  # in the target's own units
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    main(data=str(tmp_path / "table.csv"), target="price", epochs=1, output=str(tmp_path / "without"))
+    assert "pip install safetensors" in capsys.readouterr().out and not (tmp_path / "without" / "model.safetensors").exists()
