@@ -88,9 +88,12 @@ def _function(layer, path: str) -> tuple[str, dict[str, float]]:
     "The name of a function of `_FUNCTIONS`, and its options. Raises `_Unknown` for any other."
     plain, options = (layer.func, layer.keywords) if isinstance(layer, partial) and not layer.args else (layer, {})
     for name, function in _FUNCTIONS.items():
-        if plain is function and options.keys() <= {_OPTIONS.get(name)}:
+        numbers = all(isinstance(value, (int, float, np.number)) and abs(value) < 1e30 for value in options.values())
+        if plain is function and numbers and options.keys() <= {_OPTIONS.get(name)}:
             return name, {key: float(value) for key, value in options.items()}
-    what = type(layer).__name__ if isinstance(layer, Module) else getattr(layer, "__name__", None) or repr(layer)
+    what = type(layer).__name__ if isinstance(layer, Module) else getattr(layer, "__name__", None)
+    if what is None or what in _FUNCTIONS:  # another function of a known name, such as np.tanh
+        what = repr(layer)
     raise _Unknown(f"layer {path!r} is {what}" if path else f"it is {what}")
 
 
@@ -107,71 +110,7 @@ def _describe(layer, path: str = "", known: dict | None = None) -> dict:
     name, options = _function(layer, path)
     return {"layer": name, **options}
 
-# %% ../nbs/11_sharing.ipynb #debf6325
-def _write(path, data: bytes):
-    "Write a file entirely or not at all: whatever happens, `path` holds its old content or the new one."
-    path = Path(os.path.realpath(path))  # through a link, to the file it leads to
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # on the disk, before it takes the name
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)  # still there only if something failed
-
-# %% ../nbs/11_sharing.ipynb #833bacc8
-def _library(name: str, what: str, install: str):
-    "The module `name`; an `ImportError` that says what to install where it is missing."
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f"{what} needs the library {install}, which is not installed: pip install {install}") from error
-
-# %% ../nbs/11_sharing.ipynb #2cb10ebd
-def save(
-    model: Module,  # what to save; in float32 or float64
-    path: str | os.PathLike,  # the file, `.safetensors` by custom; an existing one is replaced at the end, in one step
-):
-    """Write the parameters, state and architecture of a model to a safetensors file.
-
-    Names and layouts are PyTorch's: `torch.nn.Sequential(...).load_state_dict(safetensors.torch.load_file(path))` takes the
-    file as it is. State and architecture stand in its metadata. Raises `TypeError` or `ValueError` for what cannot be saved.
-    """
-    to_bytes = _library("safetensors.numpy", "save", "safetensors").save
-    if not isinstance(model, Module):
-        raise TypeError(f"save: expected a model (a Module), not {type(model).__name__}")
-    if (dtype := model.parameters().vector.dtype).name not in ("float32", "float64"):
-        raise ValueError(f"save: the parameters are {dtype}; a file can hold float32 and float64")
-    # a view must become an array of its own: safetensors writes numbers in the order in which they lie in memory
-    tensors = {name: np.ascontiguousarray(view) for name, view in _torch_views(model).items()}
-    note = {"version": 1, "state": {name: _to_note(name, array) for name, array in _state(model).items()}}
-    text = json.dumps(note | _architecture(model, tensors))
-    if len(text) > 50e6:
-        raise ValueError(f"save: the state of the model takes {len(text) / 1e6:.0f} MB; at most 50 MB fit beside the parameters")
-    _write(path, to_bytes(tensors, metadata={"nn_from_scratch": text}))
-
-# %% ../nbs/11_sharing.ipynb #0b87c4c5
-def _architecture(model: Module, tensors: dict) -> dict:
-    'The entry "model" for the metadata; or "unknown", the reason why the architecture cannot be written down.'
-    try:
-        description = _describe(model)
-        rebuilt = _build(description, tensors, _state(model))
-    except (_Unknown, ValueError) as reason:
-        return {"unknown": str(reason)}
-    if _pattern(rebuilt) != _pattern(model):
-        return {"unknown": "its layers hold or share arrays in a way of their own"}
-    return {"model": description}
-
-
-def _pattern(model: Module) -> dict[str, str]:
-    "The name of each array, and the first name that the same array goes by."
-    first: dict[int, str] = {}
-    arrays = list(_arrays(model))
-    return {name: first.setdefault(id(array), name) for name, _, _, array in arrays}
-
-# %% ../nbs/11_sharing.ipynb #c7f24935
+# %% ../nbs/11_sharing.ipynb #f0194466
 def _build(note, tensors: dict, state: dict, path: str = "", built: dict | None = None):
     "The layer that a description describes, with the sizes of the arrays at hand. Raises `ValueError` where they do not fit."
     built = {} if built is None else built
@@ -224,6 +163,70 @@ def _brief(value) -> str:
     text = repr(value)
     return text if len(text) <= 100 else text[:100] + "…"
 
+# %% ../nbs/11_sharing.ipynb #17b6f25c
+def _architecture(model: Module, tensors: dict) -> dict:
+    'The entry "model" for the metadata; or "unknown", the reason why the architecture cannot be written down.'
+    try:
+        description = _describe(model)
+        rebuilt = _build(description, tensors, _state(model))
+    except (_Unknown, ValueError) as reason:
+        return {"unknown": str(reason)}
+    if _pattern(rebuilt) != _pattern(model):
+        return {"unknown": "its layers hold or share arrays in a way of their own"}
+    return {"model": description}
+
+
+def _pattern(model: Module) -> dict[str, str]:
+    "The name of each array, and the first name that the same array goes by."
+    first: dict[int, str] = {}
+    arrays = list(_arrays(model))
+    return {name: first.setdefault(id(array), name) for name, _, _, array in arrays}
+
+# %% ../nbs/11_sharing.ipynb #debf6325
+def _write(path, data: bytes):
+    "Write a file entirely or not at all: whatever happens, `path` holds its old content or the new one."
+    path = Path(os.path.realpath(path))  # through a link, to the file it leads to
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        with open(beside, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # on the disk, before it takes the name
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)  # still there only if something failed
+
+# %% ../nbs/11_sharing.ipynb #833bacc8
+def _library(name: str, what: str, install: str):
+    "The module `name`; an `ImportError` that says what to install where it is missing."
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{what} needs the library {install}, which is not installed: pip install {install}") from error
+
+# %% ../nbs/11_sharing.ipynb #2cb10ebd
+def save(
+    model: Module,  # what to save; in float32 or float64
+    path: str | os.PathLike,  # the file, `.safetensors` by custom; an existing one is replaced at the end, in one step
+):
+    """Write the parameters, state and architecture of a model to a safetensors file.
+
+    Names and layouts are PyTorch's: `torch.nn.Sequential(...).load_state_dict(safetensors.torch.load_file(path))` takes the
+    file as it is. State and architecture stand in its metadata. Raises `TypeError` or `ValueError` for what cannot be saved.
+    """
+    to_bytes = _library("safetensors.numpy", "save", "safetensors").save
+    if not isinstance(model, Module):
+        raise TypeError(f"save: expected a model (a Module), not {type(model).__name__}")
+    if (dtype := model.parameters().vector.dtype).name not in ("float32", "float64"):
+        raise ValueError(f"save: the parameters are {dtype}; a file can hold float32 and float64")
+    # a view must become an array of its own: safetensors writes numbers in the order in which they lie in memory
+    tensors = {name: np.ascontiguousarray(view) for name, view in _torch_views(model).items()}
+    note = {"version": 1, "state": {name: _to_note(name, array) for name, array in _state(model).items()}}
+    text = json.dumps(note | _architecture(model, tensors))
+    if len(text) > 50e6:
+        raise ValueError(f"save: the state of the model takes {len(text) / 1e6:.0f} MB; at most 50 MB fit beside the parameters")
+    _write(path, to_bytes(tensors, metadata={"nn_from_scratch": text}))
+
 # %% ../nbs/11_sharing.ipynb #bd5e2a8c
 def _read(path) -> tuple[dict[str, np.ndarray], dict]:
     "The arrays of a safetensors file by name, and what `save` noted beside them: {} in a file of another program."
@@ -263,14 +266,14 @@ def _fill(model: Module, tensors: dict, state: dict | None):
         views[name][...] = tensor
     for name, node, key, _ in list(_arrays(model)):
         if state is not None and name in state and _is_state(node, key):
-            setattr(node, key, state[name])
+            vars(node)[key] = state[name]
 
 
 def _misfits(ours: dict, theirs: dict) -> list[str]:
     "What keeps the arrays of a file, `theirs`, from taking the places of `ours`; a shared array may come under one name."
     wrong = [f"the file has {name!r}, which the model has not" for name in theirs.keys() - ours.keys()]
     found: dict[tuple, str] = {}  # where an array lies in memory -> a name under which the file has it
-    for name in ours.keys() & theirs.keys():
+    for name in sorted(ours.keys() & theirs.keys()):
         mine, its = (f"{a[name].dtype} {a[name].shape}" for a in (ours, theirs))
         first = found.setdefault(_place(ours[name]), name)
         if mine != its:

@@ -151,6 +151,7 @@ def test_a_class_of_ones_own(tmp_path):
 
 @pytest.mark.parametrize("make", [lambda: nn.Sequential(nn.Linear(3, 3), np.tanh), lambda: nn.Sequential(nn.Linear(3, 3), lambda x: x),
                                   lambda: nn.Sequential(nn.Linear(3, 3), partial(nn.softmax, axis=0)), lambda: Residual(3),
+                                  lambda: nn.Sequential(nn.Linear(3, 3), partial(nn.leaky_relu, slope=np.full(3, 0.1))),
                                   lambda: nn.Sequential(type("MyLinear", (nn.Linear,), {})(3, 3))])
 def test_what_cannot_be_named_is_not_rebuilt(tmp_path, make):
     nn.save(make(), tmp_path / "m")
