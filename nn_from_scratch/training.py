@@ -9,6 +9,7 @@ __all__ = ['batches', 'predict', 'evaluate', 'History', 'Run', 'Callback', 'fit'
 # %% ../nbs/05_training.ipynb #a1a45bd7
 import copy
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -191,10 +192,11 @@ class _Tally:
 
     def __init__(self, metrics):
         self.metrics, self.predictions, self.targets = metrics, [], []
-        self.loss = self.total = 0.0
+        self.batches, self.loss, self.total = 0, 0.0, 0.0
 
     def add(self, loss, prediction, y, weight=None):
         share = len(y) if weight is None else float(weight.sum(dtype=np.float64))
+        self.batches += 1
         self.loss += loss * share
         self.total += share
         if self.metrics:
@@ -253,6 +255,8 @@ class Run:
     loss: Callable
     optimizer: Optimizer
     history: History
+    order: Any = None  # the generator that draws the order of the samples
+    seen: Any = None  # the tally of the present epoch, empty between epochs
     epoch: int = 0  # the present one, counted from 1
     step: int = 0  # updates done
     batch_loss: float = math.nan  # loss of the last batch
@@ -267,7 +271,8 @@ class Run:
 class Callback:
     """Something that is told what happens in a run. Every method is optional; one that returns True stops the training.
 
-    `fit` takes any object with some of these methods, and takes a plain function for an `on_epoch_end`.
+    `fit` takes any object with some of these methods, and takes a plain function for an `on_epoch_end`. One that remembers
+    something from step to step may offer it to checkpoints, `state_dict()`, and take it back, `load_state_dict(state)`.
     """
 
     def on_fit_start(self, run: Run) -> bool | None: "Before the first epoch."
@@ -295,6 +300,9 @@ def fit(
     callbacks: Sequence[Any] = (),  # see `Callback`
     rng: int | np.random.Generator = 0,  # seed or generator of the order of the samples
     progress: bool = True,  # whether to show a progress bar
+    checkpoint: str | os.PathLike | None = None,  # a folder to save the run to at the end of each epoch (see `Checkpoints`)
+    resume: bool = False,  # go on with the run in that folder, to the same bits as if it had never stopped
+    checkpoint_every: int = 1000,  # steps after which to save within an epoch, too
 ) -> History:
     """Train `model` until the epochs or steps are done, it has converged or diverged, a callback or you stop it.
 
@@ -305,37 +313,41 @@ def fit(
     _check_kinds("fit", model=model, loss=loss, optimizer=optimizer, metrics=metrics, callbacks=callbacks)
     _check_settings(model, tol, clip_norm, epochs=epochs, max_steps=max_steps, batch_size=batch_size, patience=patience)
     train, valid = _checked("training", model, loss, train), _checked("validation", model, loss, valid)
-    gradient, order, dtype = value_and_grad(_objective, has_aux=True), np.random.default_rng(rng), _dtype(model)
+    gradient, dtype = value_and_grad(_objective, has_aux=True), _dtype(model)
     history = History(metrics={_name(metric): {"train": [], "valid": []} for metric in metrics})
-    run = Run(model, loss, optimizer, history)
+    run = Run(model, loss, optimizer, history, np.random.default_rng(rng), _Tally(metrics))
     tell = _Listeners(callbacks, run)
+    keep = _keeper(checkpoint, resume, checkpoint_every, run, tell.callbacks, train, valid, batch_size=batch_size,
+                   clip_norm=clip_norm, tol=tol, patience=patience, max_steps=max_steps)
     model.train()
     try:
         with _ending(run), _progress_bar(progress, train, batch_size, epochs, max_steps) as bar, np.errstate(all="ignore"):
             tell("on_fit_start")
-            for epoch in _until_stopped(run, range(1, epochs + 1)):
+            bar.update(keep.begin())  # the steps that are done already: none in a new run
+            for epoch in _until_stopped(run, range(run.epoch + (run.seen.batches == 0), epochs + 1)):
                 run.epoch = epoch
-                tell("on_epoch_start")
-                seen = _Tally(metrics)
-                for x, y, *weight in _until_stopped(run, _batches_of(train, dtype, batch_size, order)):
+                if run.seen.batches == 0:  # else a resumed run goes on in its middle
+                    tell("on_epoch_start")
+                for x, y, *weight in _until_stopped(run, keep.rest(_batches_of(train, dtype, batch_size, run.order)), max_steps):
                     tell("on_step_start")
                     (value, prediction), run.grads = gradient(model, loss, x, y, *weight, out=run.grads)
                     run.batch_loss = float(value)
                     _update(run, clip_norm)
-                    seen.add(run.batch_loss, prediction, y, *weight)
+                    run.seen.add(run.batch_loss, prediction, y, *weight)
                     bar.update()
                     tell("on_step_end")
-                    if run.step == max_steps:
-                        run.stop("steps", f"All {max_steps} steps are done.")
-                if not seen.total:  # stopped before the first batch
+                    keep.step()
+                if run.seen.batches == 0:  # stopped before the first one
                     break
-                history.note("train", seen.result())
+                history.note("train", run.seen.result())
+                run.seen = _Tally(metrics)
                 if valid is not None:
                     history.note("valid", _evaluate(model, loss, _batches_of(valid, dtype, 1024), metrics))
                 bar.set_postfix_str(_news(run, epochs), refresh=False)
                 tell("on_epoch_end")
                 if tol is not None and has_converged(history.train_loss, tol, patience):
                     run.stop("converged", f"Converged: the training loss fell by less than {tol:.3g} of itself in {patience} epochs.")
+                keep.epoch()
             run.stop("epochs", f"All {epochs} epochs are done.")
     finally:
         with _ending(run):
@@ -349,10 +361,14 @@ def _objective(model, loss, x, y, *weight):
     return loss(prediction, y, *weight), prediction
 
 
-def _until_stopped(run: Run, items: Iterable) -> Iterator:
-    "The items, for as long as nothing has stopped the run."
+def _until_stopped(run: Run, items: Iterable, max_steps: int | None = None) -> Iterator:
+    "The items, for as long as nothing has stopped the run and there are steps left."
     items = iter(items)
-    while not run.history.stopped and (item := next(items, None)) is not None:
+    while True:
+        if max_steps is not None and run.step >= max_steps:
+            run.stop("steps", f"All {max_steps} steps are done.")
+        if run.history.stopped or (item := next(items, None)) is None:
+            return
         yield item
 
 
@@ -460,6 +476,24 @@ def _as_callback(callback):
             raise ValueError(f"fit: {_name(callback)} has a method {name}, but the events are {', '.join(_events)}")
     return callback if own else SimpleNamespace(on_epoch_end=callback, __name__=_name(callback))
 
+# %% ../nbs/05_training.ipynb #725d901f
+class _NoCheckpoints:
+    "What `fit` does about checkpoints where none are wanted: nothing."
+    def begin(self): return 0
+    def rest(self, batches): return batches
+    def step(self): pass
+    def epoch(self): pass
+
+
+def _keeper(folder, resume, every, *args, **settings):
+    "Who keeps checkpoints of a run in the folder; nobody where it is None."
+    if folder is not None:
+        from nn_from_scratch.checkpoints import Checkpoints
+        return Checkpoints(folder, resume, every, *args, **settings)
+    if resume:
+        raise ValueError("fit: resume=True goes on from a checkpoint; say where it is: checkpoint=\"folder\"")
+    return _NoCheckpoints()
+
 # %% ../nbs/05_training.ipynb #e1956b05
 class _Bar(tqdm):
     "A progress bar without a thread beside the training."
@@ -544,6 +578,12 @@ class EarlyStopping(Callback):
         if self._best is not None:
             run.model.parameters().vector[...] = self._best
 
+    def state_dict(self):
+        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch, "best": self._best}
+
+    def load_state_dict(self, state):
+        self.best_loss, self.best_epoch, self._best = state["best_loss"], state["best_epoch"], state["best"]
+
 # %% ../nbs/05_training.ipynb #a18a9cb7
 class LearningRateFinder(Callback):
     """Try ever larger learning rates, one a batch, from `low` to `high`, and note the loss at each (Smith, 2017).
@@ -584,6 +624,9 @@ class LearningRateFinder(Callback):
             run.model.parameters().vector[...], settings = self._before
             vars(run.optimizer).update(settings)
             self._before = None
+
+    def state_dict(self):
+        raise ValueError("LearningRateFinder: a search ends where it began and leaves nothing to save; run it without checkpoint")
 
     @property
     def suggestion(self) -> float:
