@@ -68,7 +68,7 @@ def defvjp(
     """Add a row to the table of derivatives: how to take `g`, the gradient of the loss for the result `y`, back to each argument.
 
     `args` are plain arrays, and a rule never writes into `g`. A rule that has an argument `out` may be given an array to
-    write its answer into. Raises `TypeError` for an `op` that does not announce itself.
+    write its answer into. Raises `TypeError` for an `op` that could not be followed: neither NumPy's nor under `@operation`.
     """
     if not (isinstance(op, np.ufunc) or hasattr(op, "plain") or hasattr(op, "__wrapped__") or op is operator.getitem):
         raise TypeError(f"defvjp: {_name(op)} is not an operation, so its rules would never be asked for: put @operation above its def")
