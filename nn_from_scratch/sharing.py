@@ -349,6 +349,11 @@ def _gelu(g, x, dtype):
     return g.add("Mul", g.add("Mul", c(0.5), x), g.add("Add", c(1), g.add("Tanh", inner)))
 
 
+def _silu(g, x, dtype):
+    "x / (1 + e^-x); x · Sigmoid(x) is fused by some runtimes into an operation that they lack for float64"
+    return g.add("Div", x, g.add("Add", g.number(1, dtype), g.add("Exp", g.add("Neg", x))))
+
+
 def _elu(g, x, dtype, alpha=1.0):
     "max(x, 0) + alpha (e^min(x, 0) - 1); the operation Elu is not there for float64 everywhere"
     c = lambda value: g.number(value, dtype)
@@ -369,8 +374,7 @@ _TO_ONNX = {
     "tanh": lambda g, x, dtype: g.add("Tanh", x),
     "relu": lambda g, x, dtype: g.add("Relu", x),
     "leaky_relu": lambda g, x, dtype, slope=0.01: g.add("LeakyRelu", x, alpha=slope),
-    "silu": lambda g, x, dtype: g.add("Mul", x, g.add("Sigmoid", x)),
-    "gelu": _gelu, "elu": _elu, "softplus": _softplus,
+    "silu": _silu, "gelu": _gelu, "elu": _elu, "softplus": _softplus,
     "softmax": lambda g, x, dtype: g.add("Softmax", x, axis=-1),
     "log_softmax": lambda g, x, dtype: g.add("LogSoftmax", x, axis=-1),
 }
