@@ -64,19 +64,38 @@ def defvjp(
     op: Callable,  # a function under `@operation`, or one of NumPy's
     *rules: Callable | None,  # one an argument: rule(g, y, *args) -> gradient for that argument; None where there is none
     each: Callable | None = None,  # instead, for any number of arguments: each(position, g, y, *args)
+    forward: Callable | None = None,  # forward(*args) -> (y, rules): computes y and makes rules that remember what was computed
 ) -> None:
     """Add a row to the table of derivatives: how to take `g`, the gradient of the loss for the result `y`, back to each argument.
 
     `args` are plain arrays, and a rule never writes into `g`. A rule that has an argument `out` may be given an array to
-    write its answer into. Raises `TypeError` for an `op` that could not be followed: neither NumPy's nor under `@operation`.
+    write its answer into. Raises `TypeError` for an `op` that could not be followed: neither NumPy's nor under `@operation`,
+    and `ValueError` for a rule that has other defaults than `op`.
     """
     if not (isinstance(op, np.ufunc) or hasattr(op, "plain") or hasattr(op, "__wrapped__") or op is operator.getitem):
         raise TypeError(f"defvjp: {_name(op)} is not an operation, so its rules would never be asked for: put @operation above its def")
+    for rule in rules if hasattr(op, "plain") else ():
+        _check_defaults(op, rule)
     table[op] = rules if each is None else _Each(each)
+    _forward[op] = forward
     _takes_out.update(rule for rule in rules if rule is not None and "out" in inspect.signature(rule).parameters)
 
 # %% ../nbs/03_backprop.ipynb #02c71893
 _takes_out: set = set()  # the rules that can write their answer into an array they are given
+_forward: dict = {}  # operation -> how to compute it while making rules that remember; None for most
+
+
+def _check_defaults(op, rule):
+    "Raise `ValueError` where a rule would be called with another default than its operation was."
+    options = list(_signature(op.plain).parameters.values())
+    taken = list(_signature(rule).parameters.values())[2:] if rule is not None else []  # after g and y
+    for option, its in zip(options, taken):
+        if its.default is not its.empty and its.default is not option.default and its.default != option.default:
+            raise ValueError(f"defvjp: the option {option.name!r} of {_name(op)} is {option.default!r} where it is not given, but its "
+                             f"rule takes {its.default!r}: they must be the same")
+
+
+_signature = functools.lru_cache(maxsize=None)(inspect.signature)
 
 
 class _Each:
@@ -150,7 +169,7 @@ def _linear_w(g, y, x, w, b=None, out=None):
     return np.matmul(_rows(x).T, _rows(g), out=out)  # equation 4; `out` is the weight's own slice of the gradient vector
 
 
-def _linear_b(g, y, x, w, b, out=None):
+def _linear_b(g, y, x, w, b=None, out=None):
     return np.add.reduce(_rows(g), axis=0, out=out)  # equation 3
 
 
@@ -221,7 +240,11 @@ def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
             inputs.append((position, a.index))
             a = a.value
         values.append(a)
-    y = getattr(op, "plain", op)(*values, **kwargs)
+    forward = _forward.get(op)
+    if forward is None:
+        y = getattr(op, "plain", op)(*values, **kwargs)
+    else:
+        y, rules = forward(*values, **kwargs)
     if type(y) in (float, int, bool):
         y = np.float64(y)
     tape.steps.append((op, rules, values, kwargs, y, inputs))
@@ -236,9 +259,6 @@ def _same_tape(op, tape, other):
     if other.thread != threading.get_ident():
         raise RuntimeError(f"{_name(op)}: another thread is taking a gradient of this model; one at a time, or a copy for each")
     return other
-
-
-_signature = functools.lru_cache(maxsize=None)(inspect.signature)
 
 
 def _by_position(op, args, kwargs, rules):
@@ -280,6 +300,8 @@ def value_of(
         return x.value
     if type(x) in (tuple, list):
         return type(x)(value_of(v, tape) for v in x)
+    if isinstance(x, tuple) and hasattr(x, "_fields"):  # a named tuple
+        return type(x)(*(value_of(v, tape) for v in x))
     return {k: value_of(v, tape) for k, v in x.items()} if type(x) is dict else x
 
 # %% ../nbs/03_backprop.ipynb #a8222f12

@@ -14,3 +14,14 @@ def data_folder() -> Path:
     folder = os.environ.get("NN_FROM_SCRATCH_DATA")
     if not folder: pytest.skip("NN_FROM_SCRATCH_DATA names no folder with data sets")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def only_the_rows_of_the_package():
+    "What a test adds to the table of derivatives is gone after it."
+    from nn_from_scratch import backprop
+
+    before = dict(backprop.table)
+    yield
+    backprop.table.clear()
+    backprop.table.update(before)

@@ -1335,3 +1335,37 @@ def test_the_whole_circle_prints_no_warning():
     """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def test_a_rule_with_another_default_than_its_operation_is_refused():
+    @nn.operation
+    def times(x, k=2.0): return x * k
+
+    with pytest.raises(ValueError, match="'k' of times is 2.0 where it is not given, but its rule takes 5.0"):
+        nn.defvjp(times, lambda g, y, x, k=5.0: g * k)
+    nn.defvjp(times, lambda g, y, x, k=2.0: g * k)
+    assert nn.grad(times)(1.0) == 2 and nn.grad(lambda x: times(x, k=7.0))(1.0) == 7
+
+
+def test_an_operation_may_make_rules_that_remember():
+    calls = []
+
+    @nn.operation
+    def squared_exp(x): return np.exp(x) ** 2
+
+    def forward(x):
+        calls.append("forward")
+        e = np.exp(x)
+        return e * e, (lambda g, y, x: g * 2 * e * e,)
+
+    nn.defvjp(squared_exp, lambda g, y, x: g * 2 * y, forward=forward)
+    assert squared_exp(1.0) == np.exp(1.0) ** 2 and not calls  # on plain values, the operation itself
+    assert nn.grad(squared_exp)(0.5) == pytest.approx(2 * np.exp(1.0), rel=1e-12) and calls == ["forward"]
+
+
+def test_named_tuples_in_aux_become_plain():
+    from collections import namedtuple
+    Aux = namedtuple("Aux", "hidden loss")
+
+    (_, aux), _ = nn.value_and_grad(lambda x: (np.sum(x * x), Aux(x + 1, np.sum(x))), has_aux=True)(np.ones(2))
+    assert type(aux) is Aux and type(aux.hidden) is np.ndarray and aux.loss == 2
