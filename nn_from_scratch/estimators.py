@@ -18,16 +18,12 @@ except ImportError as error:
 
 # %% ../nbs/11b_estimators.ipynb #44b77add
 from .data import Standardize, train_valid_split
-from .forward import Sequential, elu, gelu, identity, leaky_relu, mlp, relu, sigmoid, silu, softplus, tanh
+from .forward import Sequential, activations, mlp
 from .losses import cross_entropy, mse, softmax
-from .optim import SGD, Adagrad, Adam, AdamW, RMSprop
+from .optim import optimizers
 from .training import EarlyStopping, fit, predict
 
 # %% ../nbs/11b_estimators.ipynb #2c9fe1f7
-_activations = {f.__name__: f for f in (relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid, identity)}
-_optimizers = {o.__name__.lower(): o for o in (SGD, Adagrad, RMSprop, Adam, AdamW)}
-
-
 def _chosen(name, value, known):
     "What a setting names, or a `ValueError` that lists what there is."
     if value not in known:
@@ -48,8 +44,8 @@ class _NeuralNetwork(BaseEstimator):
 
     def _start(self, x, weight, n_out):
         "A new network and its optimizer."
-        activation = _chosen("activation", self.activation, _activations)
-        make = _chosen("optimizer", self.optimizer, _optimizers)
+        activation = _chosen("activation", self.activation, activations)
+        make = _chosen("optimizer", self.optimizer, optimizers)
         self._rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         ruler = [Standardize(x, weight)] if self.standardize else []
         sizes = [x.shape[1], *np.atleast_1d(self.hidden).tolist(), n_out]

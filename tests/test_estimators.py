@@ -114,7 +114,7 @@ def test_pipeline_grid_search_in_two_processes_and_pickle(iris):
 
 
 @pytest.mark.parametrize("settings, message", [
-    (dict(activation="step"), "activation must be one of relu,"),
+    (dict(activation="step"), "activation must be one of sigmoid,"),
     (dict(optimizer="newton"), "optimizer must be one of sgd,"),
     (dict(learning_rate=-1), "lr must be a number of at least 0"),
     (dict(epochs=0), "epochs must be a whole number of at least 1"),
