@@ -92,6 +92,8 @@ def _from_bytes(data: bytes) -> dict:
         if str(arrays.pop("sha256")) != _digest(arrays):
             raise ValueError("the checksum does not fit the contents")
         note = json.loads(arrays["text"].tobytes())
+    except MemoryError:
+        raise
     except Exception as error:  # each way to be damaged has an exception of its own
         raise _Damaged(f"{type(error).__name__}: {error}") from error
     if note["version"] != _VERSION:
@@ -136,18 +138,18 @@ def _files(folder: Path) -> list[Path]:
 def _newest(folder: Path) -> tuple[Path, dict, list[Path]]:
     "The newest checkpoint that is whole, its state, and the damaged ones after it. Raises `ValueError` where none is whole."
     damaged: list[Path] = []
+    last: Exception | None = None
     for path in reversed(_files(folder)):
         try:
             state = _from_bytes(path.read_bytes())
         except _Damaged as why:
             damaged.append(path)
-            reason = why
+            last = why
         else:
-            for other in damaged:
-                warnings.warn(f"the checkpoint {other} is damaged; going on from {path.name}", stacklevel=5)
+            if damaged:
+                warnings.warn(f"damaged: {', '.join(map(str, damaged))}; going on from the checkpoint {path.name}", stacklevel=6)
             return path, state, damaged
-    raise ValueError(f"fit: all {len(damaged)} checkpoints in {folder} are damaged, the oldest one so: {reason}. To train from the start, "
-                     "give another folder")
+    raise ValueError(f"fit: all {len(damaged)} checkpoints in {folder} are damaged; to train from the start, give another folder") from last
 
 # %% ../nbs/05b_checkpoints.ipynb #57a63442
 def _model_state(model: Module) -> list[dict]:
@@ -263,7 +265,7 @@ def _snapshot(run: Run, callbacks: list, source: dict, **more) -> dict:
                  "predictions": seen.predictions and [np.concatenate(seen.predictions)],
                  "targets": seen.targets and [np.concatenate(seen.targets)]},
         "history": history,
-        "callbacks": [callback.state_dict() for callback in callbacks],
+        "callbacks": [_remembered(callback) for callback in callbacks],
         **more}
 
 
@@ -287,7 +289,15 @@ def _restore_generators(run: Run, state: dict) -> None:
 
 def _source(run: Run, train) -> dict:
     "What the batches of an epoch come from: the generator of their order, and the data, if they remember something."
-    return {"order": run.order.bit_generator.state, "data": copy.deepcopy(train.state_dict()) if hasattr(train, "state_dict") else None}
+    return {"order": run.order.bit_generator.state, "data": copy.deepcopy(_remembered(train)) if hasattr(train, "state_dict") else None}
+
+
+def _remembered(thing):
+    "What a callback or an iterable offers to be saved. Raises `TypeError`, with its name, where that is not possible."
+    state = thing.state_dict()
+    try: _pack(state, {})
+    except TypeError as error: raise TypeError(f"fit: the state of {_name(thing)}: {error}") from None
+    return state
 
 
 def _return_to(run: Run, train, source: dict) -> None:
