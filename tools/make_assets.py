@@ -14,11 +14,11 @@ import numpy as np
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.animation import PillowWriter  # noqa: E402
-from PIL import Image  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.animation import PillowWriter
+from PIL import Image
 
-import nn_from_scratch as nn  # noqa: E402
+import nn_from_scratch as nn
 
 NBS = Path(__file__).resolve().parent.parent / "nbs"
 STEPS = [0, 5, 10, 20, 30, 40, 55, 70, 85, 100, 120, 140, 170, 200, 240, 280, 330, 400, 500, 600]
@@ -54,6 +54,7 @@ def film() -> None:
             left.clear(), right.clear()
             nn.plot_decision_boundary(model, x, y, ax=left, resolution=110)
             correct = float(nn.accuracy(model(x), y))
+            left.get_legend().remove()
             left.set(title=f"step {when}: {correct:.0%} right", xlabel="", ylabel="", xticks=[], yticks=[])
             right.plot(losses, color="0.85", lw=2)
             right.plot(losses[:when + 1], color=BLUE, lw=2.5)
@@ -61,8 +62,18 @@ def film() -> None:
             right.set(title="loss", xlabel="step", ylim=(0, None), xlim=(-10, STEPS[-1] + 10))
             right.spines[["top", "right"]].set_visible(False)
             if i == 0: figure.canvas.draw(), figure.set_layout_engine("none")
-            for _ in range(10 if i + 1 == len(models) else 1): writer.grab_frame()
+            writer.grab_frame()
     plt.close(figure)
+    with Image.open(NBS / "learning.gif") as image:  # few colours, the same for every frame, make it small; the last one stays a while
+        frames = []
+        for i in range(image.n_frames):
+            image.seek(i)
+            frames.append(image.convert("RGB"))
+    three = Image.new("RGB", (frames[0].width, 3 * frames[0].height))
+    for i, frame in enumerate((frames[0], frames[8], frames[-1])): three.paste(frame, (0, i * frame.height))
+    frames = [frame.quantize(palette=three.quantize(64), dither=Image.Dither.NONE) for frame in frames]
+    durations = [200] * (len(frames) - 1) + [3000]
+    frames[0].save(NBS / "learning.gif", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
 
 
 def card() -> None:
@@ -70,9 +81,11 @@ def card() -> None:
     figure = plt.figure(figsize=(12, 6.3), dpi=100, facecolor="white")
     ax = figure.add_axes([0.55, 0.08, 0.42, 0.84])
     nn.plot_decision_boundary(models[-1], x, y, ax=ax, resolution=150)
+    ax.get_legend().remove()
     ax.set(xlabel="", ylabel="", xticks=[], yticks=[], title="")
     figure.text(0.05, 0.66, "nn_from_scratch", fontsize=42, weight="bold", color=INK)
-    figure.text(0.05, 0.40, "How a neural network learns:\na book of notebooks\nthat is also a library", fontsize=27, color="#556070", linespacing=1.35)
+    words = "How a neural network learns:\na book of notebooks\nthat is also a library"
+    figure.text(0.05, 0.40, words, fontsize=27, color="#556070", linespacing=1.35)
     figure.text(0.05, 0.20, "θ ← θ − η ∇L(θ)", fontsize=31, color=BLUE)
     figure.savefig(NBS / "social_card.png", metadata={"Software": None})
     plt.close(figure)

@@ -3,11 +3,13 @@
     python tools/preview_site.py               into _site/; open _site/index.html
     python tools/preview_site.py --serve       and serve it on http://127.0.0.1:8000
     python tools/preview_site.py --quarto      render the same pages with Quarto instead, into _docs/
+    python tools/preview_site.py --lite        with the chapters and the playground that run in the browser beside it
     python tools/preview_site.py --out DIR     into DIR
 
 Needs the extra `site`. The order, parts and names of the pages are those of _quarto.yml. nbdev processes the notebooks
-in a temporary copy; then names in backticks are linked to where they are documented and each chapter gets its links "run"
-and "open"; then pandoc turns each page into HTML, with mathematics as MathML. Nothing on a page comes from another host.
+in a temporary copy; then names in backticks are linked to where they are documented and each chapter gets its links "open" and,
+with --lite (extra `lite`), "run"; then pandoc turns each page into HTML, with mathematics as MathML. Nothing on a page comes
+from another host.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 NBS, ASSETS = ROOT / "nbs", ROOT / "tools" / "site"
 READER = "markdown+emoji-example_lists"
-LAUNCH = "::: {.launch}\n[Run this page in your browser](lite/lab/index.html?path=%s)\n[Open the notebook](notebooks/%s)\n:::"
+RUN = "[Run this page in your browser (fetches Python, about 25 MB)](lite/lab/index.html?path={file})\n"
+OPEN = "[Open the notebook](notebooks/{file})\n"
+PLAY = "[Play with a network (fetches Python, about 10 MB)](playground/index.html)\n"
+READ = "[Read the first chapter](01_forward.ipynb)\n"
 
 PROCESS = """
 from nbdev.quarto import refresh_quarto_yml
@@ -132,7 +137,8 @@ def documented(notebooks: dict[str, dict]) -> dict[str, str]:
         for cell in filter(is_reference, notebook["cells"]):
             for heading in re.findall(r"^### (.+?)\s*$", reference_text(cell), flags=re.M):
                 name = heading.replace("\\", "")
-                names.setdefault(name, f"{address(file)}#{name.lower()}")
+                at = f"{address(file)}#{name.lower()}"  # as nbdev has it, but `linear` and `Linear` are two
+                names.setdefault(name, f"{address(file)}#{name}" if at in names.values() else at)
     return names
 
 
@@ -153,13 +159,23 @@ def linked(text: str, names: dict[str, str], page: str) -> str:
     return outside_code(text, lambda piece: "\n".join(map(line, piece.split("\n"))))
 
 
-def prepare(folder: Path) -> dict[str, dict]:
+def launch(file: str, lite: bool) -> str:
+    "The line of links under a page's title."
+    from build_lite import LEFT_OUT
+    if file == "index.ipynb": links = READ + (PLAY if lite else "")
+    else: links = (RUN if lite and Path(file).stem not in LEFT_OUT else "") + OPEN
+    return "::: {.launch}\n" + links.format(file=file) + ":::"
+
+
+def prepare(folder: Path, lite: bool = False) -> dict[str, dict]:
     "Adds to the processed notebooks in `folder` what both engines show, saves them, and returns them by name."
     notebooks = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.ipynb"))}
     names, own = documented(notebooks), settings()
     host = re.escape(own.get("doc_host", "") + own.get("doc_baseurl", "")) if own.get("doc_host") else None
     for file, notebook in notebooks.items():
-        page, anchors = address(file), {name.lower() for name, at in names.items() if at.startswith(address(file))}
+        page = address(file)
+        own_names = {name: at.partition("#")[2] for name, at in names.items() if at.startswith(page + "#")}
+        anchors = set(own_names.values())
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 text = text_of(cell["source"])
@@ -172,13 +188,12 @@ def prepare(folder: Path) -> dict[str, dict]:
             elif is_reference(cell):
                 for output in cell["outputs"]:
                     if "text/markdown" not in output.get("data", {}): continue
-                    text = text_of(output["data"]["text/markdown"])
-                    text = re.sub(r"^### (.+?)\s*$", lambda m: f"### {m[1]} {{#{m[1].replace(chr(92), '').lower()} .api}}", text, flags=re.M)
+                    def heading(match: re.Match, own=own_names) -> str:
+                        return f"### {match[1]} {{#{own.get(match[1].replace(chr(92), ''), slug(match[1]) + '-again')} .api}}"
+                    text = re.sub(r"^### (.+?)\s*$", heading, text_of(output["data"]["text/markdown"]), flags=re.M)
                     output["data"]["text/markdown"] = linked(text, names, page)
-        if file != "index.ipynb":
-            at = next((i for i, cell in enumerate(notebook["cells"]) if cell["cell_type"] != "raw"), 0)
-            cell = {"cell_type": "markdown", "id": "launch", "metadata": {}, "source": LAUNCH % (file, file)}
-            notebook["cells"].insert(at, cell)
+        at = next((i for i, cell in enumerate(notebook["cells"]) if cell["cell_type"] != "raw"), 0)
+        notebook["cells"].insert(at, {"cell_type": "markdown", "id": "launch", "metadata": {}, "source": launch(file, lite)})
         (folder / file).write_text(json.dumps(notebook, ensure_ascii=False, indent=1), encoding="utf-8")
     return notebooks
 
@@ -238,7 +253,7 @@ class Page:
                 block = raw(f'<details class="fold"{shown}><summary>{html.escape(summary)}</summary>') + block + raw("</details>")
             parts.append(block)
         if opts.get("output") is not False: parts += [self.output(output, opts) for output in cell.get("outputs", [])]
-        if opts.get("code-fold") is True and opts.get("code-summary") == "Solution" and len(parts) > 1:  # what a solution prints is folded too
+        if opts.get("code-fold") is True and opts.get("code-summary") == "Solution" and len(parts) > 1:  # its output is folded too
             parts = [parts[0].removesuffix(raw("</details>")), *parts[1:], raw("</details>")]
         return "\n".join(parts)
 
@@ -251,7 +266,9 @@ class Page:
         return self.printed(text_of(data.get("text/plain", "")))
 
     def printed(self, text: str) -> str:
-        return raw(f'<pre class="printed" tabindex="0">{html.escape(text.rstrip())}</pre>'.replace("\n```", "\n&#96;``")) if text.strip() else ""
+        if not text.strip(): return ""
+        text = html.escape(text.rstrip()).replace("```", "&#96;``")
+        return raw(f'<pre class="printed" tabindex="0">{text}</pre>')
 
     def figure(self, image: bytes, opts: dict) -> str:
         label = opts.get("label", f"fig-{len(self.figures) + 1}")
@@ -262,8 +279,7 @@ class Page:
         (self.out / name).write_bytes(image)
         width, height = png_size(image)
         alt = html.escape(opts.get("fig-alt", ""))
-        top = (f'<figure id="{label}"><img src="{name}" alt="{alt}" width="{width}" height="{height}"'
-               + (' loading="lazy"' if number > 1 else "") + ">\n<figcaption>")
+        top = f'<figure id="{label}"><img src="{name}" alt="{alt}" width="{width}" height="{height}">\n<figcaption>'
         return raw(top) + f"\n[Figure {number}.]{{.number}} {opts.get('fig-cap', '')}\n" + raw("</figcaption></figure>")
 
     @property
@@ -307,7 +323,8 @@ def finish(body: str) -> str:
         if path.endswith((".ipynb", ".qmd")): path = address(path)
         return f'{match[1]}{path}{hash_}{anchor}"'
     body = re.sub(r'(<a [^>]*?href=")([^"]*)"', link, body)
-    body = body.replace("<table", '<div class="wide" tabindex="0" role="region" aria-label="table"><table').replace("</table>", "</table></div>")
+    body = body.replace("<table", '<div class="wide" tabindex="0" role="region" aria-label="table"><table')
+    body = body.replace("</table>", "</table></div>")
     body = re.sub(r'<pre\s+class="sourceCode', '<pre tabindex="0" class="sourceCode', body)
     body = re.sub(r"<pre><code>", '<pre tabindex="0"><code>', body)
     body = re.sub(r' (id="cb\d+(?:-\d+)?"|aria-hidden="true" tabindex="-1")', "", body)
@@ -350,7 +367,8 @@ def sidebar(current: str, there: set[str]) -> str:
 def step(direction: str, entry: tuple[str, str] | None) -> str:
     if not entry: return "<span></span>"
     text, file = entry
-    return f'<a class="{direction}" rel="{direction}" href="{address(file)}"><small>{direction.capitalize()}</small> {html.escape(text)}</a>'
+    word = {"prev": "Previous", "next": "Next"}[direction]
+    return f'<a class="{direction}" rel="{direction}" href="{address(file)}"><small>{word}</small> {html.escape(text)}</a>'
 
 
 def render(page: Page, there: list[tuple[str, str]], parts: dict[str, str]) -> tuple[str, list[dict[str, str]]]:
@@ -363,15 +381,17 @@ def render(page: Page, there: list[tuple[str, str]], parts: dict[str, str]) -> t
     number = re.match(r"(\d+|[A-Z]) ", name)
     number_text = "" if not number else (f"Chapter {number[1]}" if number[1].isdigit() else f"Appendix {number[1]}")
     repo = own.get("git_url", "")
-    edit = f'<a href="{repo}/edit/{own["branch"]}/nbs/{page.file}">Edit this page</a> <a href="{repo}/issues/new">Report a mistake</a>' if repo else ""
+    edit = f'<a href="{repo}/edit/{own["branch"]}/nbs/{page.file}">Edit this page</a> <a href="{repo}/issues/new">Report a mistake</a>'
+    short = (f'<details class="toc-small"><summary>On this page</summary><nav aria-label="On this page, short">'
+             f'{toc.replace(" id=", " data-id=")}</nav></details>')
     fields = {
         "title": html.escape(page.title if page.file == "index.ipynb" else f"{page.title} · {own['title']}"),
-        "heading": html.escape(page.title).replace("_", "_<wbr>"), "subtitle": html.escape(page.subtitle), "site": html.escape(own["title"]),
+        "heading": html.escape(page.title).replace("_", "_<wbr>"), "subtitle": html.escape(page.subtitle),
+        "site": html.escape(own["title"]),
         "kind": "front" if page.file == "index.ipynb" else "page", "number": number_text,
         "description": html.escape(page.subtitle, quote=True), "sidebar": sidebar(page.file, set(files)),
-        "toc": f'<nav class="toc" aria-label="On this page"><p>On this page</p>{toc}</nav>' if toc else "", "toc_small":
-            f'<details class="toc-small"><summary>On this page</summary><nav aria-label="On this page, short">{toc.replace(" id=", " data-id=")}</nav></details>' if toc else "",
-        "body": body, "steps": step("prev", before).replace("Prev<", "Previous<") + step("next", after), "edit": edit,
+        "toc": f'<nav class="toc" aria-label="On this page"><p>On this page</p>{toc}</nav>' if toc else "", "toc_small": short if toc else "",
+        "body": body, "steps": step("prev", before) + step("next", after), "edit": edit if repo else "",
         "version": own["version"], "base": f"{own['doc_host']}{own['doc_baseurl']}/" if own.get("doc_host") else "",
         "license": "Apache License 2.0",
     }
@@ -380,14 +400,19 @@ def render(page: Page, there: list[tuple[str, str]], parts: dict[str, str]) -> t
     return text, sections(page, body, re.sub(r"^(\d+|[A-Z]) ", "", name))
 
 
-def build(out: Path) -> list[str]:
+def build_lite(out: Path) -> None:
+    subprocess.run([sys.executable, str(ROOT / "tools" / "build_lite.py"), str(out)], check=True)
+
+
+def build(out: Path, lite: bool = False) -> list[str]:
     "Builds the site into the folder `out`; returns the names of its pages."
     if out.exists():
-        if any(out.iterdir()) and not (out / "search.js").exists(): raise SystemExit(f"{out} is not empty and holds no site: choose another folder")
+        if any(out.iterdir()) and not (out / "search.js").exists():
+            raise SystemExit(f"{out} is not empty and holds no site: choose another folder")
         shutil.rmtree(out)
     out.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
-        notebooks = prepare(processed(Path(folder)))
+        notebooks = prepare(processed(Path(folder)), lite)
     for path in sorted(NBS.iterdir()):
         if path.suffix in (".gif", ".png", ".svg", ".css"): shutil.copy2(path, out)
     for path in sorted(ASSETS.iterdir()):
@@ -406,7 +431,8 @@ def build(out: Path) -> list[str]:
     for page, (text, found) in zip(pages, made):
         (out / page.address).write_text(text, encoding="utf-8")
         if page.file != "404.qmd": index += found
-    (out / "search.js").write_text("window.searchIndex = " + json.dumps(index, ensure_ascii=False, separators=(",", ":")) + ";\n", encoding="utf-8")
+    entries = json.dumps(index, ensure_ascii=False, separators=(",", ":"))
+    (out / "search.js").write_text(f"window.searchIndex = {entries};\n", encoding="utf-8")
     own = settings()
     lines = [f"# {own['title']}", "", f"> {own['description']}", ""]
     for part, entries in contents():
@@ -415,22 +441,24 @@ def build(out: Path) -> list[str]:
             if page := next((page for page in pages if page.file == file), None):
                 lines.append(f"- [{text}]({page.address}): {page.subtitle}")
     (out / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if lite: build_lite(out)
     return [page.address for page in pages]
 
 
-def build_quarto(out: Path) -> None:
+def build_quarto(out: Path, lite: bool = False) -> None:
     "Renders the same prepared notebooks with Quarto, into the folder `out`."
     quarto = shutil.which("quarto")
-    if not quarto: raise SystemExit("quarto is not on the path: https://quarto.org/docs/get-started/. Without --quarto the preview needs none.")
+    if not quarto: raise SystemExit("quarto is not on the path (https://quarto.org). Without --quarto the preview needs none.")
     with tempfile.TemporaryDirectory() as folder:
         work = processed(Path(folder))
-        prepare(work)
+        prepare(work, lite)
         subprocess.run([quarto, "render", "--no-cache"], cwd=work, check=True)
         if out.exists(): shutil.rmtree(out)
         shutil.copytree(work / "_docs", out)
     (out / "notebooks").mkdir(exist_ok=True)
     for file in listed():
         if file.endswith(".ipynb"): shutil.copy2(NBS / file, out / "notebooks")
+    if lite: build_lite(out)
 
 
 def serve(folder: Path, port: int) -> None:
@@ -445,12 +473,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="the folder (default: _site, with --quarto _docs)")
     parser.add_argument("--quarto", action="store_true", help="render with Quarto")
+    parser.add_argument("--lite", action="store_true", help="build what runs in the browser beside it, and link to it")
     parser.add_argument("--serve", action="store_true", help="serve it on 127.0.0.1 afterwards")
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()
     out = args.out or ROOT / ("_docs" if args.quarto else "_site")
-    if args.quarto: build_quarto(out)
-    else: print(f"{len(build(out))} pages: {out / 'index.html'}")
+    if args.quarto: build_quarto(out, args.lite)
+    else: print(f"{len(build(out, args.lite))} pages: {out / 'index.html'}")
     if args.serve: serve(out, args.port)
     return 0
 
