@@ -506,9 +506,9 @@ def test_killed_processes_go_on_to_the_same_bits(tmp_path, capsys):
                 kills += code != 0
                 within += any(folder.glob(".*.tmp"))
                 steps = whole(folder)  # each file can be read, whenever the kill came
-                assert len(steps) <= 4 and (steps or [-1])[-1] >= newest  # and nothing that was finished is lost
+                assert (steps or [-1])[-1] >= newest  # and nothing that was finished is lost
                 newest = (steps or [-1])[-1]
-            assert result.read_text() == straight.read_text()
+            assert result.read_text() == straight.read_text() and len(steps) == 3 and not any(folder.glob(".*"))
             shutil.rmtree(folder)
             runs += 1
         server.stdin.close()
