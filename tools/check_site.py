@@ -219,16 +219,17 @@ def page_problems(folder: Path) -> tuple[list[str], list[tuple[str, str, bool]]]
     return problems, formulas
 
 
-def katex_problems(formulas: list[tuple[str, str, bool]]) -> tuple[list[str], str]:
-    "The formulas that KaTeX cannot parse; and, where it cannot run, the reason."
+def katex_problems(formulas: list[tuple[str, str, bool]], fetch: bool = True) -> tuple[list[str], str]:
+    "The formulas that KaTeX cannot parse; and, where it cannot run, the reason. With `fetch`, npm may bring it."
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node: return [], "node is not on the path"
     with tempfile.TemporaryDirectory() as folder:
         katex = os.environ.get("KATEX", "")
         if not katex:
+            if not fetch: return [], "KATEX names no folder with KaTeX"
             if not npm: return [], "npm is not on the path, and KATEX names no folder with KaTeX"
-            fetch = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, KATEX]
-            done = subprocess.run(fetch, capture_output=True, text=True)
+            command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--fetch-retries=1", "--prefix", folder, KATEX]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode: return [], f"npm could not install {KATEX}: {done.stderr.strip()[-200:]}"
             katex = f"{folder}/node_modules/katex"
         script = Path(folder) / "parse.js"

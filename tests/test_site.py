@@ -1,0 +1,160 @@
+"""The checks of the site find what is broken on purpose; the small parts of the preview do what they say."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.project
+pytest.importorskip("yaml", reason="needs PyYAML, which comes with nbdev")
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import check_site as check  # noqa: E402
+import preview_site as site  # noqa: E402
+
+
+def code(source, *outputs): return {"cell_type": "code", "source": source, "outputs": list(outputs), "metadata": {}}
+def markdown(source): return {"cell_type": "markdown", "source": source, "metadata": {}}
+def shows(kind): return {"output_type": "display_data", "data": {kind: "…"}}
+def notebook(*cells): return {"cells": list(cells)}
+
+
+GOOD = '#| label: fig-a\n#| fig-cap: "A line: it falls"\n#| fig-alt: "A line from the top left"\nplot()'
+
+
+# ---------------------------------------------------------------- the notebooks
+
+def test_the_notebooks_hold_nothing_that_the_site_cannot_show():
+    assert check.notebook_problems() == []
+
+
+def test_pages_are_listed_exactly():
+    assert check.pages_listed(["a.ipynb"], ["a.ipynb"]) == []
+    assert check.pages_listed(["a.ipynb", "b.ipynb", "b.ipynb"], ["a.ipynb", "c.ipynb"]) == [
+        "_quarto.yml lists b.ipynb, which does not exist", "_quarto.yml lists b.ipynb, which does not exist",
+        "_quarto.yml does not list c.ipynb", "_quarto.yml lists b.ipynb more than once"]
+
+
+def test_headings():
+    assert check.heading_problems("x", check.headings("# A\n\n## B\n\n### C\n\n```python\n# a comment\n```\n\n## D")) == []
+    assert "skips a level" in check.heading_problems("x", check.headings("# A\n\n### C"))[0]
+    assert "second title" in check.heading_problems("x", check.headings("# A\n\n# B"))[0]
+    assert "does not begin" in check.heading_problems("x", check.headings("## A"))[0]
+
+
+def test_figures():
+    assert check.figure_problems("x", notebook(code(GOOD, shows("image/png")), markdown("See @fig-a."))) == []
+    for lost, word in ("fig-alt", "alternative"), ("fig-cap", "caption"), ("label", "label"):
+        lines = "\n".join(line for line in GOOD.split("\n") if f"| {lost}:" not in line)
+        problems = check.figure_problems("x", notebook(code(lines, shows("image/png"))))
+        assert len(problems) == 1 and f"no {word}" in problems[0] or f"no text {word}" in problems[0]
+    assert "used 2 times" in check.figure_problems("x", notebook(code(GOOD, shows("image/png")), code(GOOD, shows("image/png"))))[0]
+    assert "@fig-b refers to no figure" in check.figure_problems("x", notebook(code(GOOD, shows("image/png")), markdown("See @fig-b.")))[0]
+    assert "no text alternative" in check.figure_problems("x", notebook(markdown("![](a.png)")))[0]
+    assert "no still" in check.figure_problems("x", notebook(markdown("![A film](unknown.gif)")))[0]
+    assert "not YAML" in check.figure_problems("x", notebook(code('#| fig-cap: "one" and "two"\nplot()', shows("image/png"))))[0]
+
+
+def test_outputs():
+    assert check.output_problems("x", notebook(code("1", shows("text/plain")))) == []
+    assert "text/html" in check.output_problems("x", notebook(code("1", shows("text/html"))))[0]
+    assert "ValueError" in check.output_problems("x", notebook(code("1", {"output_type": "error", "ename": "ValueError"})))[0]
+
+
+def test_citations():
+    entries = check.bibliography("@misc{polyak1964,\n  author = {Polyak, Boris},\n  year = {1964}\n}\n"
+                                 "@misc{he2015,\n  author = {He, Kaiming and Zhang, Xiangyu},\n  year = {2015}\n}\n")
+    assert entries == {"polyak1964": (["Polyak"], "1964"), "he2015": (["He", "Zhang"], "2015")}
+    fine = "Momentum (Polyak, 1964), as Polyak (1964) and He et al. (2015) [@he2015] say; (He et al., 2015); f(2000, 0)."
+    assert check.citation_problems("x", fine, entries) == []
+    for wrong in "(Polyak, 1965)", "Nesterov (1983)", "(He et al., 2016)", "(Kingma and Ba, 2015)", "[@polyak]":
+        assert len(check.citation_problems("x", wrong, entries)) == 1, wrong
+
+
+# ---------------------------------------------------------------- the pages
+
+PAGE = '<html><body><h1>T</h1><h2 id="s">S</h2><p>{}</p></body></html>'
+
+
+@pytest.mark.parametrize(("text", "wrong"), [
+    ('<a href="#s">here</a> <a href="b.html#s">there</a> <a href="https://example.org/">far</a>', ""),
+    ("<code>$$ \\frac{1}{2} $$</code> costs $5 or $6", ""),
+    ('<a href="gone.html">x</a>', "link to gone.html, which is not there"),
+    ('<a href="#gone">x</a>', "no such anchor"),
+    ('<a href="b.html#gone">x</a>', "no such anchor"),
+    ('<img src="a.png" alt="a line">', "picture a.png is missing"),
+    ('<img src="there.png">', "no text alternative"),
+    ('<script src="https://example.org/x.js"></script>', "from another host"),
+    ('<link rel="stylesheet" href="//example.org/x.css">', "from another host"),
+    ("so $$x = 1$$", "raw TeX"),
+    ("so \\frac{1}{2}", "raw TeX"),
+    ("so $a_i = 1$", "raw TeX"),
+    ('<b id="s">twice</b>', "anchor #s is used 2 times"),
+    ("</p><h4>deep</h4><p>", "skips from level 2 to 4"),
+    ("</p><h1>another</h1><p>", "first-level headings"),
+    ("see ?@fig-a", "unresolved reference"),
+])
+def test_pages(tmp_path, text, wrong):
+    (tmp_path / "a.html").write_text(PAGE.format(text), encoding="utf-8")
+    (tmp_path / "b.html").write_text(PAGE.format(""), encoding="utf-8")
+    (tmp_path / "there.png").write_bytes(b"")
+    problems, _ = check.page_problems(tmp_path)
+    if wrong: assert any(wrong in problem for problem in problems), problems
+    else: assert problems == []
+
+
+def test_formulas_are_parsed_by_katex(tmp_path):
+    problems, reason = check.katex_problems([("a", r"\frac{1}{2}", True), ("b", r"\frac{1}{2", False), ("c", r"\nosuch", False)], fetch=False)
+    if reason: pytest.skip(reason)
+    assert [problem.split(":")[0] for problem in problems] == ["b", "c"]
+
+
+# ---------------------------------------------------------------- the preview
+
+def test_addresses_are_those_of_nbdev():
+    assert [site.address(file) for file in ("index.ipynb", "04_optim.ipynb", "03b_rules.ipynb", "to_frameworks.ipynb", "sources.qmd")] == [
+        "index.html", "optim.html", "rules.html", "to_frameworks.html", "sources.html"]
+
+
+def test_names_are_linked_but_not_within_links_headings_code_or_formulas():
+    names = {"Adam": "optim.html#adam", "fit": "training.html#fit"}
+    link = lambda text: site.linked(text, names, "optim.html")  # noqa: E731
+    assert link("Use `Adam` with `nn.fit()`.") == "Use [`Adam`](#adam) with [`nn.fit()`](training.html#fit)."
+    for same in "## `Adam`", "[`Adam`](x.html)", "```python\n`Adam`\n```", "`other`", "$`Adam`$":
+        assert link(same) == same
+
+
+def test_slugs_are_those_of_pandoc():
+    assert site.slug("Two parameters, one `learning_rate`") == "two-parameters-one-learning_rate"
+    assert site.slug("1. What is $\\eta$?") == "what-is-eta"
+
+
+def test_the_sidebar_holds_every_page_once():
+    listed = site.listed()
+    assert listed[0] == "index.ipynb" and len(listed) == len(set(listed))
+    assert [file for file in listed if file.endswith(".ipynb")][1:6] == [
+        "01_forward.ipynb", "02_losses.ipynb", "03_backprop.ipynb", "04_optim.ipynb", "05_training.ipynb"]
+
+
+def test_a_cell_becomes_a_figure_with_number_caption_and_alternative(tmp_path):
+    picture = json.loads((ROOT / "nbs/01_forward.ipynb").read_text(encoding="utf-8"))
+    png = next(o["data"]["image/png"] for c in picture["cells"] for o in c.get("outputs", []) if "image/png" in o.get("data", {}))
+    (cell := code(GOOD, shows("image/png")))["outputs"][0]["data"]["image/png"] = png
+    page = site.Page("01_forward.ipynb", tmp_path, tmp_path, notebook(cell, markdown("As @fig-a shows.")))
+    assert '<figure id="fig-a"><img src="figures/forward-a.png" alt="A line from the top left"' in page.markdown
+    assert "[Figure 1.]{.number} A line: it falls" in page.markdown and "As [Figure 1](#fig-a) shows." in page.markdown
+    assert (tmp_path / "figures/forward-a.png").exists()
+
+
+def test_an_output_folder_that_is_no_site_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me", encoding="utf-8")
+    with pytest.raises(SystemExit, match="holds no site"): site.build(tmp_path)
+    assert (tmp_path / "mine.txt").exists()
+
+
+def test_quarto_is_asked_for_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match="quarto is not on the path"): site.build_quarto(tmp_path)
