@@ -223,10 +223,12 @@ function colours() {
   const names = ["--paper", "--ink", "--soft", "--line", "--panel", "--class0", "--class1", "--edge-of-mark"];
   palette = Object.fromEntries(names.map((name) => [name.slice(2), colour(name)]));
   const [paper, low, high] = [palette.paper, palette.class0, palette.class1].map(rgb);
-  palette.ramp = Array.from({ length: 255 }, (_, i) => { // from -127 to 127
-    const value = (i - 127) / 127, end = value < 0 ? low : high, share = 0.85 * Math.abs(value);
+  const ramp = (strength) => Array.from({ length: 255 }, (_, i) => { // from -127 to 127
+    const value = (i - 127) / 127, end = value < 0 ? low : high, share = strength * Math.abs(value);
     return paper.map((p, c) => Math.round(p + (end[c] - p) * share));
   });
+  palette.full = ramp(0.85);
+  palette.pale = ramp(0.45); // behind the points
 }
 
 function sheet(canvas) { // a cleared canvas in the page's own pixels
@@ -243,10 +245,10 @@ function sheet(canvas) { // a cleared canvas in the page's own pixels
 }
 
 const tile = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
-function picture(g, number, x, y, size) { // the unit's answers on the plane
+function picture(g, number, x, y, size, ramp = palette.full) { // the unit's answers on the plane
   const c = tile.getContext("2d"), image = c.createImageData(SIDE, SIDE);
   for (let i = 0; i < SIDE * SIDE; i++) {
-    image.data.set(palette.ramp[view.pictures[number * SIDE * SIDE + i] + 127], 4 * i);
+    image.data.set(ramp[view.pictures[number * SIDE * SIDE + i] + 127], 4 * i);
     image.data[4 * i + 3] = 255;
   }
   c.putImageData(image, 0, 0);
@@ -315,7 +317,7 @@ function drawBoundary() {
     return;
   }
   g.imageSmoothingEnabled = true;
-  picture(g, sizes.reduce((a, b) => a + b, 0), 0, 0, width);
+  picture(g, sizes.reduce((a, b) => a + b, 0), 0, 0, width, palette.pale);
   for (let i = 0; i < points.length; i += 4) {
     const [x, y, label, trains] = points.subarray(i, i + 4);
     const at = [(x / REACH + 1) * width / 2, (1 - y / REACH) * height / 2], r = trains ? 4 : 2.2;

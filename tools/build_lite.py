@@ -28,6 +28,7 @@ NBS = ROOT / "nbs"
 # The chapters that the browser cannot run, and why. The site shows them all the same.
 LEFT_OUT = {
     "09_cli": "It is about a command for the terminal, and there is none in the browser.",
+    "10_speed": "It is about how long things take on a computer; the browser is some thirty times slower.",
     "11_sharing": "It writes and reads files with safetensors, onnxruntime and PyTorch, which do not exist for the browser.",
     "11b_estimators": "It is about scikit-learn, whose checks take minutes in the browser.",
     "to_frameworks": "PyTorch, JAX and Keras do not exist for the browser.",
@@ -120,7 +121,7 @@ def pip(*arguments: str) -> None:
 
 
 def make_wheels(folder: Path) -> list[Path]:
-    "Puts the wheels that the browser gets from the site into `folder`: this package, fastcore and tqdm."
+    "Puts the wheels that the browser gets from the site into `folder`: this package, what it needs beside NumPy and matplotlib, and comm."
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:  # a copy, so that no old build/ gets into the wheel
         clean = Path(name)
@@ -129,7 +130,7 @@ def make_wheels(folder: Path) -> list[Path]:
         package = settings()["lib_path"]
         shutil.copytree(ROOT / package, clean / package, ignore=shutil.ignore_patterns("__pycache__"))
         pip("wheel", "-q", "--no-deps", "-w", str(folder), str(clean))
-    for package in "fastcore", "tqdm":
+    for package in "fastcore", "tqdm", "comm":  # the kernel itself asks for comm, which Pyodide does not have
         pip("download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(folder), f"{package}=={pins()[package]}")
     return sorted(folder.glob("*.whl"))
 
@@ -192,7 +193,7 @@ def build_playground(site: Path, wheels: list[Path], with_pyodide: bool = False)
     output = site / "playground"
     shutil.rmtree(output, ignore_errors=True)
     shutil.copytree(ROOT / "playground", output)
-    wheels = [wheel for wheel in wheels if not wheel.name.startswith("fastcore-")]  # only the command needs it
+    wheels = [wheel for wheel in wheels if wheel.name.startswith(("nn_from_scratch-", "tqdm-"))]  # the rest is for the command and for notebooks
     for wheel in wheels: shutil.copy(wheel, output)
     version = pyodide_version()
     pyodide = "../pyodide/" if with_pyodide else f"https://cdn.jsdelivr.net/pyodide/v{version}/full/"

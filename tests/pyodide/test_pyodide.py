@@ -36,7 +36,7 @@ def pyodide() -> Path:
 @pytest.fixture(scope="session")
 def wheels(pyodide, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
-    assert len(build_lite.make_wheels(folder)) == 3
+    assert len(build_lite.make_wheels(folder)) == 4
     return folder
 
 
