@@ -158,3 +158,15 @@ def test_an_output_folder_that_is_no_site_is_left_alone(tmp_path):
 def test_quarto_is_asked_for_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(SystemExit, match="quarto is not on the path"): site.build_quarto(tmp_path)
+
+
+def test_the_lines_beside_the_film_on_the_front_page_do_what_they_say(capsys):
+    "They train the network of the film, as tools/make_assets.py draws it."
+    cells = json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = next(t for t in (site.text_of(cell["source"]) for cell in cells) if "(learning.gif)" in t)
+    lines = text.partition("(learning.gif)")[2].partition("```python\n")[2].partition("```")[0]
+    exec(lines, {})
+    assert capsys.readouterr().out.endswith("1.0\n")
+    drawn = (ROOT / "tools/make_assets.py").read_text(encoding="utf-8")
+    for setting in "nn.spiral(300, classes=3, ", "nn.mlp([2, 32, 32, 3], activation=nn.tanh, rng=3)", "nn.Adam(lr=0.01)":
+        assert setting in lines and setting in drawn

@@ -71,7 +71,11 @@ def film() -> None:
             frames.append(image.convert("RGB"))
     three = Image.new("RGB", (frames[0].width, 3 * frames[0].height))
     for i, frame in enumerate((frames[0], frames[8], frames[-1])): three.paste(frame, (0, i * frame.height))
-    frames = [frame.quantize(palette=three.quantize(64), dither=Image.Dither.NONE) for frame in frames]
+    colors = three.quantize(64)
+    palette = np.array(colors.getpalette()).reshape(-1, 3)
+    palette[palette[:64].min(axis=1).argmax()] = 255  # paper stays white
+    colors.putpalette(palette.ravel().tolist())
+    frames = [frame.quantize(palette=colors, dither=Image.Dither.NONE) for frame in frames]
     durations = [200] * (len(frames) - 1) + [3000]
     frames[0].save(NBS / "learning.gif", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
 

@@ -39,7 +39,7 @@ READER = "markdown+emoji-example_lists"
 RUN = "[Run this page in your browser (fetches Python, about 25 MB)](lite/lab/index.html?path={file})\n"
 OPEN = "[Open the notebook](notebooks/{file})\n"
 PLAY = "[Play with a network (fetches Python, about 10 MB)](playground/index.html)\n"
-READ = "[Read the first chapter](01_forward.ipynb)\n"
+READ = "[Read the first chapter](01_forward.ipynb)\n[Train a network of your own](#the-code-of-the-chapters-is-a-library)\n"
 
 PROCESS = """
 from nbdev.quarto import refresh_quarto_yml
