@@ -5,16 +5,16 @@ import zlib
 
 import pytest
 
-EXAMPLES = int(os.environ.get("NN_FROM_SCRATCH_EXAMPLES", 300))  # of each family of properties; 10,000 in a long run
+EXAMPLES = int(os.environ.get("NN_FROM_SCRATCH_EXAMPLES", 600))  # 10,000 in a long run
 LONG = EXAMPLES > 1000
 
 
 @pytest.fixture
 def on_examples(request, record_property):
-    "on_examples(check, share=1, **strategies): call `check` with what the strategies draw, for this share of the family's examples."
+    "on_examples(check, share, **strategies): call `check` with what the strategies draw, for this share of all examples."
     from hypothesis import HealthCheck, given, seed, settings
 
-    def run(check, share=1, **strategies):
+    def run(check, share, **strategies):
         tried = 0
 
         @settings(max_examples=max(3, round(EXAMPLES * share)), deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -1,8 +1,8 @@
 """On examples drawn at random, the same numbers as PyTorch: 1e-9 apart at most in float64, 1e-4 in float32.
 
 Operations over shapes, broadcasting, axes and options; activations, losses, optimizers, schedules over their settings; networks
-over depth, widths, activations, skips and sharing. NN_FROM_SCRATCH_EXAMPLES sets how many examples each family of properties
-gets (300); a long run is NN_FROM_SCRATCH_EXAMPLES=10000. The counts are printed at the end.
+over depth, widths, activations, skips and sharing. NN_FROM_SCRATCH_EXAMPLES sets how many examples there are (600): a long run is
+NN_FROM_SCRATCH_EXAMPLES=10000. The counts are printed at the end.
 
 Where the two libraries differ by design, DIFFERENCES says so, and why.
 """
@@ -242,7 +242,7 @@ def einsum(draw):
 
 def picked(ours, x):
     "Any way to pick numbers, as the flat positions that it picks."
-    positions = torch.tensor(ours(np.arange(x.size).reshape(x.shape)))
+    positions = torch.tensor(np.array(ours(np.arange(x.size).reshape(x.shape)), order="C"))
     return ours, lambda x: x.reshape(-1)[positions], [x]
 
 
@@ -315,7 +315,7 @@ def test_operations(op, on_examples):
     def check(data):
         ours, theirs, arrays, *options = OPERATIONS[op](Draw(data))
         agree(ours, theirs, *arrays, **(options[0] if options else {}))
-    on_examples(check, 1 / len(OPERATIONS), data=st.data())
+    on_examples(check, 0.4 / len(OPERATIONS), data=st.data())
 
 
 # ---------------------------------------------------------------- activations
@@ -338,7 +338,7 @@ def test_activations(ours, on_examples):
             f, g = (lambda x: ours(x, slope)), (lambda x: theirs(x, slope))
         else: f, g = ours, theirs
         agree(f, g, x, value_atol=TOL[x.dtype] * np.minimum(np.abs(x), 1) + 4 * np.finfo(x.dtype).tiny)
-    on_examples(check, 1 / len(ACTIVATIONS), data=st.data())
+    on_examples(check, 0.12 / len(ACTIVATIONS), data=st.data())
 
 
 # ---------------------------------------------------------------- losses
@@ -395,7 +395,7 @@ def test_losses(loss, on_examples):
     def check(data):
         ours, theirs, arrays = LOSSES[loss](Draw(data))
         agree(ours, theirs, *arrays)
-    on_examples(check, 1 / len(LOSSES), data=st.data())
+    on_examples(check, 0.15 / len(LOSSES), data=st.data())
 
 
 def test_every_row_of_the_table_is_compared():
@@ -511,7 +511,7 @@ def test_networks(on_examples):
         close(value, expected, tol, tol, "loss")
         scale = max([1, *(float(g.abs().max()) for _, _, g in pairs(model, layers, grads))])
         for key, g, theirs in pairs(model, layers, grads): close(g, theirs, tol, tol * scale, key)
-    on_examples(check, data=st.data())
+    on_examples(check, 0.15, data=st.data())
 
 
 # ---------------------------------------------------------------- optimizers, clipping and schedules
@@ -542,7 +542,7 @@ def test_optimizers(ours, on_examples):
             tensor.grad = torch.tensor(g)
             theirs.step()
             close(theta, tensor, TOL[theta.dtype], TOL[theta.dtype], f"step {optimizer.steps}")
-    on_examples(check, 1 / len(SETTINGS), data=st.data())
+    on_examples(check, 0.08 / len(SETTINGS), data=st.data())
 
 
 def test_clip_grad_norm(on_examples):
@@ -557,7 +557,7 @@ def test_clip_grad_norm(on_examples):
         tol = TOL[np.dtype(draw.dtype)]
         assert math.isclose(nn.clip_grad_norm(grads, limit), float(norm), rel_tol=tol)
         for g, tensor in zip(grads.values(), tensors): close(g, tensor.grad, tol, 0, "gradient")
-    on_examples(check, 1 / 5, data=st.data())
+    on_examples(check, 0.02, data=st.data())
 
 
 def rates(their_schedule, lr, steps):
@@ -611,7 +611,7 @@ def test_schedules(schedule, on_examples):
     def check(data):
         ours, theirs = schedule(data.draw)
         np.testing.assert_allclose([ours(step) for step in range(len(theirs))], theirs, rtol=1e-9, atol=1e-15)
-    on_examples(check, 1 / len(SCHEDULES), data=st.data())
+    on_examples(check, 0.07 / len(SCHEDULES), data=st.data())
 
 
 def test_trainings(on_examples):
@@ -638,7 +638,7 @@ def test_trainings(on_examples):
             schedule.step()
             close(value, expected, 1e-9, 1e-9, f"loss at step {i}")
         for key, array, tensor in pairs(model, layers): close(array, tensor, 1e-9, 1e-9, key)
-    on_examples(check, 1 / 50, data=st.data())
+    on_examples(check, 0.005, data=st.data())
 
 
 # ---------------------------------------------------------------- different by design
