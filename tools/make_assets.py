@@ -73,9 +73,9 @@ def film() -> None:
     for i, frame in enumerate((frames[0], frames[8], frames[-1])): three.paste(frame, (0, i * frame.height))
     colors = three.quantize(64)
     palette = np.array(colors.getpalette()).reshape(-1, 3)
-    palette[palette[:64].min(axis=1).argmax()] = 255  # paper stays white
-    colors.putpalette(palette.ravel().tolist())
+    palette[palette.min(axis=1) > 245] = 255  # paper stays white
     frames = [frame.quantize(palette=colors, dither=Image.Dither.NONE) for frame in frames]
+    for frame in frames: frame.putpalette(palette.ravel().tolist())
     durations = [200] * (len(frames) - 1) + [3000]
     frames[0].save(NBS / "learning.gif", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
 

@@ -74,12 +74,19 @@ def browser(site):
         browser.close()
 
 
+def picture(page, name, kind, folder):
+    "Keeps a screenshot; of the whole page where SCREENSHOTS asks for it, which takes seconds for a chapter."
+    folder = Path(os.environ.get("SCREENSHOTS") or folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{Path(name).stem}-{kind}.png", full_page="SCREENSHOTS" in os.environ)
+
+
 @pytest.fixture
-def opened(site, browser, tmp_path):
-    "A function that opens a page and returns it with the list of what went wrong on it; screenshots are kept."
+def opened(site, browser):
+    "A function that opens a page and returns it with the list of what went wrong on it."
     contexts = []
-    def open_page(name, scheme="light", size=WIDE, **kwargs):
-        context = browser.new_context(viewport=size, color_scheme=scheme, **kwargs)
+    def open_page(name, **options):
+        context = browser.new_context(**{"viewport": WIDE, "color_scheme": "light"} | options)
         contexts.append(context)
         page, wrong = context.new_page(), []
         page.on("console", lambda message: wrong.append(f"console: {message.text}") if message.type in ("error", "warning") else None)
@@ -88,14 +95,22 @@ def opened(site, browser, tmp_path):
                 else wrong.append(f"asks another host: {request.url}"))
         page.on("response", lambda response: wrong.append(f"{response.status}: {response.url}") if response.status >= 400 else None)
         page.goto(f"{site[1]}/{name}", wait_until="load")
-        folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
-        folder.mkdir(parents=True, exist_ok=True)
-        if name.endswith(".html"):
-            page.screenshot(path=folder / f"{Path(name).stem}-{scheme}-{'wide' if size == WIDE else 'narrow'}.png",
-                            full_page="SCREENSHOTS" in os.environ)  # a whole chapter as one picture takes seconds
         return page, wrong
     yield open_page
     for context in contexts: context.close()
+
+
+def broken_links(page, folder, address) -> list[str]:
+    "The page's links within the site that lead to no page, or to no anchor on this one."
+    bad = []
+    for link in dict.fromkeys(page.evaluate("[...document.links].map((a) => a.href)")):
+        parts = urlsplit(link)
+        if parts.netloc != urlsplit(address).netloc: continue
+        path = parts.path.lstrip("/") or "index.html"
+        if path.startswith(("lite/", "playground/")) and not (folder / path.split("/")[0]).exists(): continue  # built beside the site
+        if not (folder / path).exists(): bad.append(f"broken link: {link}")
+    return bad + page.evaluate("""[...document.links].filter((a) => a.hash && a.pathname === location.pathname
+        && !document.getElementById(decodeURIComponent(a.hash.slice(1)))).map((a) => `no such anchor: ${a.href}`)""")
 
 
 def test_every_page_is_there(site):
@@ -103,39 +118,24 @@ def test_every_page_is_there(site):
     assert [name for name in [*PAGES, "404.html", "llms.txt"] if not (site[0] / name).exists()] == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_wide(opened, name, scheme):
-    page, wrong = opened(name, scheme)
+@pytest.mark.parametrize("name", [*PAGES, "404.html"])
+def test_page(site, opened, tmp_path, name):
+    "Nothing goes wrong, nothing is missing, all of it can be read: light and dark, wide and narrow."
+    page, wrong = opened(name)
+    picture(page, name, "light-wide", tmp_path)
+    wrong += page.evaluate("[...document.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => `missing picture: ${i.src}`)")
+    wrong += [f"raw TeX: {text}" for text in page.evaluate(RAW_TEX)]
+    wrong += broken_links(page, *site)
+    wrong += [f"light: {text}" for text in page.evaluate(CONTRAST)]
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("matchMedia('(prefers-color-scheme: dark)').matches")
+    picture(page, name, "dark-wide", tmp_path)
+    wrong += [f"dark: {text}" for text in page.evaluate(CONTRAST)]
+    page.set_viewport_size(NARROW)
+    picture(page, name, "dark-narrow", tmp_path)
+    width = page.evaluate("document.documentElement.scrollWidth")
+    if width > NARROW["width"]: wrong.append(f"a page of {NARROW['width']} pixels scrolls sideways: it is {width} wide")
     assert wrong == []
-    assert page.evaluate("[...document.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => i.src)") == []
-    assert page.evaluate(RAW_TEX) == []
-    assert page.evaluate(CONTRAST) == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_narrow(opened, name):
-    "Nothing sticks out of a narrow page."
-    page, wrong = opened(name, "light", NARROW)
-    assert wrong == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_links(site, opened, name):
-    "Every link within the site leads to a page, and to an anchor on it."
-    page, _ = opened(name)
-    links = page.evaluate("[...document.links].map((a) => a.href)")
-    bad = []
-    for link in dict.fromkeys(links):
-        parts = urlsplit(link)
-        if parts.netloc != urlsplit(site[1]).netloc: continue
-        path = parts.path.lstrip("/") or "index.html"
-        if path.startswith(("lite/", "playground/")) and not (site[0] / path.split("/")[0]).exists(): continue  # built beside the site
-        if not (site[0] / path).exists(): bad.append(link)
-    bad += page.evaluate("[...document.links].filter((a) => a.hash && a.pathname === location.pathname && "
-                         "!document.getElementById(decodeURIComponent(a.hash.slice(1)))).map((a) => a.href)")
-    assert bad == []
 
 
 def test_the_keyboard_reaches_everything(opened):
