@@ -35,7 +35,7 @@ def _pack(value, arrays: dict, skip=frozenset()):
             return {type(value).__name__: [_pack(part, arrays, skip) for part in value]}
         if type(value) is dict:
             return {"dict": [[_pack(key, arrays, skip), _pack(part, arrays, skip)] for key, part in value.items()]}
-        if isinstance(value, np.random.Generator):
+        if isinstance(value, np.random.Generator) and hasattr(np.random, type(value.bit_generator).__name__):
             return {"generator": _pack(value.bit_generator.state, arrays)}
         if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
             name = f"array{len(arrays)}"
@@ -44,7 +44,7 @@ def _pack(value, arrays: dict, skip=frozenset()):
     raise TypeError(f"a checkpoint holds numbers, text, arrays, generators, and lists, tuples and dicts of them, but not {_plain(value)}")
 
 
-def _unpack(note, arrays: dict):
+def _unpack(note: Any, arrays: dict) -> Any:
     "The value that `_pack` took apart."
     if not isinstance(note, dict):
         return note
@@ -175,17 +175,18 @@ def _put_back(model: Module, state: list[dict]) -> None:
             vars(part)[key] = _poured(vars(part).get(key), new)
 
 
-def _poured(old, new):
+def _poured(old: Any, new: Any) -> Any:
     "`new`, in the place of `old` where it fits, so that what is shared stays shared."
-    if isinstance(old, np.random.Generator) and isinstance(new, np.random.Generator) and type(old.bit_generator) is type(new.bit_generator):
+    kind = type(new) if type(old) is type(new) else None
+    if kind is np.random.Generator and type(old.bit_generator) is type(new.bit_generator):
         old.bit_generator.state = new.bit_generator.state
-    elif type(old) is type(new) is np.ndarray and (old.shape, old.dtype) == (new.shape, new.dtype) and old.flags.writeable:
+    elif kind is np.ndarray and (old.shape, old.dtype) == (new.shape, new.dtype) and old.flags.writeable:
         old[...] = new
-    elif type(old) is type(new) is dict:
+    elif kind is dict:
         fresh = {key: _poured(old.get(key), value) for key, value in new.items()}
         old.clear()
         old.update(fresh)
-    elif type(old) is type(new) is list:
+    elif kind is list:
         old[:] = [_poured(a, b) for a, b in zip(old, new)] if len(old) == len(new) else new
     else:
         return new
@@ -336,19 +337,22 @@ class Checkpoints:
         patience: int = 5,
         max_steps: int | None = None,
     ):
+        if not isinstance(folder, (str, os.PathLike)):
+            raise TypeError(f"fit: checkpoint must be the name of a folder, not {folder!r}")
         _check_count("fit", "checkpoint_every", every)
         self.folder, self.every, self.run, self.train = Path(folder), every, run, train
         self.max_steps, self.criterion = max_steps, (tol, patience)
         self.callbacks = [callback for callback in callbacks if hasattr(callback, "state_dict")]
         self.description = _describe(run, self.callbacks, train, valid, batch_size, clip_norm)
         self.saved, self.damaged = _look(self.folder, resume, self.description)
+        self.source: dict = {}  # where the batches of the present epoch come from
 
     def begin(self) -> int:
         "Restore the run, or write the first checkpoint of a new one; the number of steps that are done."
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.damaged:
             path.replace(path.with_suffix(".damaged"))
-        for path in self.folder.glob(".step-*.tmp"):  # from a process that was killed while it wrote
+        for path in (*self.folder.glob(".step-*.tmp"), *_files(self.folder)[:-_KEPT]):  # left behind by a process that was killed
             path.unlink()
         if self.saved is None:
             self.save()
@@ -366,7 +370,7 @@ class Checkpoints:
             if next(batches, None) is None:
                 raise ValueError(f"fit: {self.run.seen.batches} batches of epoch {self.run.epoch} were done when the run was saved, "
                                  f"but now the training data has only {done}")
-        if self.run.seen.batches:
+        if self.saved is not None and self.run.seen.batches:
             _restore_generators(self.run, self.saved)
         self.saved = None
         return batches
@@ -387,12 +391,13 @@ class Checkpoints:
         state = _snapshot(self.run, self.callbacks, source, criterion=self.criterion,
                           first=self.description, last=self.description | _describe_objects(self.run))
         path = self.folder / f"step-{self.run.step:09}.npz"
+        data = _to_bytes(state)
         try:
-            _write(path, data := _to_bytes(state))
-            for old in _files(self.folder)[:-_KEPT]:
-                old.unlink()
+            _write(path, data)
         except OSError as error:
             raise OSError(error.errno, _unwritten(path, data.nbytes, error)) from error
+        for old in _files(self.folder)[:-_KEPT]:
+            old.unlink()
 
 # %% ../nbs/05b_checkpoints.ipynb #23032222
 def _reopen(history, same_criterion: bool) -> None:

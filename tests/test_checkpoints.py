@@ -137,7 +137,7 @@ def test_a_run_that_crashes_anywhere_goes_on_to_the_same_bits(tmp_path, name):
         keep = dict(checkpoint=tmp_path / str(step), checkpoint_every=every, resume=True)
         with pytest.raises(Crash): train(**with_callback(make(), Crashing(step)), **keep)
         assert train(**make(), **keep) == straight, (step, every)
-        assert train(**make(), **keep) == straight  # it is done; asking again gives the same
+    assert train(**make(), **keep) == straight  # it is done; asking again gives the same
     assert train(**make(), checkpoint=tmp_path / "never stopped") == straight  # saving changes nothing
 
 
@@ -276,6 +276,7 @@ def test_a_new_run_does_not_write_over_an_old_one(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="must be a folder"): train(checkpoint=tmp_path / "file", resume=True)
     with pytest.raises(ValueError, match="say where it is"): train(resume=True)
+    with pytest.raises(TypeError, match="checkpoint must be the name of a folder, not True"): train(checkpoint=True)
     with pytest.raises(ValueError, match="checkpoint_every must be a whole number of at least 1, not 0"): train(checkpoint=tmp_path / "c", checkpoint_every=0)
 
 
@@ -567,13 +568,14 @@ def test_memory_is_flat(tmp_path, how, capsys):
     steps, seen = int(os.environ.get("NN_FROM_SCRATCH_STEPS", 4000)), []
     class Watch:
         def on_step_end(self, run):
-            if run.step in (max(2500, steps // 3), steps): seen.append((tracemalloc.get_traced_memory()[0], pages()))  # NumPy's own caches are full by then
+            if run.step == max(2500, steps // 3): tracemalloc.start()  # NumPy's own caches are full by now
+            elif run.step not in (max(2500, steps // 3) + 1, steps): return
+            seen.append((tracemalloc.get_traced_memory()[0], pages()))
     data = (X, Y) if how == "many epochs" else itertools.repeat((X[:32], Y[:32]))
     keep = dict(checkpoint=tmp_path, checkpoint_every=steps // 20) if "checkpoints" in how else {}
-    tracemalloc.start()
     try: nn.fit(network(), nn.cross_entropy, nn.Adam(1e-4), data, epochs=steps, max_steps=steps, callbacks=[Watch()], progress=False, **keep)
     finally: tracemalloc.stop()
-    grown, process = (last - first for first, last in zip(*seen))
+    grown, process = (last - first for first, last in zip(seen[1], seen[-1]))
     with capsys.disabled(): print(f"\n{steps:,} steps, {how}: {grown:+,} bytes, {process / 1e6:+.1f} MB of the process ", end="")
     history = steps // 4 * 48 if how == "many epochs" else 0  # a number for each epoch
     assert grown < 20_000 + history and process < 20e6
