@@ -67,7 +67,7 @@ def _clip(g, y, x, a_min=None, a_max=None, *, min=None, max=None):
 
 defvjp(np.maximum,   _upper, lambda g, y, a, b: _upper(g, y, b, a))
 defvjp(np.minimum,   _lower, lambda g, y, a, b: _lower(g, y, b, a))
-defvjp(np.logaddexp, lambda g, y, a, b: g * np.exp(a - y), lambda g, y, a, b: g * np.exp(b - y))
+defvjp(np.logaddexp, lambda g, y, a, b: g * sigmoid(a - b), lambda g, y, a, b: g * sigmoid(b - a))  # exp(a - y), to the last digit
 defvjp(np.where,     None, lambda g, y, c, a, b: np.where(c, g, 0), lambda g, y, c, a, b: np.where(c, 0, g))
 defvjp(np.clip,      _clip)
 

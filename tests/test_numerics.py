@@ -121,3 +121,13 @@ def test_regression_losses(name, dtype):
             passes(lambda p: loss(p, target, weight), p)  # noqa: B023
             passes(lambda t: loss(p, t, weight), target)  # noqa: B023
     for number in p[::37]: passes(lambda p: loss(p, np.zeros_like(p)), number.reshape(1, 1))
+
+
+@DTYPES
+@pytest.mark.parametrize("size", [0, 1, 1e4, 1e8, 1e30])
+def test_the_slopes_of_logaddexp_add_up_to_1(size, dtype):
+    "Also where the result has no digits left for what lies between the two."
+    a, b = np.full(3, size, dtype), np.array([size, size - 1, 0], dtype)
+    with strict(): left, right = nn.grad(lambda p: np.sum(np.logaddexp(p["a"], p["b"])))({"a": a, "b": b}).values()
+    np.testing.assert_allclose(left + right, 1, rtol=4 * np.finfo(dtype).eps)
+    assert left[0] == right[0] == 0.5

@@ -12,12 +12,13 @@ LONG = EXAMPLES > 1000
 @pytest.fixture
 def on_examples(request, record_property):
     "on_examples(check, share, **strategies): call `check` with what the strategies draw, for this share of all examples."
-    from hypothesis import HealthCheck, given, seed, settings
+    from hypothesis import HealthCheck, Phase, given, seed, settings
 
     def run(check, share, **strategies):
         tried = 0
 
-        @settings(max_examples=max(3, round(EXAMPLES * share)), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=max(3, round(EXAMPLES * share)), deadline=None, database=None, suppress_health_check=list(HealthCheck),
+                  phases=[Phase.generate, Phase.shrink])
         @given(**strategies)
         def examples(**drawn):
             nonlocal tried

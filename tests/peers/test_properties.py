@@ -315,7 +315,7 @@ def test_operations(op, on_examples):
     def check(data):
         ours, theirs, arrays, *options = OPERATIONS[op](Draw(data))
         agree(ours, theirs, *arrays, **(options[0] if options else {}))
-    on_examples(check, 0.4 / len(OPERATIONS), data=st.data())
+    on_examples(check, 0.41 / len(OPERATIONS), data=st.data())
 
 
 # ---------------------------------------------------------------- activations
@@ -511,7 +511,7 @@ def test_networks(on_examples):
         close(value, expected, tol, tol, "loss")
         scale = max([1, *(float(g.abs().max()) for _, _, g in pairs(model, layers, grads))])
         for key, g, theirs in pairs(model, layers, grads): close(g, theirs, tol, tol * scale, key)
-    on_examples(check, 0.15, data=st.data())
+    on_examples(check, 0.16, data=st.data())
 
 
 # ---------------------------------------------------------------- optimizers, clipping and schedules
@@ -622,7 +622,8 @@ def test_trainings(on_examples):
         model, x, loss, their_loss = network_case(draw, (1.0,))
         kind = draw(st.sampled_from(list(SETTINGS)))
         options, lr = draw(SETTINGS[kind]), draw(st.sampled_from([1e-3, 0.02]))
-        options |= {"eps": 1e-8} if "eps" in options else {}
+        usual = {"eps": 1e-8, "alpha": 0.99, "betas": (0.9, 0.999)}  # a step without memory jumps with the sign of its gradient, and so with its last digit
+        options |= {key: usual[key] for key in options if key in usual}
         layers = twin(model)
         optimizer = kind(nn.cosine_decay(lr, 200), **options)
         theirs = getattr(torch.optim, kind.__name__)([p for layer in layers for p in layer.parameters()], lr, **options)
