@@ -65,7 +65,7 @@ def test_outputs():
 
 
 def test_citations():
-    entries = check.bibliography("@misc{polyak1964,\n  author = {Polyak, Boris},\n  year = {1964}\n}\n"
+    entries = site.bibliography("@misc{polyak1964,\n  author = {Polyak, Boris},\n  year = {1964}\n}\n"
                                  "@misc{he2015,\n  author = {He, Kaiming and Zhang, Xiangyu},\n  year = {2015}\n}\n")
     assert entries == {"polyak1964": (["Polyak"], "1964"), "he2015": (["He", "Zhang"], "2015")}
     fine = "Momentum (Polyak, 1964), as Polyak (1964) and He et al. (2015) [@he2015] say; (He et al., 2015); f(2000, 0)."
@@ -125,6 +125,14 @@ def test_names_are_linked_but_not_within_links_headings_code_or_formulas():
     assert link("Use `Adam` with `nn.fit()`.") == "Use [`Adam`](#adam) with [`nn.fit()`](training.html#fit)."
     for same in "## `Adam`", "[`Adam`](x.html)", "```python\n`Adam`\n```", "`other`", "$`Adam`$":
         assert link(same) == same
+
+
+def test_sources_are_linked_where_they_are_named():
+    entries = {"polyak1964": (["Polyak"], "1964"), "he2015": (["He", "Zhang", "Ren"], "2015")}
+    link = lambda text: site.with_sources(text, entries)
+    assert link("(Polyak, 1964)") == "([Polyak, 1964](sources.qmd#ref-polyak1964))"
+    assert link("as He et al. (2015) say") == "as He et al. ([2015](sources.qmd#ref-he2015)) say"
+    for same in "(Nesterov, 1983)", "# (Polyak, 1964)", "```python\n# (Polyak, 1964)\n```": assert link(same) == same
 
 
 def test_slugs_are_those_of_pandoc():

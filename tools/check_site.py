@@ -103,34 +103,20 @@ def output_problems(file: str, notebook: dict) -> list[str]:
     return problems
 
 
-def bibliography(text: str) -> dict[str, tuple[list[str], str]]:
-    "Of each entry of a BibTeX file, its key, the authors' surnames, and the year."
-    entries = {}
-    for key, body in re.findall(r"@\w+\{([^,\s]+),(.*?)\n\}", text, flags=re.S):
-        author = re.search(r"author\s*=\s*\{(.*)\}", body)
-        year = re.search(r"year\s*=\s*\{(\d+)\}", body)
-        if author and year: entries[key] = [name.partition(",")[0].strip("{} ") for name in author[1].split(" and ")], year[1]
-    return entries
-
-
 def citation_problems(file: str, text: str, entries: dict[str, tuple[list[str], str]]) -> list[str]:
     "Each [@key] is in the bibliography, and so is each '(Polyak, 1964)' and each 'Smith (2017)'."
     problems = [f"{file}: citation @{key} is not in references.bib" for group in re.findall(r"\[([^\]]*@[^\]]*)\](?!\()", text)
                 for key in re.findall(r"(?<![\w.])@([\w:-]+)", group) if key not in entries and not key.startswith("fig-")]
-    known = {(surname, year) for surnames, year in entries.values() for surname in surnames}
-    name, year = r"([A-ZÀ-Þ][\w’'-]+)", r"((?:18|19|20)\d\d)"
-    others = rf"(?:(?:, {name})*,? and {name}| et al\.)?"
-    for pattern in rf"\({name}{others}, {year}\)", rf"\b{name}{others} \({year}\)":
-        for match in re.finditer(pattern, text):
-            if (match[1], match[match.re.groups]) not in known:
-                problems.append(f"{file}: '{match[0]}' is not in references.bib")
+    for pattern in site.CITED:
+        problems += [f"{file}: '{match[0]}' is not in references.bib" for match in re.finditer(pattern, text)
+                     if not site.cited(match, entries)]
     return problems
 
 
 def notebook_problems() -> list[str]:
     there = [path.name for kind in ("*.ipynb", "*.qmd") for path in sorted(site.NBS.glob(kind)) if path.name != "404.qmd"]
     problems = pages_listed(site.listed(), there)
-    entries = bibliography((site.NBS / "references.bib").read_text(encoding="utf-8"))
+    entries = site.bibliography((site.NBS / "references.bib").read_text(encoding="utf-8"))
     for path in sorted(site.NBS.glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         markdown = "\n\n".join(site.text_of(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")

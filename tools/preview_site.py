@@ -154,8 +154,43 @@ def linked(text: str, names: dict[str, str], page: str) -> str:
         target = names[name]
         return f"[`{match[2]}`]({target.removeprefix(page)})"
     def line(text: str) -> str:
-        if text.startswith(("#", "<")): return text
+        if text.startswith(("#", "<", "| PyTorch", "| JAX", "| Keras")): return text  # their `fit` is not ours
         return re.sub(r"(!?\[[^\]]*\]\([^)]*\)|``.*?``|\$[^$]+\$)|`([^`\n]+)`", lambda m: m[0] if m[1] else link(m), text)
+    return outside_code(text, lambda piece: "\n".join(map(line, piece.split("\n"))))
+
+
+NAME, YEAR = r"([A-ZÀ-Þ][\w’'-]+)", r"((?:18|19|20)\d\d)"
+OTHERS = rf"((?:, {NAME})*,? and {NAME}| et al\.)?"
+CITED = rf"\({NAME}{OTHERS}, {YEAR}\)", rf"\b{NAME}{OTHERS} \({YEAR}\)"  # (Polyak, 1964) and Polyak (1964)
+
+
+def bibliography(text: str) -> dict[str, tuple[list[str], str]]:
+    "Of each entry of a BibTeX file, its key, the authors' surnames, and the year."
+    entries = {}
+    for key, body in re.findall(r"@\w+\{([^,\s]+),(.*?)\n\}", text, flags=re.S):
+        author = re.search(r"author\s*=\s*\{(.*)\}", body)
+        year = re.search(r"year\s*=\s*\{(\d+)\}", body)
+        if author and year: entries[key] = [name.partition(",")[0].strip("{} ") for name in author[1].split(" and ")], year[1]
+    return entries
+
+
+def cited(match: re.Match, entries: dict[str, tuple[list[str], str]]) -> str:
+    "The key of what a mention like '(He et al., 2015)' means, or ''."
+    surnames, year = {match[1], *re.findall(NAME, match[2] or "")}, match[match.re.groups]
+    return next((key for key, (authors, when) in entries.items() if when == year and surnames <= set(authors)), "")
+
+
+def with_sources(text: str, entries: dict[str, tuple[list[str], str]]) -> str:
+    "Markdown in which each mention of a source leads to it."
+    def link(match: re.Match) -> str:
+        key = cited(match, entries)
+        if not key: return match[0]
+        if match[0].startswith("("): return f"([{match[0][1:-1]}](sources.qmd#ref-{key}))"
+        return f"{match[0][:-6]}([{match[match.re.groups]}](sources.qmd#ref-{key}))"
+    def line(text: str) -> str:
+        if text.startswith("#"): return text
+        for pattern in CITED: text = re.sub(rf"(?<!\[)(?:{pattern})(?!\]\()", link, text)
+        return text
     return outside_code(text, lambda piece: "\n".join(map(line, piece.split("\n"))))
 
 
@@ -171,6 +206,7 @@ def prepare(folder: Path, lite: bool = False) -> dict[str, dict]:
     "Adds to the processed notebooks in `folder` what both engines show, saves them, and returns them by name."
     notebooks = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.ipynb"))}
     names, own = documented(notebooks), settings()
+    entries = bibliography((NBS / "references.bib").read_text(encoding="utf-8"))
     host = re.escape(own.get("doc_host", "") + own.get("doc_baseurl", "")) if own.get("doc_host") else None
     for file, notebook in notebooks.items():
         page = address(file)
@@ -184,14 +220,14 @@ def prepare(folder: Path, lite: bool = False) -> dict[str, dict]:
                 text = outside_code(text, lambda piece, a=anchors: re.sub(
                     r"^(#+ .*?)[ \t]*$", lambda m: f"{m[1]} {{#{slug(m[1].lstrip('# '))}-section}}"
                     if slug(m[1].lstrip("# ")) in a and "{#" not in m[1] else m[1], piece, flags=re.M))
-                cell["source"] = linked(text, names, page)
+                cell["source"] = with_sources(linked(text, names, page), entries)
             elif is_reference(cell):
                 for output in cell["outputs"]:
                     if "text/markdown" not in output.get("data", {}): continue
                     def heading(match: re.Match, own=own_names) -> str:
                         return f"### {match[1]} {{#{own.get(match[1].replace(chr(92), ''), slug(match[1]) + '-again')} .api}}"
                     text = re.sub(r"^### (.+?)\s*$", heading, text_of(output["data"]["text/markdown"]), flags=re.M)
-                    output["data"]["text/markdown"] = linked(text, names, page)
+                    output["data"]["text/markdown"] = with_sources(linked(text, names, page), entries)
         at = next((i for i, cell in enumerate(notebook["cells"]) if cell["cell_type"] != "raw"), 0)
         notebook["cells"].insert(at, {"cell_type": "markdown", "id": "launch", "metadata": {}, "source": launch(file, lite)})
         (folder / file).write_text(json.dumps(notebook, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -329,6 +365,12 @@ def finish(body: str) -> str:
     body = re.sub(r"<pre><code>", '<pre tabindex="0"><code>', body)
     body = re.sub(r' (id="cb\d+(?:-\d+)?"|aria-hidden="true" tabindex="-1")', "", body)
     body = re.sub(r'<a href="#cb[\d-]+"></a>', "", body)
+    # after a function's name TeX leaves a little room, and a prime is as large as its letter: MathML, left alone, does neither
+    body = re.sub(r"<mo>(?:&#8289;|\u2061)</mo>(</mrow>)?(?!<m(?:o|row><mo)[^>]*>[(\[|])",
+                  r'<mo>&#8289;</mo><mspace width="0.17em"></mspace>\1', body)
+    body = re.sub(r"<msup>(<mi>\w</mi>)<mo[^>]*>(′+|″)</mo></msup>", r'<mrow>\1<mo lspace="0" rspace="0">\2</mo></mrow>', body)
+    body = re.sub(r"<table.*?</tr>", lambda m: m[0].replace("<table", '<table class="many"', 1) if m[0].count("<th") > 4 else m[0],
+                  body, flags=re.S)  # <thead> and four columns or more
     body = re.sub(r'(<math display="block".*?</math>)', r'<span class="display" tabindex="0">\1</span>', body, flags=re.S)
     return re.sub(r'<h([23])([^>]*?)id="([^"]+)"([^>]*)>(.*?)</h\1>',
                   r'<h\1\2id="\3"\4>\5 <a class="anchor" href="#\3" aria-label="link to this section">#</a></h\1>', body, flags=re.S)
@@ -432,8 +474,8 @@ def build(out: Path, lite: bool = False) -> list[str]:
     for page, (text, found) in zip(pages, made):
         (out / page.address).write_text(text, encoding="utf-8")
         if page.file != "404.qmd": index += found
-    entries = json.dumps(index, ensure_ascii=False, separators=(",", ":"))
-    (out / "search.js").write_text(f"window.searchIndex = {entries};\n", encoding="utf-8")
+    found = json.dumps(index, ensure_ascii=False, separators=(",", ":"))
+    (out / "search.js").write_text(f"window.searchIndex = {found};\n", encoding="utf-8")
     own = settings()
     lines = [f"# {own['title']}", "", f"> {own['description']}", ""]
     for part, entries in contents():
