@@ -524,7 +524,8 @@ def _progress_bar(show, train, batch_size, epochs, max_steps):
         from IPython.display import display
         file = _Cell(display)
     silent = not show or (False if file else None)  # None: unless this is a terminal
-    return _Bar(total=total, file=file, disable=silent, leave=False, unit="step", ncols=100, nrows=20)
+    line = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}" if total else None  # 80 columns fit a cell and a terminal
+    return _Bar(total=total, file=file, disable=silent, leave=False, unit="step", ncols=80, nrows=20, bar_format=line)
 
 
 def _news(run, epochs):
