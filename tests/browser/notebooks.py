@@ -50,3 +50,16 @@ def check(seen: dict) -> None:
     assert seen["errors"] == [] and seen["stderr"] == [], (seen["errors"], seen["stderr"])
     assert seen["run"] == seen["cells"] - seen["empty"]
     assert seen["figures"] >= seen["drawing"] > 0, seen
+
+
+def show_figure(page) -> int:
+    "Brings the first figure into view; its width in pixels, as the browser has drawn it."
+    page.evaluate("""() => {
+        const content = window.jupyterapp.shell.currentWidget.content;
+        const at = content.widgets.findIndex(cell => cell.model.type == 'code'
+            && cell.model.outputs.toJSON().some(output => output.data?.['image/png']));
+        content.activeCellIndex = at;
+        return content.scrollToItem(at, 'end'); }""")
+    page.wait_for_selector(".jp-RenderedImage img", timeout=30_000)
+    page.wait_for_timeout(1000)
+    return page.evaluate("Math.max(...[...document.querySelectorAll('.jp-RenderedImage img')].map(image => image.naturalWidth))")
