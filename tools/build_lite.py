@@ -37,7 +37,7 @@ TEXT_ONLY = {"notation"}  # pages whose cells only check the text
 
 INSTALL = "%pip install -q nn_from_scratch"
 WELCOME = ("> This chapter runs in your browser: nothing is installed on your computer, and nothing leaves it. "
-           "Press ⏵⏵ to run every cell, or Shift+Enter to run them one after another; the first run takes a minute, because Python is fetched. "
+           "Press ⏵⏵ to run every cell, or Shift+Enter to run them one after another; the first takes a minute, because Python is fetched. "
            "What you change lasts until you close the page: *File → Download* keeps it.")
 
 
@@ -193,7 +193,7 @@ def build_playground(site: Path, wheels: list[Path], with_pyodide: bool = False)
     output = site / "playground"
     shutil.rmtree(output, ignore_errors=True)
     shutil.copytree(ROOT / "playground", output)
-    wheels = [wheel for wheel in wheels if wheel.name.startswith(("nn_from_scratch-", "tqdm-"))]  # the rest is for the command and for notebooks
+    wheels = [wheel for wheel in wheels if wheel.name.startswith(("nn_from_scratch-", "tqdm-"))]  # the rest is for notebooks
     for wheel in wheels: shutil.copy(wheel, output)
     version = pyodide_version()
     pyodide = "../pyodide/" if with_pyodide else f"https://cdn.jsdelivr.net/pyodide/v{version}/full/"
@@ -205,7 +205,8 @@ def build_playground(site: Path, wheels: list[Path], with_pyodide: bool = False)
 def copy_pyodide(site: Path) -> None:
     "Copies the Pyodide distribution that PYODIDE_DIST names into `site`/pyodide."
     folder = os.environ.get("PYODIDE_DIST")
-    if not folder or not (Path(folder) / "pyodide-lock.json").exists(): sys.exit("--with-pyodide: PYODIDE_DIST names no Pyodide distribution")
+    if not folder or not (Path(folder) / "pyodide-lock.json").exists():
+        sys.exit("--with-pyodide: PYODIDE_DIST names no Pyodide distribution")
     shutil.rmtree(site / "pyodide", ignore_errors=True)
     shutil.copytree(folder, site / "pyodide", ignore=shutil.ignore_patterns("*.map", "*.d.ts"))
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from notebooks import check, run_all, show_figure, start_run, wait_for  # noqa: E402
-from support import chromium, opened, screenshots  # noqa: E402
+from notebooks import check, run_all, show_figure, start_run, wait_for
+from support import chromium, opened, screenshots
 
 pytestmark = [pytest.mark.project, pytest.mark.filterwarnings("default")]
 ROOT = Path(__file__).resolve().parents[2]

@@ -69,16 +69,3 @@ def test_a_failing_cell_is_noticed(pyodide, wheels, tmp_path):
     path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
     result = run(pyodide, wheels, path)
     assert "AssertionError" in result["error"] and result["cells"] == 1
-
-
-def test_copies_are_for_the_browser():
-    "What only the documentation needs is gone, the package is installed first, and no link leads to a chapter that is left out."
-    for name in build_lite.chapters():
-        copy = build_lite.browser_copy(json.loads((build_lite.NBS / f"{name}.ipynb").read_text(encoding="utf-8")))
-        code = [build_lite.source(cell) for cell in copy["cells"] if cell["cell_type"] == "code"]
-        text = "".join(build_lite.source(cell) for cell in copy["cells"] if cell["cell_type"] == "markdown")
-        assert code[0] == build_lite.INSTALL and copy["metadata"]["kernelspec"]["name"] == "python"
-        assert not any("nbdev" in cell or "show_doc" in cell for cell in code), name
-        assert all(cell["outputs"] == [] for cell in copy["cells"] if cell["cell_type"] == "code")
-        assert not any(f"({missing}.ipynb" in text for missing in build_lite.LEFT_OUT), name
-    assert set(build_lite.LEFT_OUT) >= {"11b_estimators"}
