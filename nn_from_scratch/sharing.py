@@ -121,7 +121,7 @@ def _build(note, tensors: dict, state: dict, path: str = "", built: dict | None 
         return Sequential(*(_build(part, tensors, state, f"{path}.{i}".lstrip("."), built) for i, part in enumerate(note["layers"])))
     if kind == "Linear":
         layer = built[path] = _build_linear(path, tensors)
-    elif kind == "Standardize":
+    elif kind == "Standardize":  # made from a single row, which gives it its size; its numbers come later
         layer = built[path] = Standardize(np.asarray(_get(state, _join_path(path, "_mean")))[None])
     elif kind == "again" and isinstance(note.get("of"), str) and note["of"] in built:
         layer = built[note["of"]]
