@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-import build_lite  # noqa: E402
+import build_lite
 
 pytestmark = pytest.mark.project
 
