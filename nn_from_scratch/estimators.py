@@ -71,11 +71,6 @@ class _NeuralNetwork(BaseEstimator):
     def _is_new(self):
         return not hasattr(self, "model_")
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.non_deterministic = False
-        return tags
-
     def _checked(self, x, y, weight, first, **options):
         "x and y as scikit-learn wants them checked, x in floats; the weight as an array."
         x, y = validate_data(self, x, y, dtype=[np.float64, np.float32], order="C", reset=first, **options)

@@ -28,7 +28,7 @@ API = {
     "data": "load_digits load_mnist moons circles spiral xor regression train_valid_split Standardize",
     "sharing": "save load export_onnx",
 }
-ORDER = ["forward", "losses", "backprop", "rules", "optim", "training", "checkpoints", "data", "plots", "sharing", "estimators", "cli"]  # modules import only earlier ones
+ORDER = ["forward", "losses", "backprop", "rules", "speed", "optim", "training", "checkpoints", "data", "plots", "sharing", "estimators", "cli"]  # modules import only earlier ones
 
 
 def cells(path: Path, kind: str = "") -> list[dict]:
