@@ -212,6 +212,8 @@ def prepare(folder: Path, lite: bool = False) -> dict[str, dict]:
         page = address(file)
         own_names = {name: at.partition("#")[2] for name, at in names.items() if at.startswith(page + "#")}
         anchors = set(own_names.values())
+        methods = {name.rpartition(".")[2] for name in own_names if "." in name}  # on this page `fit` may be a method of that name
+        here = {name: at for name, at in names.items() if name not in methods}
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 text = text_of(cell["source"])
@@ -220,14 +222,14 @@ def prepare(folder: Path, lite: bool = False) -> dict[str, dict]:
                 text = outside_code(text, lambda piece, a=anchors: re.sub(
                     r"^(#+ .*?)[ \t]*$", lambda m: f"{m[1]} {{#{slug(m[1].lstrip('# '))}-section}}"
                     if slug(m[1].lstrip("# ")) in a and "{#" not in m[1] else m[1], piece, flags=re.M))
-                cell["source"] = with_sources(linked(text, names, page), entries)
+                cell["source"] = with_sources(linked(text, here, page), entries)
             elif is_reference(cell):
                 for output in cell["outputs"]:
                     if "text/markdown" not in output.get("data", {}): continue
                     def heading(match: re.Match, own=own_names) -> str:
                         return f"### {match[1]} {{#{own.get(match[1].replace(chr(92), ''), slug(match[1]) + '-again')} .api}}"
-                    text = re.sub(r"^### (.+?)\s*$", heading, text_of(output["data"]["text/markdown"]), flags=re.M)
-                    output["data"]["text/markdown"] = with_sources(linked(text, names, page), entries)
+                    text = re.sub(r"^### (.+?)[ \t]*$", heading, text_of(output["data"]["text/markdown"]), flags=re.M)
+                    output["data"]["text/markdown"] = with_sources(linked(text, here, page), entries)
         at = next((i for i, cell in enumerate(notebook["cells"]) if cell["cell_type"] != "raw"), 0)
         notebook["cells"].insert(at, {"cell_type": "markdown", "id": "launch", "metadata": {}, "source": launch(file, lite)})
         (folder / file).write_text(json.dumps(notebook, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -426,9 +428,10 @@ def render(page: Page, there: list[tuple[str, str]], parts: dict[str, str]) -> t
     edit = f'<a href="{repo}/edit/{own["branch"]}/nbs/{page.file}">Edit this page</a> <a href="{repo}/issues/new">Report a mistake</a>'
     short = (f'<details class="toc-small"><summary>On this page</summary><nav aria-label="On this page, short">'
              f'{toc.replace(" id=", " data-id=")}</nav></details>')
+    heading = re.sub(r"^Appendix: (.)", lambda m: m[1].upper(), page.title)  # the line above it says so
     fields = {
         "title": html.escape(page.title if page.file == "index.ipynb" else f"{page.title} · {own['title']}"),
-        "heading": html.escape(page.title).replace("_", "_<wbr>"), "subtitle": html.escape(page.subtitle),
+        "heading": html.escape(heading).replace("_", "_<wbr>"), "subtitle": html.escape(page.subtitle),
         "site": html.escape(own["title"]),
         "kind": "front" if page.file == "index.ipynb" else "page", "number": number_text,
         "description": html.escape(page.subtitle, quote=True), "sidebar": sidebar(page.file, set(files)),
