@@ -25,7 +25,7 @@ class Network:
         for i, (w, b) in enumerate(self.start):
             self.model.coefs_[i][...] = w
             self.model.intercepts_[i][...] = b
-        del self.model._optimizer  # the next partial_fit begins with a new one
+        vars(self.model).pop("_optimizer", None)  # the next partial_fit begins with a new one
         self.model.t_ = 0
 
     def own(self, *arrays): return arrays
