@@ -76,13 +76,11 @@ def defvjp(
         raise TypeError(f"defvjp: {_name(op)} is not an operation, so its rules would never be asked for: put @operation above its def")
     for rule in rules if hasattr(op, "plain") else ():
         _check_defaults(op, rule)
-    table[op] = rules if each is None else _Each(each)
-    _forward[op] = forward
+    table[op] = _Each(each) if each else _Remembering(rules, forward) if forward else rules
     _takes_out.update(rule for rule in rules if rule is not None and "out" in inspect.signature(rule).parameters)
 
 # %% ../nbs/03_backprop.ipynb #02c71893
 _takes_out: set = set()  # the rules that can write their answer into an array they are given
-_forward: dict = {}  # operation -> how to compute it while making rules that remember; None for most
 
 
 def _check_defaults(op, rule):
@@ -104,6 +102,15 @@ class _Each:
     def __init__(self, rule): self.rule = rule
     def __len__(self): return sys.maxsize
     def __getitem__(self, position): return functools.partial(self.rule, position)
+
+
+class _Remembering(tuple):
+    "A row of the table for an operation that makes its rules anew whenever it is computed, by `forward`."
+
+    def __new__(cls, rules, forward):
+        row = super().__new__(cls, rules)
+        row.forward = forward
+        return row
 
 
 def _name(op):
@@ -240,11 +247,10 @@ def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
             inputs.append((position, a.index))
             a = a.value
         values.append(a)
-    forward = _forward.get(op)
-    if forward is None:
-        y = getattr(op, "plain", op)(*values, **kwargs)
+    if type(rules) is _Remembering:
+        y, rules = rules.forward(*values, **kwargs)
     else:
-        y, rules = forward(*values, **kwargs)
+        y = getattr(op, "plain", op)(*values, **kwargs)
     if type(y) in (float, int, bool):
         y = np.float64(y)
     tape.steps.append((op, rules, values, kwargs, y, inputs))

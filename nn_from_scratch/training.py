@@ -146,6 +146,16 @@ def _name(thing):
     "What a function, or an object of a class, is called in messages and in the history."
     return getattr(thing, "__name__", None) or type(thing).__name__
 
+
+def _counted(n, what):
+    "The number and what it counts: 1 epoch, 2 epochs."
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def _all_done(n, what):
+    "The sentence for the end of a run that has had all its epochs or steps."
+    return f"The one {what} is done." if n == 1 else f"All {n} {what}s are done."
+
 # %% ../nbs/05_training.ipynb #69ec566a
 def predict(
     model: Callable,  # a Module, or any function of a batch
@@ -244,7 +254,7 @@ class History:
             return f"History of no epoch: {self.stopped_because or 'not started'}"
         last = [f"training loss {self.train_loss[-1]:.4g}"] + [f"validation loss {loss:.4g}" for loss in self.valid_loss[-1:]]
         last += [f"{name} {part} {values[-1]:.4g}" for name, both in self.metrics.items() for part, values in both.items() if values]
-        return f"History of {n} epoch{'s' * (n > 1)}, {self.steps} steps: {', '.join(last)}. {self.stopped_because}"
+        return f"History of {_counted(n, 'epoch')}, {_counted(self.steps, 'step')}: {', '.join(last)}. {self.stopped_because}"
 
 # %% ../nbs/05_training.ipynb #2de079e0
 @dataclass
@@ -346,9 +356,9 @@ def fit(
                 bar.set_postfix_str(_news(run, epochs), refresh=False)
                 tell("on_epoch_end")
                 if tol is not None and has_converged(history.train_loss, tol, patience):
-                    run.stop("converged", f"Converged: the training loss fell by less than {tol:.3g} of itself in {patience} epochs.")
+                    run.stop("converged", f"Converged: the training loss fell by less than {tol:.3g} of itself in {_counted(patience, 'epoch')}.")
                 keep.epoch()
-            run.stop("epochs", f"All {epochs} epochs are done.")
+            run.stop("epochs", _all_done(epochs, "epoch"))
     finally:
         with _ending(run):
             tell("on_fit_end")
@@ -366,7 +376,7 @@ def _until_stopped(run: Run, items: Iterable, max_steps: int | None = None) -> I
     items = iter(items)
     while True:
         if max_steps is not None and run.step >= max_steps:
-            run.stop("steps", f"All {max_steps} steps are done.")
+            run.stop("steps", _all_done(max_steps, "step"))
         if run.history.stopped or (item := next(items, None)) is None:
             return
         yield item
@@ -375,7 +385,7 @@ def _until_stopped(run: Run, items: Iterable, max_steps: int | None = None) -> I
 @contextmanager
 def _ending(run: Run):
     "Write the sudden ways to end into the history: an interrupt, a divergence, an error (which goes on its way)."
-    where = lambda: f"in epoch {run.epoch}, after {run.step} steps"
+    where = lambda: f"in epoch {run.epoch}, after {_counted(run.step, 'step')}"
     history = run.history
     try:
         yield
@@ -459,7 +469,8 @@ class _Listeners:
         for callback in self.callbacks:
             answer = getattr(callback, event, _silent)(self.run)
             if isinstance(answer, (bool, np.bool_)) and answer:
-                self.run.stop("callback", f"{_name(callback)} asked to stop in epoch {self.run.epoch}, after {self.run.step} steps.")
+                self.run.stop("callback", f"{_name(callback)} asked to stop in epoch {self.run.epoch}, "
+                                          f"after {_counted(self.run.step, 'step')}.")
 
 
 def _silent(run):
@@ -572,7 +583,7 @@ class EarlyStopping(Callback):
         if loss < self.best_loss - self.min_delta:
             self.best_loss, self.best_epoch, self._best = loss, run.epoch, run.model.parameters().vector.copy()
         elif run.epoch - self.best_epoch >= self.patience:
-            run.stop("callback", f"EarlyStopping: the validation loss has not improved for {self.patience} epochs; back to the "
+            run.stop("callback", f"EarlyStopping: the validation loss has not improved for {_counted(self.patience, 'epoch')}; back to the "
                                  f"parameters of epoch {self.best_epoch}, with {self.best_loss:.4g}.")
 
     def on_fit_end(self, run):
