@@ -118,7 +118,10 @@ function received(message) {
     else { busy = training = false; showButtons(); tell(message.text, true); }
   } else {
     busy = false;
-    if (message.run === run) show(message);
+    if (message.run === run) {
+      show(message);
+      if (!training && message.reply === "run" && !view.diverged) rest();
+    }
     if (pending) { const next = pending; pending = null; ask(next); }
     else if (training) requestAnimationFrame(() => training && more());
   }
@@ -164,6 +167,12 @@ function showButtons() {
 function summary() {
   return `After ${view.steps} step${view.steps === 1 ? "" : "s"}: training loss ${short(view.trainLoss)}, validation loss ${short(view.validLoss)}, `
     + `${Math.round(100 * view.accuracy)}% of the validation points right.`;
+}
+
+function rest() { // once the steps that are under way are done
+  if (busy) return;
+  draw();
+  tell(`Paused. ${summary()}`);
 }
 
 function showNumbers() {
@@ -389,7 +398,7 @@ $("reset").onclick = restart;
 $("train").onclick = () => {
   training = !training;
   showButtons();
-  if (training) { tell("Training …"); more(); } else { draw(); tell(`Paused. ${summary()}`); }
+  if (training) { tell("Training …"); more(); } else rest();
 };
 $("controls").onsubmit = (event) => event.preventDefault();
 for (const id of ["data", "activation", "seed"]) $(id).onchange = restart;

@@ -57,6 +57,7 @@ def train_until(seen, steps: int):
     seen.page.wait_for_function(f"Number(document.getElementById('steps').textContent.replaceAll(',', '')) >= {steps}", timeout=90_000)
     seen.page.click("#train")
     seen.page.wait_for_function("document.getElementById('status').textContent.startsWith('Paused')")
+    assert f"After {number(seen, 'steps'):.0f} step" in seen.page.inner_text("#status")
 
 
 def test_nothing_is_fetched_before_the_button(site):
@@ -68,6 +69,7 @@ def test_nothing_is_fetched_before_the_button(site):
         text = seen.page.inner_text("#start")
         assert "10 MB" in text and "cdn.jsdelivr.net" in text
         assert seen.page.is_disabled("#train") and seen.page.is_enabled("#load")
+        seen.page.screenshot(path=screenshots() / "playground-before.png", full_page=True)
         seen.page.select_option("#layers", "3")  # the network can be laid out before Python is there
         assert seen.page.locator("#units input").count() == 3
         assert "mlp([2, 4, 4, 4, 1], nn.tanh" in seen.page.text_content("#code")
