@@ -60,6 +60,9 @@ def WIDE(dtype):
     return domain(-3, 3, *TINY, -top, top, -1e4, 1e4)(dtype) | st.floats(-top, top, width=np.finfo(dtype).bits)
 
 
+def FAR(dtype): return st.sampled_from([1e8, -1e8, 0.0]) | LOGITS(dtype)
+
+
 class Draw:
     "What a case draws its arguments with."
     def __init__(self, data): self.draw, self.dtype = data.draw, data.draw(DTYPES)
@@ -279,7 +282,7 @@ ANGLES, MODEST = domain(-3, 3, *TINY, 1e4, -1e4), domain(-30, 30, *TINY)
 OPERATIONS = {
     np.add: two(np.add, torch.add), np.subtract: two(np.subtract, torch.subtract), np.multiply: two(np.multiply, torch.multiply),
     np.true_divide: two(np.true_divide, torch.true_divide, REAL, POSITIVE), np.power: two(np.power, torch.pow, POSITIVE, PLAIN),
-    np.maximum: two(np.maximum, torch.maximum), np.minimum: two(np.minimum, torch.minimum), np.logaddexp: two(np.logaddexp, torch.logaddexp, LOGITS, LOGITS),
+    np.maximum: two(np.maximum, torch.maximum), np.minimum: two(np.minimum, torch.minimum), np.logaddexp: two(np.logaddexp, torch.logaddexp, FAR, FAR),
     np.where: where, np.clip: clip,
     np.positive: one(np.positive, torch.positive), np.negative: one(np.negative, torch.negative), np.absolute: one(np.absolute, torch.abs),
     np.reciprocal: one(np.reciprocal, torch.reciprocal, NOT_NEGATIVE), np.square: one(np.square, torch.square), np.sqrt: one(np.sqrt, torch.sqrt, NOT_NEGATIVE),
