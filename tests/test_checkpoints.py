@@ -570,6 +570,7 @@ def test_memory_is_flat(tmp_path, how, capsys):
         def on_step_end(self, run):
             if run.step == max(2500, steps // 3): tracemalloc.start()  # NumPy's own caches are full by now
             elif run.step not in (max(2500, steps // 3) + 1, steps): return
+            gc.collect()
             seen.append((tracemalloc.get_traced_memory()[0], pages()))
     data = (X, Y) if how == "many epochs" else itertools.repeat((X[:32], Y[:32]))
     keep = dict(checkpoint=tmp_path, checkpoint_every=steps // 20) if "checkpoints" in how else {}
