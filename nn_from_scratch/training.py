@@ -356,7 +356,8 @@ def fit(
                 bar.set_postfix_str(_news(run, epochs), refresh=False)
                 tell("on_epoch_end")
                 if tol is not None and has_converged(history.train_loss, tol, patience):
-                    run.stop("converged", f"Converged: the training loss fell by less than {tol:.3g} of itself in {_counted(patience, 'epoch')}.")
+                    run.stop("converged", f"Converged: the training loss fell by less than {tol:.3g} of itself in "
+                                          f"{_counted(patience, 'epoch')}.")
                 keep.epoch()
             run.stop("epochs", _all_done(epochs, "epoch"))
     finally:
@@ -583,8 +584,8 @@ class EarlyStopping(Callback):
         if loss < self.best_loss - self.min_delta:
             self.best_loss, self.best_epoch, self._best = loss, run.epoch, run.model.parameters().vector.copy()
         elif run.epoch - self.best_epoch >= self.patience:
-            run.stop("callback", f"EarlyStopping: the validation loss has not improved for {_counted(self.patience, 'epoch')}; back to the "
-                                 f"parameters of epoch {self.best_epoch}, with {self.best_loss:.4g}.")
+            run.stop("callback", f"EarlyStopping: the validation loss has not improved for {_counted(self.patience, 'epoch')}; "
+                                 f"back to the parameters of epoch {self.best_epoch}, with {self.best_loss:.4g}.")
 
     def on_fit_end(self, run):
         if self._best is not None:

@@ -89,7 +89,7 @@ def test_stops_after_the_epochs(moons):
 def test_stops_after_the_steps(moons, steps, epochs):
     history = train(network(), moons, max_steps=steps, epochs=50)
     assert (history.stopped, history.steps, len(history.train_loss)) == ("steps", steps, epochs)
-    assert str(steps) in history.stopped_because
+    assert history.stopped_because == ("The one step is done." if steps == 1 else f"All {steps} steps are done.")
 
 
 def test_no_batch_is_taken_that_is_not_used(moons):
@@ -123,7 +123,7 @@ def test_a_diverged_run_keeps_the_last_finite_parameters(make, lr, dtype):
     assert np.isfinite(history.train_loss).all()
     if history.stopped != "epochs":
         assert history.stopped == "diverged"
-        assert f"after {history.steps} steps" in history.stopped_because and "smaller learning rate" in history.stopped_because
+        assert f"after {history.steps} step" in history.stopped_because and "smaller learning rate" in history.stopped_because
 
 
 def test_the_step_that_diverges_changes_nothing(moons):
@@ -431,7 +431,7 @@ def test_the_history_reads_well_and_draws(moons):
     pytest.importorskip("matplotlib").use("Agg")
     assert repr(nn.History()) == "History of no epoch: not started"
     history = train(network(), moons, valid=moons, epochs=1, metrics=[nn.accuracy])
-    assert repr(history).startswith("History of 1 epoch, 4 steps: training loss ") and repr(history).endswith("All 1 epochs are done.")
+    assert repr(history).startswith("History of 1 epoch, 4 steps: training loss ") and repr(history).endswith("The one epoch is done.")
     assert len(history.plot()) == 2
 
 
