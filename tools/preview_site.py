@@ -38,7 +38,7 @@ NBS, ASSETS = ROOT / "nbs", ROOT / "tools" / "site"
 READER = "markdown+emoji-example_lists"
 RUN = "[Run this page in your browser (fetches Python, about 25 MB)](lite/lab/index.html?path={file})\n"
 OPEN = "[Open the notebook](notebooks/{file})\n"
-PLAY = "[Play with a network (fetches Python, about 10 MB)](playground/index.html)\n"
+PLAY = "[Play with a network](playground/index.html)\n"  # that page says what it fetches before it does
 READ = "[Read the first chapter](01_forward.ipynb)\n[Train a network of your own](#the-code-of-the-chapters-is-a-library)\n"
 
 PROCESS = """
