@@ -41,7 +41,7 @@ def _pack(value, arrays: dict, skip=frozenset()):
             name = f"array{len(arrays)}"
             arrays[name] = value
             return {"array" if isinstance(value, np.ndarray) else "number": name}
-    raise TypeError(f"a checkpoint holds numbers, text, arrays, generators, and lists, tuples, dicts of them, but no {type(value).__name__}")
+    raise TypeError(f"a checkpoint holds numbers, text, arrays, generators, and lists, tuples, dicts of them; no {type(value).__name__}")
 
 
 def _unpack(note: Any, arrays: dict) -> Any:
