@@ -552,8 +552,9 @@ def test_fit_is_the_loop_in_eight_lines(moons):
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo-terminals")
 def test_the_progress_bar_in_a_terminal():
-    code = ("import nn_from_scratch as nn; "
-            "nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.SGD(0.1), nn.moons(300), epochs=%d, progress=%s)")
+    code = ("import time; import nn_from_scratch as nn; "  # a bar is drawn ten times a second at most: the epochs take a while
+            "nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.SGD(0.1), nn.moons(300), epochs=%d, progress=%s, "
+            "callbacks=[lambda run: time.sleep(0.02)])")
     texts = []
     for epochs, progress in ((30, True), (30, False)):
         ours, theirs = os.openpty()
