@@ -171,7 +171,7 @@ def build_lite(site: Path, wheels: list[Path], with_pyodide: bool = False) -> Pa
         write_copies(work / "chapters")
         config = lite_config(wheels, output, work / "cache", work / "chapters")
         (work / "jupyter_lite_config.json").write_text(json.dumps(config))
-        url = "../pyodide/pyodide.mjs" if with_pyodide else None
+        url = "../../pyodide/pyodide.mjs" if with_pyodide else None  # as seen from lite/lab/
         (work / "jupyter-lite.json").write_text(json.dumps(page_config(url)))
         (work / "overrides.json").write_text(json.dumps(OVERRIDES))
         done = subprocess.run([sys.executable, "-m", "jupyter", "lite", "build"], cwd=work, text=True, capture_output=True)
@@ -197,6 +197,9 @@ def build_playground(site: Path, wheels: list[Path], with_pyodide: bool = False)
     for wheel in wheels: shutil.copy(wheel, output)
     version = pyodide_version()
     pyodide = "../pyodide/" if with_pyodide else f"https://cdn.jsdelivr.net/pyodide/v{version}/full/"
+    if with_pyodide:
+        page = output / "index.html"
+        page.write_text(page.read_text(encoding="utf-8").replace("cdn.jsdelivr.net", "this site"), encoding="utf-8")
     packages = {"pyodide": pyodide, "version": version, "wheels": [wheel.name for wheel in wheels]}
     (output / "packages.json").write_text(json.dumps(packages, indent=1) + "\n")
     return output
