@@ -442,7 +442,7 @@ def _run(settings):
     options = dict(settings)
     hidden, activation = _sizes(options["hidden"]), _one_of("activation", options["activation"], _activations)
     make, lr = _one_of("optimizer", options["optimizer"], _optimizers), options["lr"]
-    for name in "epochs", "batch_size":
+    for name in "epochs", "batch":
         if options[name] < 1:
             raise UsageError(f"--{name} {options[name]}: at least 1")
     if not 0 < lr < math.inf:
@@ -451,7 +451,7 @@ def _run(settings):
         raise UsageError(f"--seed {options['seed']}: a seed is 0 or more")
     task = _load(options["data"], options["target"], options["task"], options["ignore"], options["seed"])
     folder = _folder(options["output"], task.name)
-    report = train_task(task, hidden, activation, make(lr), options["epochs"], options["batch_size"], options["seed"])
+    report = train_task(task, hidden, activation, make(lr), options["epochs"], options["batch"], options["seed"])
     written = _write(folder, report, settings)  # before anything is printed, which may fail
     print(_text(report))
     if options["data"] == "digits":  # small enough for a terminal
@@ -473,7 +473,7 @@ def main(
     hidden: str = "128,64",  # units of each hidden layer, as in 256,128
     activation: str = "relu",  # relu, leaky_relu, elu, gelu, silu, softplus, tanh or sigmoid
     epochs: int = 50,  # how often to go through the data, at most: it stops when the validation loss no longer falls
-    batch_size: int = 32,  # examples in each step
+    batch: int = 32,  # examples in each step
     optimizer: str = "adam",  # sgd, adagrad, rmsprop, adam or adamw
     lr: float = 0.003,  # learning rate
     seed: int = 0,  # of the split, the first weights and the order of the examples
@@ -496,7 +496,7 @@ def main(
         print(f"nn_train: {error}", file=sys.stderr)
         code = 1
     except MemoryError:
-        print(f"nn_train: there is not enough memory for --hidden {hidden} with --batch_size {batch_size} on this data", file=sys.stderr)
+        print(f"nn_train: there is not enough memory for --hidden {hidden} with --batch {batch} on this data", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130
