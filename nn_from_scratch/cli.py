@@ -350,11 +350,6 @@ def _one_of_each(y):
     return np.unique(y, return_index=True)[1]
 
 # %% ../nbs/09_cli.ipynb #4f286b90
-_activations = {f.__name__: f for f in (forward.relu, forward.leaky_relu, forward.elu, forward.gelu, forward.silu, forward.softplus,
-                                        forward.tanh, forward.sigmoid)}
-_optimizers = {o.__name__.lower(): o for o in (optim.SGD, optim.Adagrad, optim.RMSprop, optim.Adam, optim.AdamW)}
-
-
 def _one_of(option, value, known):
     "The value an option names, or a `UsageError` that lists what there is."
     if value.lower() not in known:
@@ -440,8 +435,8 @@ def _write(folder, report, settings):
 def _run(settings):
     "What the command does: load, train, report, write."
     options = dict(settings)
-    hidden, activation = _sizes(options["hidden"]), _one_of("activation", options["activation"], _activations)
-    make, lr = _one_of("optimizer", options["optimizer"], _optimizers), options["lr"]
+    hidden, activation = _sizes(options["hidden"]), _one_of("activation", options["activation"], forward.activations)
+    make, lr = _one_of("optimizer", options["optimizer"], optim.optimizers), options["lr"]
     for name in "epochs", "batch":
         if options[name] < 1:
             raise UsageError(f"--{name} {options[name]}: at least 1")
@@ -471,7 +466,7 @@ def main(
     task: str = "auto",  # classification or regression; auto looks at the target: text or few whole values are classes
     ignore: str | None = None,  # columns of the CSV file to leave out, as in id,date
     hidden: str = "128,64",  # units of each hidden layer, as in 256,128
-    activation: str = "relu",  # relu, leaky_relu, elu, gelu, silu, softplus, tanh or sigmoid
+    activation: str = "relu",  # sigmoid, tanh, relu, leaky_relu, elu, softplus, silu, gelu or identity
     epochs: int = 50,  # how often to go through the data, at most: it stops when the validation loss no longer falls
     batch: int = 32,  # examples in each step
     optimizer: str = "adam",  # sgd, adagrad, rmsprop, adam or adamw

@@ -20,8 +20,7 @@ import numpy as np
 
 from .data import Standardize
 from .forward import (
-    _PARTS, Linear, Module, Sequential, _is_parameter, _items, _join,
-    elu, gelu, identity, leaky_relu, relu, sigmoid, silu, softplus, tanh)
+    _PARTS, Linear, Module, Sequential, _is_parameter, _items, _join, activations)
 from .losses import log_softmax, softmax
 
 # %% ../nbs/11_sharing.ipynb #c299ca81
@@ -75,8 +74,7 @@ def _from_note(name: str, note) -> np.ndarray:
     return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(dtype).reshape(shape)
 
 # %% ../nbs/11_sharing.ipynb #bfb8fac7
-_FUNCTIONS = {f.__name__: f for f in (
-    sigmoid, tanh, relu, leaky_relu, elu, gelu, silu, softplus, identity, softmax, log_softmax)}
+_FUNCTIONS = {**activations, "softmax": softmax, "log_softmax": log_softmax}
 _OPTIONS = {"leaky_relu": "slope", "elu": "alpha"}  # the number that a function may come with
 
 

@@ -84,7 +84,7 @@ def test_a_wrong_call_in_a_shell(args, words):
 @pytest.mark.parametrize("options, words", [
     (dict(hidden="64,0"), "--hidden 64,0: give the units of each hidden layer"),
     (dict(hidden="64 32"), "--hidden 64 32"),
-    (dict(activation="step"), "--activation step: there are relu, leaky_relu"),
+    (dict(activation="step"), "--activation step: there are sigmoid, tanh, relu, leaky_relu, elu, softplus, silu, gelu, identity"),
     (dict(optimizer="lbfgs"), "--optimizer lbfgs: there are sgd, adagrad, rmsprop, adam, adamw"),
     (dict(task="ranking"), "--task ranking: there are auto, classification, regression"),
     (dict(epochs=0), "--epochs 0: at least 1"),
