@@ -229,6 +229,11 @@ class Tape:
         self.steps.append(None)
         return Tensor(value, self, len(self.steps) - 1)
 
+    def step(self, op: Callable, rules: Any, args: Sequence, kwargs: Mapping[str, Any], y: Any, inputs: Sequence) -> "Tensor":
+        "Note a step; returns its result `y`, which knows where it was noted."
+        self.steps.append((op, rules, args, kwargs, y, inputs))
+        return Tensor(y, self, len(self.steps) - 1)
+
 # %% ../nbs/03_backprop.ipynb #d012824d
 def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
     "Compute `op` on the values of its arguments, and note on their tape what was computed from what."
@@ -253,8 +258,7 @@ def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
         y = getattr(op, "plain", op)(*values, **kwargs)
     if type(y) in (float, int, bool):
         y = np.float64(y)
-    tape.steps.append((op, rules, values, kwargs, y, inputs))
-    return Tensor(y, tape, len(tape.steps) - 1)
+    return tape.step(op, rules, values, kwargs, y, inputs)
 
 # %% ../nbs/03_backprop.ipynb #5473184a
 def _same_tape(op, tape, other):
@@ -433,7 +437,7 @@ def walk_back(
 ) -> list:  # the gradient of each step of the tape up to y; None where none arrived, or where it was freed
     "Hand the gradient of `y` from each step to its inputs, last step first: the order of creation, backwards."
     gradients: list = [None] * max(y.index + 1, len(out))
-    gradients[y.index] = np.ones_like(y.value)
+    gradients[y.index] = y.value.dtype.type(1)  # ∂L/∂L
     for i in range(y.index, len(out) - 1, -1):
         if gradients[i] is not None:  # else y does not depend on this step
             _hand_back(gradients[i], y.tape.steps[i], gradients, out)
@@ -448,23 +452,31 @@ def walk_back(
 def _hand_back(g, step, gradients, out):
     "The gradient of one step through its rules to its inputs, where it adds up."
     op, rules, args, kwargs, y, inputs = step
+    if callable(rules):  # one rule for all inputs together, told where it may write
+        homes = [out[source] if source < len(out) and gradients[source] is None else None for _, source in inputs]
+        for (_, source), new in zip(inputs, rules(g, homes)):
+            _arrive(new, gradients, source, out)
+        return
     for position, source in inputs:
         rule = rules[position] if position < len(rules) else None
         if rule is None:
             raise TypeError(_no_rule(op, position))
-        before = gradients[source]
-        home: Any = out[source] if source < len(out) else None  # the place of a leaf's gradient
-        if before is None and home is not None and rule in _takes_out:
-            rule(g, y, *args, **kwargs, out=home)
-            gradients[source] = home
-            continue
-        new = _like(rule(g, y, *args, **kwargs), args[position], op)
-        if before is None:
-            gradients[source] = new
-        elif before is home:
-            before += new  # in place
+        if rule in _takes_out and source < len(out) and gradients[source] is None:
+            rule(g, y, *args, **kwargs, out=out[source])
+            gradients[source] = out[source]
         else:
-            gradients[source] = before + new  # a new array: an addition hands the same g to both of its inputs
+            _arrive(_like(rule(g, y, *args, **kwargs), args[position], op), gradients, source, out)
+
+
+def _arrive(new, gradients, source, out):
+    "Add up what arrives at the step `source`."
+    before = gradients[source]
+    if before is None:
+        gradients[source] = new
+    elif source < len(out) and before is out[source]:
+        before += new  # in place
+    else:
+        gradients[source] = before + new  # a new array: an addition hands the same g to both of its inputs
 
 
 def _no_rule(op, position):
@@ -509,7 +521,7 @@ def _run(f, arrays, out, has_aux):
     "Call `f` on Tensors of the arrays, walk back, and write their gradients into `out`; returns the value (and aux)."
     tape = Tape()
     try:
-        result = f([tape.leaf(a) for a in arrays])
+        result = f(list(map(tape.leaf, arrays)))
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
             raise ValueError(f"with has_aux=True the function returns (loss, anything), but it returned a {type(result).__name__}")
         y, aux = result if has_aux else (result, None)
@@ -528,6 +540,8 @@ def _run(f, arrays, out, has_aux):
 
 def _check_loss(y, tape):
     "`y` is a single number, and of this tape if of any; otherwise an error."
+    if type(y) is Tensor and y.tape is tape and y.value.shape == ():  # as it should be
+        return
     if not isinstance(y, (Tensor, float, int, np.generic, np.ndarray)) or np.shape(y) != ():
         what = f"shape {np.shape(y)}" if isinstance(y, (Tensor, np.ndarray)) else f"a {type(y).__name__}"
         raise ValueError(f"a gradient needs a single number, the loss, but the function returned {what}: take its sum or mean"
@@ -594,11 +608,12 @@ def _room_for(layout, out):
     parameters = layout.parameters
     if out is None:
         return parameters.empty_like()
-    if not isinstance(out, Parameters) or (out is not getattr(layout, "out", None)
-                                           and list(out.shapes.items()) != list(parameters.shapes.items())):  # in this order
+    if out is layout.out:  # looked at before
+        return out
+    if not isinstance(out, Parameters) or list(out.shapes.items()) != list(parameters.shapes.items()):  # in this order
         raise ValueError(f"out does not fit: the model has {parameters!r}\nbut out is {out!r}; give it the grads of an earlier call")
     _checked(out.vector, parameters.vector)
-    layout.out = out  # compared once
+    layout.out = out
     return out
 
 

@@ -67,7 +67,7 @@ def _plain(value) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 # %% ../nbs/05b_checkpoints.ipynb #35776d5b
-_VERSION = 1  # of the format
+_VERSION = 2  # of the format: Adam keeps sums in it since 2, running means before
 
 
 class _Damaged(Exception):

@@ -443,6 +443,7 @@ class Parameters(Mapping):
 
     def __iter__(self) -> Iterator[str]: return iter(self._arrays)
     def __len__(self) -> int: return len(self._arrays)
+    def values(self): return self._arrays.values()
 
     def __reduce__(self):  # copies and pickles carry the vector, and cut it into views anew
         return Parameters, (self.shapes, self.vector)
@@ -583,14 +584,16 @@ class Layout:
         self.put(self.arrays)
         self.watched: list[tuple[str, Any, Any, list]] = [  # (name, container, what it holds now, keys of what holds parameters)
             (name, c, dict(c) if isinstance(c, dict) else list(c), keys) for name, c, keys in walk.containers]
+        self.seen = [(c.values() if isinstance(c, dict) else c,  # a view, which shows what is there now; and what was there
+                      list(then.values() if isinstance(c, dict) else then)) for _, c, then, _ in self.watched]
         self.parts = [(name, c, key, then[key]) for name, c, then, keys in self.watched for key in keys if isinstance(then[key], _PARTS)]
         self.lock = threading.Lock()  # held while a gradient is taken
+        self.out: Parameters | None = None  # where gradients of these parameters were written last
 
     def is_current(self) -> bool:
         "Whether every container still holds the very objects it held when it was looked at."
-        for _, now, then, _ in self.watched:
-            same = map(is_, now.values(), then.values()) if isinstance(now, dict) else map(is_, now, then)
-            if len(now) != len(then) or not all(same):
+        for now, then in self.seen:
+            if len(now) != len(then) or not all(map(is_, now, then)):
                 return False
         return True
 

@@ -68,7 +68,7 @@ class Optimizer:
         return {**vars(self), "_model": None}
 
 # %% ../nbs/04_optim.ipynb #d43ebc6b
-_block = 32_768  # numbers in a block
+_block = 65_536  # numbers in a block
 
 
 def _recognise(optimizer, model):
@@ -125,9 +125,12 @@ def _recall(optimizer, name, theta, g):
 def _in_blocks(step, theta, g, lr, memory):
     "Run `step` on a block of the numbers after the other, so that they and what is computed from them stay in the cache."
     flat, g = theta.reshape(-1), g.reshape(-1)
-    for start in range(0, flat.size, _block):
-        block = slice(start, start + _block)
-        step(flat[block], g[block], lr, *memory[:, block])
+    if flat.size <= _block:
+        step(flat, g, lr, *memory)
+    else:
+        for start in range(0, flat.size, _block):
+            block = slice(start, start + _block)
+            step(flat[block], g[block], lr, *memory[:, block])
     if not theta.flags.c_contiguous:  # then `flat` is a copy
         theta[...] = flat.reshape(theta.shape)
 
@@ -252,14 +255,14 @@ class RMSprop(Optimizer):
 # %% ../nbs/04_optim.ipynb #9de2b95c
 @dataclass
 class Adam(Optimizer):
-    "Running means of the gradient and of its square, freed of their bias towards 0 (Kingma and Ba, 2015)."
+    "Weighted means of the gradient and of its square, their weights falling with every step (Kingma and Ba, 2015)."
 
     lr: float | Callable[[int], float] = 0.001  # learning rate η, or a schedule: step -> η
-    betas: tuple[float, float] = (0.9, 0.999)  # β₁ and β₂, how much of the running means stays: of g, of g²
+    betas: tuple[float, float] = (0.9, 0.999)  # β₁ and β₂, how much of the past stays: of g, of g²
     eps: float = 1e-8  # ε, keeps the division finite
     weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
 
-    memories = ("mean", "square")
+    memories = ("sums", "squares")
 
     def __post_init__(self):
         super().__post_init__()
@@ -269,22 +272,25 @@ class Adam(Optimizer):
         beta1, beta2 = (_plain(beta, _below_1, f"{type(self).__name__}: each of betas") for beta in self.betas)
         self.betas = beta1, beta2
 
-    def step(self, theta, g, lr, mean, square):
+    def step(self, theta, g, lr, sums, squares):
         if self.weight_decay:
             g = g + self.weight_decay * theta
-        self.move(theta, g, lr, mean, square)
+        self.move(theta, g, lr, sums, squares)
 
-    def move(self, theta, g, lr, mean, square):
-        "θ ← θ − η m̂ / (√v̂ + ε), with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) at step t."
+    def move(self, theta, g, lr, sums, squares):
+        "θ ← θ − η m̂ / (√v̂ + ε): m̂ and v̂ are the sums of g and g², divided by the sums of their weights 1 + β + … + βᵗ⁻¹."
         beta1, beta2 = self.betas
-        mean *= beta1
-        mean += (1 - beta1) * g
-        square *= beta2
-        square += (1 - beta2) * (g * g)
-        root = np.sqrt(square)
-        root /= math.sqrt(1 - beta2 ** self.steps)
-        root += self.eps
-        theta -= lr / (1 - beta1 ** self.steps) * mean / root
+        weights = (1 - beta1 ** self.steps) / (1 - beta1)
+        root_of_weights = math.sqrt((1 - beta2 ** self.steps) / (1 - beta2))
+        sums *= beta1
+        sums += g
+        squares *= beta2
+        squares += g * g
+        root = np.sqrt(squares)
+        root += self.eps * root_of_weights
+        move = np.divide(sums, root, out=root)  # in place, as all of this: an array less to fetch
+        move *= lr * root_of_weights / weights
+        theta -= move
 
 # %% ../nbs/04_optim.ipynb #115289b1
 @dataclass
@@ -293,9 +299,9 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01  # share of θ taken off, per unit of learning rate
 
-    def step(self, theta, g, lr, mean, square):
+    def step(self, theta, g, lr, sums, squares):
         theta *= 1 - lr * self.weight_decay
-        self.move(theta, g, lr, mean, square)
+        self.move(theta, g, lr, sums, squares)
 
 # %% ../nbs/04_optim.ipynb #3b0e8a82
 optimizers = {o.__name__.lower(): o for o in (SGD, Adagrad, RMSprop, Adam, AdamW)}  # by name, for a command that names one

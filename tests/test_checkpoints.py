@@ -223,7 +223,7 @@ def test_files(tmp_path):
     train(checkpoint=tmp_path / "a" / "b", checkpoint_every=3)
     assert sorted(os.listdir(tmp_path / "a" / "b")) == [f"step-{step:09}.npz" for step in (12, 15, 16)]
     for path in (tmp_path / "a" / "b").iterdir():  # an ordinary archive, with nothing in it that could run
-        with np.load(path, allow_pickle=False) as file: assert json.loads(file["text"].tobytes())["version"] == 1
+        with np.load(path, allow_pickle=False) as file: assert json.loads(file["text"].tobytes())["version"] == checkpoints._VERSION
         assert zipfile.ZipFile(path).testzip() is None
     train(checkpoint=str(tmp_path / "text"))
 
@@ -339,7 +339,7 @@ def test_when_all_are_damaged_the_run_does_not_begin_anew(tmp_path):
 
 def test_a_later_format_is_not_taken_for_damage(tmp_path, monkeypatch):
     with monkeypatch.context() as later:
-        later.setattr(checkpoints, "_VERSION", 2)
+        later.setattr(checkpoints, "_VERSION", checkpoints._VERSION + 1)
         train(checkpoint=tmp_path)
     with pytest.raises(ValueError, match="has the format 2, and this version of the library reads 1"): train(checkpoint=tmp_path, resume=True)
 
