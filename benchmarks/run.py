@@ -35,6 +35,7 @@ LIBRARIES = {  # name of a contender -> file in libraries/, options
     "JAX, jit": ("jax_jit", {}),
     "scikit-learn": ("scikit_learn", {}),
     "HIPS autograd": ("hips_autograd", {}),
+    "NumPy by hand": ("by_hand", {}),
     "matrix products": ("floor", {}),
 }
 EPOCHS = {
