@@ -376,6 +376,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                                                                       'nn_from_scratch/forward.py'),
                                          'nn_from_scratch.forward.Layout.check': ( 'forward.html#layout.check',
                                                                                    'nn_from_scratch/forward.py'),
+                                         'nn_from_scratch.forward.Layout.holds': ( 'forward.html#layout.holds',
+                                                                                   'nn_from_scratch/forward.py'),
                                          'nn_from_scratch.forward.Layout.is_current': ( 'forward.html#layout.is_current',
                                                                                         'nn_from_scratch/forward.py'),
                                          'nn_from_scratch.forward.Layout.put': ('forward.html#layout.put', 'nn_from_scratch/forward.py'),

@@ -521,7 +521,7 @@ def _run(f, arrays, out, has_aux):
     "Call `f` on Tensors of the arrays, walk back, and write their gradients into `out`; returns the value (and aux)."
     tape = Tape()
     try:
-        result = f(list(map(tape.leaf, arrays)))
+        result = f([tape.leaf(a) for a in arrays])
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
             raise ValueError(f"with has_aux=True the function returns (loss, anything), but it returned a {type(result).__name__}")
         y, aux = result if has_aux else (result, None)
@@ -584,12 +584,15 @@ def _of_module(f, has_aux, model, rest, kwargs, out):
     out = _room_for(layout, out)
 
     def forward(tensors):
+        intact = False
         try:
             layout.put(tensors)
             result = f(model, *rest, **kwargs)
-            layout.check(tensors)
+            intact = layout.holds(tensors)
+            if not intact:
+                layout.check(tensors)
         finally:
-            left = layout.restore()
+            left = layout.restore(intact)
         if left:
             raise RuntimeError(f"a Tensor was left behind in {', '.join(map(repr, left))}: it means nothing after this call; "
                                "store stop_gradient(…), the plain value, or return it with has_aux=True")

@@ -11,6 +11,7 @@ __all__ = ['activations', 'weighted_sum', 'neuron', 'operation', 'linear', 'sigm
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import is_
 from typing import Any, TypeVar
 
@@ -570,6 +571,9 @@ def _common_slice(arrays):
     return base[begin // base.itemsize:at // base.itemsize]
 
 # %% ../nbs/01_forward.ipynb #a60a4b6e
+_END = (object(),)  # stands after the last thing in a container
+
+
 class Layout:
     "Where the parameters of a model stand: found once, and again whenever something in the model has been replaced."
 
@@ -584,18 +588,28 @@ class Layout:
         self.put(self.arrays)
         self.watched: list[tuple[str, Any, Any, list]] = [  # (name, container, what it holds now, keys of what holds parameters)
             (name, c, dict(c) if isinstance(c, dict) else list(c), keys) for name, c, keys in walk.containers]
-        self.seen = [(c.values() if isinstance(c, dict) else c,  # a view, which shows what is there now; and what was there
-                      list(then.values() if isinstance(c, dict) else then)) for _, c, then, _ in self.watched]
+        self.now, self.then, at = [], [], {}  # all that the containers hold, one after the other: at any time, and when it was looked at
+        for _, c, then, _ in self.watched:
+            for key, value in then.items() if isinstance(c, dict) else enumerate(then):
+                at[id(c), key] = len(self.then)
+                self.then.append(value)
+            self.now += c.values() if isinstance(c, dict) else c, _END
+            self.then += _END
+        self.positions = [(at[id(c), key], number) for c, key, number in self.places]
         self.parts = [(name, c, key, then[key]) for name, c, then, keys in self.watched for key in keys if isinstance(then[key], _PARTS)]
         self.lock = threading.Lock()  # held while a gradient is taken
         self.out: Parameters | None = None  # where gradients of these parameters were written last
 
     def is_current(self) -> bool:
         "Whether every container still holds the very objects it held when it was looked at."
-        for now, then in self.seen:
-            if len(now) != len(then) or not all(map(is_, now, then)):
-                return False
-        return True
+        return all(map(is_, chain.from_iterable(self.now), self.then))
+
+    def holds(self, values: Sequence) -> bool:
+        "Whether everything is as it was when it was looked at, but for these in the places of the parameters."
+        expected = self.then.copy()
+        for position, number in self.positions:
+            expected[position] = values[number]
+        return all(map(is_, chain.from_iterable(self.now), expected))
 
     def put(self, values: Sequence):
         "Put these in the places of the parameters."
@@ -613,11 +627,11 @@ class Layout:
                 raise RuntimeError(f"{f'{name}.{key}' if name else key!r}, which holds parameters, was replaced while their "
                                    "gradient was being taken: build the model first, then compute with it")
 
-    def restore(self) -> list[str]:
-        "Put the arrays back, and throw out, by name, what steps have left behind in the model."
+    def restore(self, intact: bool = False) -> list[str]:
+        "Put the arrays back, and throw out, by name, what steps have left behind in the model, if it is not known to be intact."
         try: self.put(self.arrays)
         except IndexError: pass  # a list has become shorter: the loop below puts it back whole
-        return [] if self.is_current() else [name for watched in self.watched for name in _tidy(*watched)]
+        return [] if intact or self.is_current() else [name for watched in self.watched for name in _tidy(*watched)]
 
 
 def _held(container, key):

@@ -341,7 +341,7 @@ def test_a_later_format_is_not_taken_for_damage(tmp_path, monkeypatch):
     with monkeypatch.context() as later:
         later.setattr(checkpoints, "_VERSION", checkpoints._VERSION + 1)
         train(checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="has the format 2, and this version of the library reads 1"): train(checkpoint=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="has the format 3, and this version of the library reads 2"): train(checkpoint=tmp_path, resume=True)
 
 
 def test_a_pickle_is_not_opened(tmp_path):

@@ -105,7 +105,10 @@ class Twice(Linear):
 def cube(x): return x ** 3
 
 
-defvjp(cube, lambda g, y, x: 3 * g * x * x)
+@pytest.fixture(autouse=True)
+def cubes_row(monkeypatch):
+    monkeypatch.setitem(table, cube, (lambda g, y, x: 3 * g * x * x,))
+
 
 OTHERS = {  # what is no chain -> how many steps it makes
     "a function of NumPy": (lambda: [Linear(4, 3, rng=0, dtype=np.float64), np.tanh], 2),

@@ -13,8 +13,9 @@ class Network:
         rows, sizes = problem.batch if problem.kind == "step" else problem.rows, problem.sizes
         ends = np.cumsum([0, *(size for n_in, n_out in self.shapes for size in (n_in * n_out, n_out))])
         self.theta, self.g = np.zeros((2, ends[-1]), np.float32)
-        views = [[vector[start:end] for start, end in zip(ends, ends[1:])] for vector in (self.theta, self.g)]
-        (self.w, self.b), (self.gw, self.gb) = ([[v.reshape(shape) for v, shape in zip(view[::2], self.shapes)], view[1::2]] for view in views)
+        cut = lambda vector: [vector[start:end] for start, end in zip(ends, ends[1:])]
+        in_shape = lambda arrays: [a.reshape(shape) for a, shape in zip(arrays, self.shapes)]
+        (self.w, self.b), (self.gw, self.gb) = ((in_shape(a[::2]), a[1::2]) for a in map(cut, (self.theta, self.g)))
         self.outputs = [np.zeros((rows, n), np.float32) for n in sizes[1:]]
         self.backs = [np.zeros((rows, n), np.float32) for n in sizes[:-1]]
         self.masks = [np.zeros((rows, n), bool) for n in sizes[1:]]
@@ -51,7 +52,8 @@ class Network:
         g, inputs = e.T, [x, *self.outputs]
         for i in reversed(range(len(self.w))):
             self.ones.dot(g, self.gb[i])
-            inputs[i].T.dot(g, self.gw[i])
+            if self.gw[i].size < 16_384: inputs[i].T.dot(g, self.gw[i])
+            else: np.matmul(inputs[i].T, g, out=self.gw[i])  # dot fills its result with zeros first
             if i == 0: break
             g, h = g.dot(self.w[i].T, self.backs[i]), inputs[i]
             if self.relu: g *= np.greater(h, 0, out=self.masks[i - 1])
