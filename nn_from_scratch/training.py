@@ -71,7 +71,7 @@ def _check_lengths(name, arrays):
 
 def _check_finite(name, part, a):
     "A `ValueError` that says where the first NaN or infinity stands."
-    if a.dtype.kind == "f" and not np.isfinite(a).all():
+    if a.dtype.kind == "f" and not math.isfinite(np.vdot(a, a)) and not np.isfinite(a).all():  # one quick pass, if all is well
         bad = np.argwhere(~np.isfinite(a))
         first = tuple(bad[0].tolist())
         raise ValueError(f"{name}: {part} is not finite in {len(bad)} of {a.size:,} places, first {a[first]} in row {first[0]}"
