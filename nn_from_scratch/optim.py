@@ -125,12 +125,13 @@ def _recall(optimizer, name, theta, g):
 def _in_blocks(step, theta, g, lr, memory):
     "Run `step` on a block of the numbers after the other, so that they and what is computed from them stay in the cache."
     flat, g = theta.reshape(-1), g.reshape(-1)
+    rows = [memory[i] for i in range(len(memory))]  # an array that is unpacked, *memory, takes three times as long
     if flat.size <= _block:
-        step(flat, g, lr, *memory)
+        step(flat, g, lr, *rows)
     else:
         for start in range(0, flat.size, _block):
             block = slice(start, start + _block)
-            step(flat[block], g[block], lr, *memory[:, block])
+            step(flat[block], g[block], lr, *[row[block] for row in rows])
     if not theta.flags.c_contiguous:  # then `flat` is a copy
         theta[...] = flat.reshape(theta.shape)
 

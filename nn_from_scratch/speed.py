@@ -26,10 +26,11 @@ def _loss_that_remembers(logits, target, weight=None, label_smoothing=0.0):
     target = np.asarray(target)
     if weight is not None or label_smoothing or target.ndim != 1:
         return cross_entropy.plain(logits, target, weight, label_smoothing), _plain_rules
-    _check_classes(logits, target)
+    if logits.ndim != 2 or target.shape != logits.shape[:1] or logits.shape[1] < 2 or logits.size == 0 or logits.dtype.kind != "f":
+        _check_classes(logits, target)  # which says what is wrong
     n, k = logits.shape
     if target.dtype.kind not in "iu" or target[target.argmin()] < 0 or target[target.argmax()] >= k:  # quicker than min and max
-        _labels("cross_entropy", target, k)  # which says what is wrong
+        _labels("cross_entropy", target, k)
     e = logits.T.copy()  # classes first: NumPy reduces along a first axis several times as fast
     true = _counting(n) + n * target.astype(np.intp, copy=False)  # where the labels' logits stand in e, counted through
     e -= np.maximum.reduce(e, axis=0)
@@ -58,94 +59,85 @@ def _filled(n, value, dtype): return np.full(n, value, dtype)
 defvjp(cross_entropy, *_plain_rules, forward=_loss_that_remembers)
 
 # %% ../nbs/10_speed.ipynb #bfb6e515
-_one_by_one = Sequential.__call__  # the loop of chapter 1
+@patch
+def __call__(self: Sequential, x):
+    "What the layers make of x, one after the other: the known ones at the beginning in a single step, the others each by itself."
+    x, n = _chain(self.layers, x)
+    for layer in self.layers[n:]:
+        x = layer(x)
+    return x
+
+# %% ../nbs/10_speed.ipynb #7688dbff
 _rows = {f: table[f] for f in (linear, *activations.values())}  # the rules of chapter 3 and its appendix
 
 
-@patch
-def __call__(self: Sequential, x):
-    "What the layers make of x, one after the other: in a single step where all of them are known ones."
-    chain = _chain(self.layers, x)
-    return _one_by_one(self, x) if chain is None else _run_chain(*chain)
-
-# %% ../nbs/10_speed.ipynb #7688dbff
-_in_place = {  # activation -> what makes z to y, and what makes the gradient of y to that of z, each in place
-    relu: (lambda z: np.maximum(z, _filled(z.shape[1], 0, z.dtype), out=z),  # a row of zeros: half the time of a single one
-           lambda g, y: imul(g, y > 0)),
-    tanh: (lambda z: np.tanh(z, out=z), lambda g, y: imul(g, 1 - y * y)),
-}
-
-
-def _run_chain(x, links, tape, inputs):
-    "The outputs of linear layers, each with an activation after it or none; noted as one step where there is a tape."
-    done, y = [], x
-    for w, b, f, _ in links:
-        below, z = y, y.dot(w)
-        if b is not None:
-            z += b
-        y = z if f is None else _in_place[f][0](z) if f in _in_place else f.plain(z)
-        if tape:
-            done.append((below, z, y))
-    if tape is None:
-        return y
-
-    def rule(g, homes):
-        "From the gradient of the outputs to those of all inputs: x, if it is one, and the weights and biases."
-        gradients, homes, top, ones = [], list(homes), True, _filled(len(g), 1, g.dtype)
-        for (w, b, f, trained), (below, z, y) in zip(links[::-1], done[::-1]):
-            if f is not None:  # the first g comes from outside: no rule may write into it
-                g = _in_place[f][1](g, y) if f in _in_place and not top else _rows[f][0](g, y, z)
-            if trained and b is not None:
-                gradients.append(ones.dot(g, homes.pop()))  # a sum; as a product it is quicker
-            if trained:  # dot is the quicker call, but fills its result with zeros first
-                home = homes.pop()
-                gradients.append(below.T.dot(g, home) if w.size < 16_384 else np.matmul(below.T, g, out=home))
-            if not homes:  # nobody below waits for a gradient
-                break
-            g, top = g.dot(w.T), False
-        return (gradients + [g] * len(homes))[::-1]
-
-    return tape.step(Sequential, rule, (), {}, y, list(enumerate(inputs)))
-
-# %% ../nbs/10_speed.ipynb #cdd03c32
 def _chain(layers, x):
-    "The arguments of `_run_chain`: arrays, the tape, and the places on it of the arrays that have one; None where it is no such chain."
-    if not layers or type(layers[0]) is not Linear or table[linear] is not _rows[linear]:
-        return None
-    tape, inputs, links = None, [], []
+    "What linear layers, each with an activation or without, make of x, as far as there are any; and how many layers that are."
+    tape, inputs, done, y = None, [], [], x
     if type(x) is Tensor:
-        tape = _same_tape(linear, None, x.tape)
+        tape, y = _same_tape(linear, None, x.tape), x.value
         inputs.append(x.index)
-        x = x.value
-    elif type(x) is np.ndarray:
-        x = cast(x, layers[0].weight.dtype)
-    if type(x) is not np.ndarray or x.ndim != 2 or x.dtype.kind != "f":
-        return None
-    dtype, width = x.dtype, x.shape[1]
+    elif type(x) is np.ndarray and layers and type(layers[0]) is Linear:
+        y = cast(x, layers[0].weight.dtype)
+    if type(y) is not np.ndarray or y.ndim != 2 or y.dtype.kind != "f" or table[linear] is not _rows[linear]:
+        return x, 0
+    n, dtype, bare = 0, y.dtype, False  # bare: the last one was a linear layer, and may be followed by its activation
     for layer in layers:
         if type(layer) is Linear:
             w, b = layer.weight, layer.bias
-            trained = type(w) is Tensor
+            trained, places = type(w) is Tensor, ()
             if trained:
                 if w.tape is not tape:
                     tape = _same_tape(linear, tape, w.tape)
-                inputs.append(w.index)
-                w = w.value
-                if b is not None:
-                    if type(b) is not Tensor or b.tape is not tape:
-                        return None
-                    inputs.append(b.index)
-                    b = b.value
-            if type(w) is not np.ndarray or w.ndim != 2 or w.shape[0] != width or w.dtype != dtype:
-                return None
-            width = w.shape[1]
-            if b is not None and (type(b) is not np.ndarray or b.shape != (width,) or b.dtype != dtype):
-                return None
-            links.append((w, b, None, trained))
-        elif links[-1][2] is None and type(layer) is FunctionType and layer is not linear and table.get(layer) is _rows.get(layer, layer):
-            links[-1] = w, b, layer, trained
+                if w.index in inputs or b is not None and type(b) is not Tensor:  # a layer that comes twice has two gradients to add
+                    break
+                places = (w.index,) if b is None else (w.index, b.index)
+                w, b = w.value, b if b is None else b.value
+            if type(w) is not np.ndarray or w.ndim != 2 or len(w) != y.shape[1] or w.dtype != dtype:
+                break
+            if b is not None and (type(b) is not np.ndarray or b.shape != w.shape[1:] or b.dtype != dtype):
+                break
+            inputs += places
+            below, y = y, y.dot(w)
+            if b is not None:
+                y += b
+            if tape:
+                done.append((below, w, len(places), None, y, y))
+            bare = True
+        elif bare and type(layer) is FunctionType and layer is not linear and table.get(layer) is _rows.get(layer, layer):
+            z, bare = y, False
+            y = _in_place[layer][0](z) if layer in _in_place else layer.plain(z)
+            if tape:
+                done[-1] = (*done[-1][:3], layer, z, y)
         else:
-            return None
-    if len(set(inputs)) < len(inputs):  # a layer stands there twice: its gradients add up, which the loop knows how to do
-        return None
-    return x, links, tape, inputs
+            break
+        n += 1
+    if not done:
+        return (y if n else x), n
+    rule = functools.partial(_chain_back, done)
+    return tape.step(Sequential, rule, (), {}, y, list(enumerate(inputs))), n
+
+# %% ../nbs/10_speed.ipynb #cdd03c32
+def _chain_back(done, g, homes):
+    "From the gradient of the outputs to those of the inputs, which are x, if it is on the tape, and the weights and biases."
+    gradients, homes, ours = [], list(homes), False
+    ones = _filled(len(g), 1, g.dtype)
+    for below, w, parameters, f, z, y in reversed(done):
+        if f is not None:  # the first g comes from outside: no rule may write into it
+            g = _in_place[f][1](g, y) if ours and f in _in_place else _rows[f][0](g, y, z)
+        if parameters == 2:
+            gradients.append(ones.dot(g, homes.pop()))  # the bias's; a sum, but as a product it is quicker
+        if parameters:  # dot is the quicker call, but fills its result with zeros first
+            home = homes.pop()
+            gradients.append(below.T.dot(g, home) if w.size < 16_384 else np.matmul(below.T, g, out=home))
+        if not homes:  # nobody below waits for a gradient
+            break
+        g, ours = g.dot(w.T), True
+    return (gradients + [g] * len(homes))[::-1]
+
+
+_in_place = {  # activation -> what makes z to y, and what makes the gradient of y to that of z, each in place
+    relu: (lambda z: np.maximum(z, _filled(z.shape[1], 0, z.dtype), out=z),  # a row of zeros: a third of the time of a single one
+           lambda g, y: imul(g, y > 0)),
+    tanh: (lambda z: np.tanh(z, out=z), lambda g, y: imul(g, 1 - y * y)),
+}
