@@ -724,6 +724,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                          'nn_from_scratch.sharing.save': ('sharing.html#save', 'nn_from_scratch/sharing.py')},
             'nn_from_scratch.speed': { 'nn_from_scratch.speed.Sequential.__call__': ( 'speed.html#sequential.__call__',
                                                                                       'nn_from_scratch/speed.py'),
+                                       'nn_from_scratch.speed._all': ('speed.html#_all', 'nn_from_scratch/speed.py'),
                                        'nn_from_scratch.speed._chain': ('speed.html#_chain', 'nn_from_scratch/speed.py'),
                                        'nn_from_scratch.speed._chain_back': ('speed.html#_chain_back', 'nn_from_scratch/speed.py'),
                                        'nn_from_scratch.speed._counting': ('speed.html#_counting', 'nn_from_scratch/speed.py'),

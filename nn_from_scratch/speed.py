@@ -76,7 +76,7 @@ def _chain(layers, x):
     tape, inputs, done, y = None, [], [], x
     if type(x) is Tensor:
         tape, y = _same_tape(linear, None, x.tape), x.value
-        inputs.append(x.index)
+        inputs.append((0, x.index))
     elif type(x) is np.ndarray and layers and type(layers[0]) is Linear:
         y = cast(x, layers[0].weight.dtype)
     if type(y) is not np.ndarray or y.ndim != 2 or y.dtype.kind != "f" or table[linear] is not _rows[linear]:
@@ -85,13 +85,13 @@ def _chain(layers, x):
     for layer in layers:
         if type(layer) is Linear:
             w, b = layer.weight, layer.bias
-            trained, places = type(w) is Tensor, ()
-            if trained:
+            places = ()
+            if type(w) is Tensor:
                 if w.tape is not tape:
                     tape = _same_tape(linear, tape, w.tape)
-                if w.index in inputs or b is not None and type(b) is not Tensor:  # a layer that comes twice has two gradients to add
+                if (0, w.index) in inputs or b is not None and type(b) is not Tensor:  # a layer that comes twice has two gradients to add
                     break
-                places = (w.index,) if b is None else (w.index, b.index)
+                places = ((0, w.index),) if b is None else ((0, w.index), (0, b.index))
                 w, b = w.value, b if b is None else b.value
             if type(w) is not np.ndarray or w.ndim != 2 or len(w) != y.shape[1] or w.dtype != dtype:
                 break
@@ -115,7 +115,7 @@ def _chain(layers, x):
     if not done:
         return (y if n else x), n
     rule = functools.partial(_chain_back, done)
-    return tape.step(Sequential, rule, (), {}, y, list(enumerate(inputs))), n
+    return tape.step(Sequential, rule, (), {}, y, inputs), n
 
 # %% ../nbs/10_speed.ipynb #cdd03c32
 def _chain_back(done, g, homes):
@@ -137,7 +137,11 @@ def _chain_back(done, g, homes):
 
 
 _in_place = {  # activation -> what makes z to y, and what makes the gradient of y to that of z, each in place
-    relu: (lambda z: np.maximum(z, _filled(z.shape[1], 0, z.dtype), out=z),  # a row of zeros: a third of the time of a single one
-           lambda g, y: imul(g, y > 0)),
-    tanh: (lambda z: np.tanh(z, out=z), lambda g, y: imul(g, 1 - y * y)),
+    relu: (lambda z: np.maximum(z, _all(0, z), out=z), lambda g, y: imul(g, (y > _all(0, y)).astype(g.dtype))),
+    tanh: (lambda z: np.tanh(z, out=z), lambda g, y: imul(g, _all(1, y) - y * y)),
 }
+
+
+def _all(value, x):
+    "The number for every place of x; as an array where that is not too large, for NumPy compares two arrays faster than one with a number."
+    return _filled(x.shape, value, x.dtype) if x.size <= 2**18 else x.dtype.type(value)

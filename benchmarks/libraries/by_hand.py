@@ -19,7 +19,7 @@ class Network:
         self.outputs = [np.zeros((rows, n), np.float32) for n in sizes[1:]]
         self.backs = [np.zeros((rows, n), np.float32) for n in sizes[:-1]]
         self.masks = [np.zeros((rows, n), bool) for n in sizes[1:]]
-        self.zeros = [np.zeros(n, np.float32) for n in sizes[1:]]
+        self.zeros = [np.zeros((rows, n), np.float32) for n in sizes[1:]]  # NumPy compares two arrays faster than one with a number
         self.ones, self.share, self.samples = np.ones(rows, np.float32), np.full(rows, 1 / rows, np.float32), np.arange(rows)
         self.classes, self.e = np.ones(sizes[-1], np.float32), np.zeros((sizes[-1], rows), np.float32)
 
@@ -56,7 +56,7 @@ class Network:
             else: np.matmul(inputs[i].T, g, out=self.gw[i])  # dot fills its result with zeros first
             if i == 0: break
             g, h = g.dot(self.w[i].T, self.backs[i]), inputs[i]
-            if self.relu: g *= np.greater(h, 0, out=self.masks[i - 1])
+            if self.relu: g *= np.greater(h, self.zeros[i - 1], out=self.masks[i - 1])
             else:
                 h *= h
                 g *= np.subtract(1, h, out=h)
