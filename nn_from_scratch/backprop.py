@@ -601,7 +601,7 @@ def _of_module(f, has_aux, model, rest, kwargs, out):
                                "store stop_gradient(…), the plain value, or return it with has_aux=True")
         return result
 
-    if not layout.lock.acquire(blocking=False):
+    if not layout.lock.acquire(False):
         raise RuntimeError("a gradient of this model is already being taken: one at a time, or a copy of the model for each")
     try:
         return _run(forward, layout.arrays, list(out.values()), has_aux), out
