@@ -577,7 +577,11 @@ def _of_dict(f, has_aux, arrays, rest, kwargs, out):
     for i, target in enumerate(targets):
         if any(np.may_share_memory(target, other) for other in (*leaves.values(), *targets[:i])):
             raise ValueError(f"out does not fit: its {list(leaves)[i]!r} shares memory with another array: give it earlier grads")
-    value = _run(lambda tensors: f(dict(zip(leaves, tensors)), *rest, **kwargs), list(leaves.values()), targets, has_aux)
+    homes = [target if target.flags.c_contiguous else target.copy() for target in targets]  # a rule may ask for that
+    value = _run(lambda tensors: f(dict(zip(leaves, tensors)), *rest, **kwargs), list(leaves.values()), homes, has_aux)
+    for target, home in zip(targets, homes):
+        if home is not target:
+            target[...] = home
     return value, out
 
 

@@ -214,6 +214,18 @@ def test_a_run_ends_where_the_loop_ends():
     np.testing.assert_allclose(fast.parameters().vector, plain.parameters().vector, rtol=1e-3, atol=1e-4)
 
 
+def test_gradients_go_where_they_are_wanted_though_there_be_gaps():
+    layer = Linear(4, 3, dtype=np.float64)
+    def loss(parameters):
+        layer.weight, layer.bias = parameters["w"], parameters["b"]
+        return np.sum(Sequential(layer, tanh)(X))
+    parameters = {"w": np.random.default_rng(0).normal(size=(4, 3)), "b": np.zeros(3)}
+    out = {"w": np.zeros((4, 6))[:, ::2], "b": np.zeros(6)[::2]}
+    value_and_grad(loss)(parameters, out=out)
+    layer.weight, layer.bias = parameters["w"], parameters["b"]
+    for name, g in grad(lambda m: np.sum(m(X)))(Loop(Sequential(layer, tanh))).items(): same(out["w" if "weight" in name else "b"], g)
+
+
 @pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
 @pytest.mark.parametrize("n", [1, 7, 300])
 def test_labels_of_every_kind_of_whole_number(kind, n):
