@@ -1,11 +1,13 @@
 """What the tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # figures are drawn, never shown
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without it, and tests interrupt
 
 
 @pytest.fixture(scope="session")
