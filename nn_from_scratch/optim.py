@@ -279,7 +279,7 @@ class Adam(Optimizer):
         self.move(theta, g, lr, sums, squares)
 
     def move(self, theta, g, lr, sums, squares):
-        "θ ← θ − η m̂ / (√v̂ + ε): m̂ and v̂ are the sums of g and g², divided by the sums of their weights 1 + β + … + βᵗ⁻¹."
+        "θ ← θ − η m̂ / (√v̂ + ε): m̂ and v̂ are the weighted sums of g and g², divided by the sums of their weights 1 + β + … + βᵗ⁻¹."
         beta1, beta2 = self.betas
         weights = (1 - beta1 ** self.steps) / (1 - beta1)
         root_of_weights = math.sqrt((1 - beta2 ** self.steps) / (1 - beta2))
@@ -289,7 +289,7 @@ class Adam(Optimizer):
         squares += g * g
         root = np.sqrt(squares)
         root += self.eps * root_of_weights
-        move = np.divide(sums, root, out=root)  # in place, as all of this: an array less to fetch
+        move = np.divide(sums, root, out=root)  # into the array of the root: one less to fetch
         move *= lr * root_of_weights / weights
         theta -= move
 

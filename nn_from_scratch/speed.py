@@ -22,7 +22,7 @@ _plain_rules = table[cross_entropy]
 
 
 def _loss_that_remembers(logits, target, weight=None, label_smoothing=0.0):
-    "The cross-entropy of labels, and a rule that has its softmax still."
+    "The cross-entropy of labels, and a rule that still has its softmax."
     target = np.asarray(target)
     if weight is not None or label_smoothing or target.ndim != 1:
         return cross_entropy.plain(logits, target, weight, label_smoothing), _plain_rules
@@ -32,13 +32,14 @@ def _loss_that_remembers(logits, target, weight=None, label_smoothing=0.0):
     if target.dtype.kind not in "iu" or target[target.argmin()] < 0 or target[target.argmax()] >= k:  # quicker than min and max
         _labels("cross_entropy", target, k)
     e = logits.T.copy()  # classes first: NumPy reduces along a first axis several times as fast
-    samples, shares, ones = _kept(n, k, e.dtype)
-    true = n * target.astype(np.intp, copy=False) + samples  # where the labels' logits stand in e, counted through
+    samples, shares = _kept(n, e.dtype)
+    true = n * target.astype(np.intp, copy=False) + samples  # where the labels' logits stand in e, as one row of numbers
     e -= np.maximum.reduce(e, axis=0)
     losses = e.reshape(-1)[true]
     np.exp(e, out=e)
-    total = ones.dot(e)  # a sum; as a product it is quicker
+    total = np.add.reduce(e, axis=0)
     np.subtract(np.log(total), losses, out=losses)
+    losses *= shares
 
     def rule(g, y, *args):
         share = g / n
@@ -46,13 +47,13 @@ def _loss_that_remembers(logits, target, weight=None, label_smoothing=0.0):
         slope.reshape(-1)[true] -= share  # p - y
         return slope.T
 
-    return losses.dot(shares), (rule,)
+    return np.add.reduce(losses), (rule,)
 
 
 @functools.lru_cache(16)
-def _kept(n, k, dtype):
-    "0 to n - 1, n shares of 1, and k ones."
-    return np.arange(n), np.full(n, 1 / n, dtype), np.ones(k, dtype)
+def _kept(n, dtype):
+    "0 to n - 1, and n shares of 1."
+    return np.arange(n), np.full(n, 1 / n, dtype)
 
 
 defvjp(cross_entropy, *_plain_rules, forward=_loss_that_remembers)
@@ -126,9 +127,9 @@ def _chain_back(done, g, homes):
             g = _in_place[f][1](g, y) if ours and f in _in_place else _rows[f][0](g, y, z)
         if parameters == 2:
             gradients.append(ones.dot(g, homes.pop()))  # the bias's; a sum, but as a product it is quicker
-        if parameters:  # dot is the quicker call, but fills its result with zeros first
+        if parameters:  # dot is the quicker call, but fills its result with zeros first; with a single row, matmul does without BLAS
             home = homes.pop()
-            gradients.append(below.T.dot(g, home) if w.size < 16_384 else np.matmul(below.T, g, out=home))
+            gradients.append(below.T.dot(g, home) if w.size < 16_384 or len(g) == 1 else np.matmul(below.T, g, out=home))
         if not homes:  # nobody below waits for a gradient
             break
         g, ours = g.dot(w.T), True

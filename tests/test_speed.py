@@ -237,6 +237,15 @@ def test_labels_of_every_kind_of_whole_number(kind, n):
     np.testing.assert_allclose(g, (e / e.sum(axis=1, keepdims=True) - np.eye(100)[labels]) / n, atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_recorded_loss_is_the_plain_one_to_the_bit(dtype):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n, k = rng.integers(1, 300), rng.integers(2, 30)
+        logits, labels = (rng.normal(size=(n, k)) * rng.choice([0.1, 1, 30])).astype(dtype), rng.integers(0, k, n)
+        assert value_and_grad(lambda z: cross_entropy(z, labels))(logits)[0] == cross_entropy(logits, labels)
+
+
 @pytest.mark.parametrize("labels", [[0, 3], [0, -1], [0.0, 1.0], [True, False], [0, 2**62]])
 def test_labels_that_are_none_are_named(labels):
     logits, labels = np.zeros((2, 3)), np.array(labels)

@@ -52,7 +52,7 @@ class Network:
         g, inputs = e.T, [x, *self.outputs]
         for i in reversed(range(len(self.w))):
             self.ones.dot(g, self.gb[i])
-            if self.gw[i].size < 16_384: inputs[i].T.dot(g, self.gw[i])
+            if self.gw[i].size < 16_384 or len(g) == 1: inputs[i].T.dot(g, self.gw[i])
             else: np.matmul(inputs[i].T, g, out=self.gw[i])  # dot fills its result with zeros first
             if i == 0: break
             g, h = g.dot(self.w[i].T, self.backs[i]), inputs[i]

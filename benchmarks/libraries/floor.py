@@ -21,7 +21,8 @@ class Network:
         inputs = [x, *self.outputs]
         g = self.outputs[-1]
         for i in reversed(range(len(self.weights))):
-            np.matmul(inputs[i].T, g, out=self.grads[i])
+            if len(g) == 1: inputs[i].T.dot(g, self.grads[i])  # matmul does this without BLAS, in five times the time
+            else: np.matmul(inputs[i].T, g, out=self.grads[i])
             if i: g = np.matmul(g, self.weights[i].T, out=self.backs[i])  # nobody asks for the gradient of the data
 
     def predict(self, x):
