@@ -507,7 +507,7 @@ def value_and_grad(
             return _of_dict(f, has_aux, first, rest, kwargs, out)
         x = _leaf_array(first, "the first argument")
         gradient = np.empty_like(x) if out is None else _checked(out, x)
-        value = _run(lambda leaves: f(leaves[0], *rest, **kwargs), [x], [gradient], has_aux)
+        value = _run_into(lambda leaves: f(leaves[0], *rest, **kwargs), [x], [gradient], has_aux)
         return value, gradient if isinstance(first, np.ndarray) else gradient[()]
     return run
 
@@ -539,6 +539,16 @@ def _run(f, arrays, out, has_aux):
         return (value, value_of(aux, tape)) if has_aux else value
     finally:
         tape.steps = []  # a Tensor that got away holds on to nothing
+
+
+def _run_into(f, arrays, out, has_aux):
+    "The same for arrays in `out` of any kind: some rules write into plain ones only, without gaps."
+    homes = [g if g.flags.carray else np.empty(g.shape, g.dtype) for g in out]
+    value = _run(f, arrays, homes, has_aux)
+    for g, home in zip(out, homes):
+        if home is not g:
+            g[...] = home
+    return value
 
 
 def _check_loss(y, tape):
@@ -577,11 +587,7 @@ def _of_dict(f, has_aux, arrays, rest, kwargs, out):
     for i, target in enumerate(targets):
         if any(np.may_share_memory(target, other) for other in (*leaves.values(), *targets[:i])):
             raise ValueError(f"out does not fit: its {list(leaves)[i]!r} shares memory with another array: give it earlier grads")
-    homes = [target if target.flags.c_contiguous else target.copy() for target in targets]  # a rule may ask for that
-    value = _run(lambda tensors: f(dict(zip(leaves, tensors)), *rest, **kwargs), list(leaves.values()), homes, has_aux)
-    for target, home in zip(targets, homes):
-        if home is not target:
-            target[...] = home
+    value = _run_into(lambda tensors: f(dict(zip(leaves, tensors)), *rest, **kwargs), list(leaves.values()), targets, has_aux)
     return value, out
 
 

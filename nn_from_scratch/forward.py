@@ -590,6 +590,9 @@ class Layout:
             (name, c, dict(c) if isinstance(c, dict) else list(c), keys) for name, c, keys in walk.containers]
         self.now, self.then, at = [], [], {}  # all that the containers hold, one after the other: at any time, and when it was looked at
         for _, c, then, _ in self.watched:
+            if isinstance(c, dict):
+                self.now.append(c)  # its keys
+                self.then += then
             for key, value in then.items() if isinstance(c, dict) else enumerate(then):
                 at[id(c), key] = len(self.then)
                 self.then.append(value)

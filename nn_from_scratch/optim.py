@@ -271,7 +271,14 @@ class Adam(Optimizer):
         if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
             raise ValueError(f"{type(self).__name__}: betas must be two numbers, (0.9, 0.999) say, not {self.betas!r}")
         beta1, beta2 = (_plain(beta, _below_1, f"{type(self).__name__}: each of betas") for beta in self.betas)
-        self.betas = beta1, beta2
+        self.betas = self.gathered = beta1, beta2  # gathered: the betas with which the memories were gathered
+
+    def update(self, model, grads):
+        for memory in self.memory.values() if self.gathered != self.betas else ():  # someone has changed them on the way
+            for row, old, new in zip(memory, self.gathered, self.betas):
+                row *= (1 - old) / (1 - new)  # so that the means m and v stay what they are
+        self.gathered = self.betas
+        super().update(model, grads)
 
     def step(self, theta, g, lr, sums, squares):
         if self.weight_decay:

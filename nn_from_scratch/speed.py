@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../nbs/10_speed.ipynb #3c22a6f5
 import functools
+from itertools import islice
 from operator import imul
 from types import FunctionType
 
@@ -32,7 +33,7 @@ def _loss_that_remembers(logits, target, weight=None, label_smoothing=0.0):
     if target.dtype.kind not in "iu" or target[target.argmin()] < 0 or target[target.argmax()] >= k:  # quicker than min and max
         _labels("cross_entropy", target, k)
     e = logits.T.copy()  # classes first: NumPy reduces along a first axis several times as fast
-    samples, shares = _kept(n, e.dtype)
+    samples, shares = (_kept if n <= 2**18 else _kept.__wrapped__)(n, e.dtype)
     true = n * target.astype(np.intp, copy=False) + samples  # where the labels' logits stand in e, as one row of numbers
     e -= np.maximum.reduce(e, axis=0)
     losses = e.reshape(-1)[true]
@@ -43,7 +44,7 @@ def _loss_that_remembers(logits, target, weight=None, label_smoothing=0.0):
 
     def rule(g, y, *args):
         share = g / n
-        slope = e / (total / share)  # the softmax p, times the share of a sample
+        slope = e * (share / total)  # the softmax p, times the share of a sample
         slope.reshape(-1)[true] -= share  # p - y
         return slope.T
 
@@ -62,13 +63,15 @@ defvjp(cross_entropy, *_plain_rules, forward=_loss_that_remembers)
 @patch
 def __call__(self: Sequential, x):
     "What the layers make of x, one after the other: the known ones at the beginning in a single step, the others each by itself."
-    x, n = _chain(self.layers, x)
-    for layer in self.layers[n:]:
+    layers = self.layers
+    x, n = _chain(layers, x) if isinstance(layers, (list, tuple)) else (x, 0)
+    for layer in islice(layers, n, None):
         x = layer(x)
     return x
 
 # %% ../nbs/10_speed.ipynb #7688dbff
 _rows = {f: table[f] for f in (linear, *activations.values())}  # the rules of chapter 3 and its appendix
+_call = Linear.__call__  # that of chapter 1
 
 
 def _chain(layers, x):
@@ -79,7 +82,9 @@ def _chain(layers, x):
         inputs.append((0, x.index))
     elif type(x) is np.ndarray and layers and type(layers[0]) is Linear:
         y = cast(x, layers[0].weight.dtype)
-    if type(y) is not np.ndarray or y.ndim != 2 or y.dtype.kind != "f" or table[linear] is not _rows[linear]:
+    if type(y) is not np.ndarray or y.ndim != 2 or y.dtype.kind != "f" or not y.dtype.isnative:
+        return x, 0
+    if table.get(linear) is not _rows[linear] or Linear.__call__ is not _call:
         return x, 0
     n, dtype, bare = 0, y.dtype, False  # bare: the last one was a linear layer, and may be followed by its activation
     for layer in layers:
@@ -89,11 +94,15 @@ def _chain(layers, x):
             if type(w) is Tensor:
                 if w.tape is not tape:
                     tape = _same_tape(linear, tape, w.tape)
-                if (0, w.index) in inputs or b is not None and type(b) is not Tensor:  # a layer that comes twice has two gradients to add
+                if b is not None and (type(b) is not Tensor or b.tape is not tape):
+                    break
+                if (0, w.index) in inputs or b is not None and (0, b.index) in inputs:  # used twice: two gradients to add
                     break
                 places = ((0, w.index),) if b is None else ((0, w.index), (0, b.index))
                 w, b = w.value, b if b is None else b.value
             if type(w) is not np.ndarray or w.ndim != 2 or len(w) != y.shape[1] or w.dtype != dtype:
+                break
+            if 1 in (y.size, w.size, len(y) * w.shape[1]):  # then dot would take 0 · NaN to be 0
                 break
             if b is not None and (type(b) is not np.ndarray or b.shape != w.shape[1:] or b.dtype != dtype):
                 break
@@ -121,7 +130,7 @@ def _chain(layers, x):
 def _chain_back(done, g, homes):
     "From the gradient of the outputs to those of the inputs, which are x, if it is on the tape, and the weights and biases."
     gradients, homes, ours = [], list(homes), False
-    ones = _filled(len(g), 1, g.dtype)
+    ones = _filled(len(g), 1, g.dtype) if len(g) <= 2**18 else np.ones(len(g), g.dtype)
     for below, w, parameters, f, z, y in reversed(done):
         if f is not None:  # the first g comes from outside: no rule may write into it
             g = _in_place[f][1](g, y) if ours and f in _in_place else _rows[f][0](g, y, z)

@@ -74,7 +74,9 @@ def test_a_chain_is_its_loop(seed, dtype):
     direction = rng.normal(size=model(x).shape).astype(dtype)
     before = x.copy(), direction.copy(), model.parameters().vector.copy()
     for fast, plain in zip(everything(model, x, direction), everything(Loop(model), x, direction), strict=True): same(fast, plain)
-    assert steps(model, x) == 1
+    if 1 not in [len(x) * layer.weight.shape[0] for layer in model.layers if isinstance(layer, Linear)] + \
+            [layer.weight.size for layer in model.layers if isinstance(layer, Linear)] + [len(x) * model(x).shape[1]]:
+        assert steps(model, x) == 1
     for a, b in zip((x, direction, model.parameters().vector), before, strict=True): assert (a == b).all()  # nothing given was written into
 
 
@@ -243,7 +245,7 @@ def test_the_recorded_loss_is_the_plain_one_to_the_bit(dtype):
     for _ in range(200):
         n, k = rng.integers(1, 300), rng.integers(2, 30)
         logits, labels = (rng.normal(size=(n, k)) * rng.choice([0.1, 1, 30])).astype(dtype), rng.integers(0, k, n)
-        assert value_and_grad(lambda z: cross_entropy(z, labels))(logits)[0] == cross_entropy(logits, labels)
+        assert value_and_grad(cross_entropy)(logits, labels)[0] == cross_entropy(logits, labels)
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [0, -1], [0.0, 1.0], [True, False], [0, 2**62]])
@@ -252,3 +254,109 @@ def test_labels_that_are_none_are_named(labels):
     with pytest.raises((ValueError, TypeError)) as plain: cross_entropy(logits, labels)
     with pytest.raises(plain.type) as fast: grad(lambda z: cross_entropy(z, labels))(logits)
     assert str(fast.value) == str(plain.value)
+
+
+# ---------------------------------------------------------------- what a chain must leave to the loop
+
+def L(seed, n_in=4, n_out=4): return Linear(n_in, n_out, rng=seed, dtype=np.float64)
+
+
+def test_a_bias_that_two_layers_share():
+    a, b = L(0), L(1)
+    b.bias = a.bias
+    model = Sequential(a, tanh, b)
+    same(grad(lambda m: np.sum(m(X)))(model).vector, grad(lambda m: np.sum(m(X)))(Loop(model)).vector)
+
+
+def test_a_bias_of_another_gradient_is_refused():
+    layer = L(0)
+    parameters = {"w": layer.weight.copy(), "b": np.ones(4)}
+    def both(p):
+        layer.weight, layer.bias = p["w"], p["b"]
+        return np.sum(Sequential(layer)(X))
+    def weight(w):
+        layer.weight = w
+        return np.sum(Sequential(layer)(X))
+    grad(both)(parameters)
+    with pytest.raises(TypeError, match="two different gradients"): grad(weight)(parameters["w"])
+
+
+@pytest.mark.parametrize("n_in, n_out, x", [(1, 1, [[np.nan], [np.inf], [1]]), (1, 3, [[0]]), (4, 1, [[np.nan, 1, 2, 3]])])
+def test_nan_is_not_lost_where_a_factor_is_a_single_number(n_in, n_out, x):
+    model, x = Sequential(L(0, n_in, n_out)), np.array(x, float)
+    model.layers[0].weight[...] = 0
+    if n_in == 1 and n_out == 3: model.layers[0].weight[0, 0] = np.nan
+    with np.errstate(all="ignore"): found, wanted = everything(model, x, 0.0), everything(Loop(model), x, 0.0)
+    for fast, plain in zip(found, wanted, strict=True): np.testing.assert_array_equal(fast, plain)
+
+
+@pytest.mark.parametrize("dtype, tol", [(np.float16, 2e-3), (np.float32, 1e-6), (np.float64, 1e-14)])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0])
+def test_the_slope_of_the_loss_for_any_scale(dtype, tol, scale):
+    z, y = np.zeros((1000, 100), dtype), np.zeros(1000, int)
+    with np.errstate(all="raise", under="ignore"): found = grad(lambda z: dtype(scale) * cross_entropy(z, y))(z)
+    wanted = scale * (0.01 - np.eye(100)[0]) / 1000
+    np.testing.assert_allclose(found[0].astype(float), wanted, rtol=tol, atol=6e-8 if dtype == np.float16 else 0)
+
+
+def test_gradients_into_arrays_of_any_kind():
+    layer = L(0)
+    w = layer.weight.copy()
+    def f(w):
+        layer.weight, layer.bias = w, None
+        return np.sum(Sequential(layer)(X))
+    wanted = grad(f)(w)
+    same(grad(f)(np.asfortranarray(w)), wanted)
+    out = np.zeros((4, 8))[:, ::2]
+    value_and_grad(f)(w, out=out)
+    same(out, wanted)
+    assert np.allclose(grad(lambda p: f(p["w"]))({"w": w.astype(">f8")})["w"], wanted)
+
+
+def test_layers_of_any_kind():
+    layers = [L(0), tanh, L(1)]
+    class Stack(Module):
+        def __init__(self, layers): self.held = layers
+        def __iter__(self): return iter(self.held)
+    for kind in (tuple, lambda layers: Stack(list(layers)), lambda layers: dict(enumerate(layers)).values()):
+        model = Sequential(*layers)
+        model.layers = kind(layers)
+        same(model(X), Sequential(*layers)(X))
+
+
+def test_a_linear_layer_that_was_given_another_call(monkeypatch):
+    plain, seen = Linear.__call__, []
+    monkeypatch.setattr(Linear, "__call__", lambda self, x: seen.append(self) or plain(self, x))
+    Sequential(L(0), tanh, L(1))(X)
+    assert len(seen) == 2
+
+
+class Bag(Module):
+    def __init__(self, **parts): self.__dict__.update(parts)
+
+
+def test_a_parameter_that_is_renamed_is_noticed():
+    def renames(m):
+        loss = np.sum(m.w ** 2)
+        m.scale = m.w
+        del m.w
+        return loss
+    model = Bag(w=np.ones(3))
+    with pytest.raises(RuntimeError, match="'w' was replaced"): value_and_grad(renames)(model)
+    assert list(vars(model)) == ["w"] and (grad(lambda m: np.sum(m.w ** 2))(model)["w"] == 2).all()
+    model.parameters()
+    model.scale = model.__dict__.pop("w")
+    assert (grad(lambda m: np.sum(m.scale ** 2))(model)["scale"] == 2).all()
+
+
+@pytest.mark.parametrize("betas", [(0.95, 0.99), (0.9, 0.9999), (0.0, 0.999)])
+def test_adam_whose_betas_are_changed_on_the_way_goes_on_with_its_means(betas):
+    optimizer, x, m, v, theta = Adam(0.1), np.zeros(1), 0.0, 0.0, 0.0
+    for t in range(1, 60):
+        if t == 51: optimizer.betas = betas
+        b1, b2 = optimizer.betas
+        g = np.sin(t)
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        theta -= 0.1 * m / (1 - b1 ** t) / (np.sqrt(v / (1 - b2 ** t)) + 1e-8)
+        optimizer.update(x, np.array([g]))
+    assert np.isclose(x[0], theta, rtol=1e-10)
