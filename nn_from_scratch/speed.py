@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../nbs/10_speed.ipynb #3c22a6f5
 import functools
-from itertools import islice
 from operator import imul
 from types import FunctionType
 
@@ -64,9 +63,11 @@ defvjp(cross_entropy, *_plain_rules, forward=_loss_that_remembers)
 def __call__(self: Sequential, x):
     "What the layers make of x, one after the other: the known ones at the beginning in a single step, the others each by itself."
     layers = self.layers
-    x, n = _chain(layers, x) if isinstance(layers, (list, tuple)) else (x, 0)
-    for layer in islice(layers, n, None):
-        x = layer(x)
+    if type(layers) is not list:  # but something of the user's own
+        return functools.reduce(lambda x, layer: layer(x), layers, x)
+    x, n = _chain(layers, x)
+    while n < len(layers):
+        x, n = layers[n](x), n + 1
     return x
 
 # %% ../nbs/10_speed.ipynb #7688dbff
@@ -76,7 +77,7 @@ _call = Linear.__call__  # that of chapter 1
 
 def _chain(layers, x):
     "What linear layers, each with an activation or without, make of x, as far as there are any; and how many layers that are."
-    tape, inputs, done, y = None, [], [], x
+    given, tape, inputs, done, y, last = x, None, [], [], x, -1
     if type(x) is Tensor:
         tape, y = _same_tape(linear, None, x.tape), x.value
         inputs.append((0, x.index))
@@ -96,13 +97,14 @@ def _chain(layers, x):
                     tape = _same_tape(linear, tape, w.tape)
                 if b is not None and (type(b) is not Tensor or b.tape is not tape):
                     break
-                if (0, w.index) in inputs or b is not None and (0, b.index) in inputs:  # used twice: two gradients to add
-                    break
                 places = ((0, w.index),) if b is None else ((0, w.index), (0, b.index))
+                if w.index <= last or places[-1] < places[0] or w is given:  # perhaps used twice: gradients to be added
+                    break
+                last = places[-1][1]
                 w, b = w.value, b if b is None else b.value
             if type(w) is not np.ndarray or w.ndim != 2 or len(w) != y.shape[1] or w.dtype != dtype:
                 break
-            if 1 in (y.size, w.size, len(y) * w.shape[1]):  # then dot would take 0 · NaN to be 0
+            if w.size == 1 or len(y) == 1 and 1 in w.shape:  # a factor is a single number: dot would take 0 · NaN to be 0
                 break
             if b is not None and (type(b) is not np.ndarray or b.shape != w.shape[1:] or b.dtype != dtype):
                 break
