@@ -454,11 +454,8 @@ def _hand_back(g, step, gradients, out):
     op, rules, args, kwargs, y, inputs = step
     if callable(rules):  # one rule for all inputs together, told where it may write
         homes = [out[source] if source < len(out) and gradients[source] is None else None for _, source in inputs]
-        for (_, source), home, new in zip(inputs, homes, rules(g, homes)):
-            if new is home:
-                gradients[source] = new
-            else:
-                _arrive(new, gradients, source, out)
+        for (_, source), new in zip(inputs, rules(g, homes)):
+            _arrive(new, gradients, source, out)
         return
     for position, source in inputs:
         rule = rules[position] if position < len(rules) else None

@@ -278,7 +278,7 @@ class Adam(Optimizer):
             for row, old, new in zip(memory, self.gathered, self.betas):
                 row *= (1 - old) / (1 - new)  # so that the means m and v stay what they are
         self.gathered = self.betas
-        Optimizer.update(self, model, grads)
+        super().update(model, grads)
 
     def step(self, theta, g, lr, sums, squares):
         if self.weight_decay:

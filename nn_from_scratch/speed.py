@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../nbs/10_speed.ipynb #3c22a6f5
 import functools
+import math
 from operator import imul
 from types import FunctionType
 
@@ -32,14 +33,13 @@ def _loss_that_remembers(logits, target, weight=None, label_smoothing=0.0):
     if target.dtype.kind not in "iu" or target[target.argmin()] < 0 or target[target.argmax()] >= k:  # quicker than min and max
         _labels("cross_entropy", target, k)
     e = logits.T.copy()  # classes first: NumPy reduces along a first axis several times as fast
-    samples, shares = (_kept if n <= 2**18 else _kept.__wrapped__)(n, e.dtype)
-    true = n * target.astype(np.intp, copy=False) + samples  # where the labels' logits stand in e, as one row of numbers
+    true = n * target.astype(np.intp, copy=False) + np.arange(n)  # where the labels' logits stand in e, as one row of numbers
     e -= np.maximum.reduce(e, axis=0)
     losses = e.reshape(-1)[true]
     np.exp(e, out=e)
     total = np.add.reduce(e, axis=0)
     np.subtract(np.log(total), losses, out=losses)
-    losses *= shares
+    losses *= _filled((n,), 1 / n, e.dtype)
 
     def rule(g, y, *args):
         share = g / n
@@ -50,10 +50,12 @@ def _loss_that_remembers(logits, target, weight=None, label_smoothing=0.0):
     return np.add.reduce(losses), (rule,)
 
 
-@functools.lru_cache(16)
-def _kept(n, dtype):
-    "0 to n - 1, and n shares of 1."
-    return np.arange(n), np.full(n, 1 / n, dtype)
+def _filled(shape, value, dtype):
+    "An array of this number everywhere, kept for the next time if it is not too large: nobody may write into it."
+    return (_kept if math.prod(shape) <= 2**18 else np.full)(shape, value, dtype)
+
+
+_kept = functools.lru_cache(16)(np.full)
 
 
 defvjp(cross_entropy, *_plain_rules, forward=_loss_that_remembers)
@@ -132,7 +134,7 @@ def _chain(layers, x):
 def _chain_back(done, g, homes):
     "From the gradient of the outputs to those of the inputs, which are x, if it is on the tape, and the weights and biases."
     gradients, homes, ours = [], list(homes), False
-    ones = _filled(len(g), 1, g.dtype) if len(g) <= 2**18 else np.ones(len(g), g.dtype)
+    ones = _filled((len(g),), 1, g.dtype)
     for below, w, parameters, f, z, y in reversed(done):
         if f is not None:  # the first g comes from outside: no rule may write into it
             g = _in_place[f][1](g, y) if ours and f in _in_place else _rows[f][0](g, y, z)
@@ -147,16 +149,10 @@ def _chain_back(done, g, homes):
     return (gradients + [g] * len(homes))[::-1]
 
 
-_in_place = {  # activation -> what makes z to y, and what makes the gradient of y to that of z, each in place
-    relu: (lambda z: np.maximum(z, _all(0, z), out=z), lambda g, y: imul(g, (y > _all(0, y)).astype(g.dtype))),
-    tanh: (lambda z: np.tanh(z, out=z), lambda g, y: imul(g, _all(1, y) - y * y)),
+# Activation -> what makes z to y, and what makes the gradient of y to that of z, each in place. An array in place of 0 and 1:
+# NumPy compares two arrays several times as fast as an array with a number.
+_in_place = {
+    relu: (lambda z: np.maximum(z, _filled(z.shape, 0, z.dtype), out=z),
+           lambda g, y: imul(g, (y > _filled(y.shape, 0, y.dtype)).astype(g.dtype))),
+    tanh: (lambda z: np.tanh(z, out=z), lambda g, y: imul(g, _filled(y.shape, 1, y.dtype) - y * y)),
 }
-
-
-@functools.lru_cache(16)
-def _filled(shape, value, dtype): return np.full(shape, value, dtype)
-
-
-def _all(value, x):
-    "The number for every place of x; as an array where that is not too large, for NumPy compares two arrays faster than one with a number."
-    return _filled(x.shape, value, x.dtype) if x.size <= 2**18 else x.dtype.type(value)
