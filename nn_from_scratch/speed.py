@@ -12,7 +12,6 @@ from operator import imul
 from types import FunctionType
 
 import numpy as np
-from fastcore.basics import patch
 
 from .backprop import Tensor, _same_tape, defvjp, table
 from .forward import Linear, Sequential, activations, cast, linear, relu, tanh
@@ -61,8 +60,7 @@ _kept = functools.lru_cache(16)(np.full)
 defvjp(cross_entropy, *_plain_rules, forward=_loss_that_remembers)
 
 # %% ../nbs/10_speed.ipynb #bfb6e515
-@patch
-def __call__(self: Sequential, x):
+def _run_layers(self, x):
     "What the layers make of x, one after the other: the known ones at the beginning in a single step, the others each by itself."
     layers = self.layers
     if type(layers) is not list:  # but something of the user's own
@@ -71,6 +69,9 @@ def __call__(self: Sequential, x):
     while n < len(layers):
         x, n = layers[n](x), n + 1
     return x
+
+
+Sequential.__call__ = _run_layers  # type: ignore[method-assign]
 
 # %% ../nbs/10_speed.ipynb #7688dbff
 _rows = {f: table[f] for f in (linear, *activations.values())}  # the rules of chapter 3 and its appendix
