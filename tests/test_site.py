@@ -115,8 +115,8 @@ def test_formulas_are_parsed_by_katex(tmp_path):
 # ---------------------------------------------------------------- the preview
 
 def test_addresses_are_those_of_nbdev():
-    assert [site.address(file) for file in ("index.ipynb", "04_optim.ipynb", "03b_rules.ipynb", "to_frameworks.ipynb", "sources.qmd")] == [
-        "index.html", "optim.html", "rules.html", "to_frameworks.html", "sources.html"]
+    assert [site.address(file) for file in ("index.ipynb", "04_optim.ipynb", "A_rules.ipynb", "10_frameworks.ipynb", "sources.qmd")] == [
+        "index.html", "optim.html", "rules.html", "10_frameworks.html", "sources.html"]
 
 
 def test_names_are_linked_but_not_within_links_headings_code_or_formulas():
