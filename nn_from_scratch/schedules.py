@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .optimizer import at_least_0, at_most_1, check_settings, positive, share, whole
+from .optimizer import settle
 
 # %% ../nbs/04_optim.ipynb #71e032b7
 @dataclass(frozen=True)
@@ -24,10 +24,7 @@ class step_decay:
     every: int  # steps between two drops
     factor: float = 0.1  # what is left after each drop
 
-    def __post_init__(self):
-        check_settings(self, at_least_0, "lr")
-        check_settings(self, whole, "every")
-        check_settings(self, at_most_1, "factor")
+    __post_init__ = settle
 
     def __call__(self, step: int) -> float:
         return self.lr * self.factor ** (step // self.every)
@@ -40,9 +37,7 @@ class exponential_decay:
     lr: float  # at the start
     factor: float  # what is left after each step, just below 1
 
-    def __post_init__(self):
-        check_settings(self, at_least_0, "lr")
-        check_settings(self, at_most_1, "factor")
+    __post_init__ = settle
 
     def __call__(self, step: int) -> float:
         return self.lr * self.factor ** step
@@ -56,9 +51,7 @@ class cosine_decay:
     steps: int  # until it has arrived
     final: float = 0.0  # where it ends
 
-    def __post_init__(self):
-        check_settings(self, at_least_0, "lr", "final")
-        check_settings(self, whole, "steps")
+    __post_init__ = settle
 
     def __call__(self, step: int) -> float:
         return _half_cosine(self.lr, self.final, min(step / self.steps, 1))
@@ -76,10 +69,7 @@ class warmup:
     then: float | Callable[[int], float]  # a learning rate, or a schedule that starts after the warm-up
     steps: int  # of the warm-up
 
-    def __post_init__(self):
-        check_settings(self, whole, "steps")
-        if not callable(self.then):
-            check_settings(self, at_least_0, "then")
+    __post_init__ = settle
 
     def __call__(self, step: int) -> float:
         after = max(0, step - self.steps)
@@ -97,11 +87,7 @@ class one_cycle:
     div: float = 25.0  # starts at lr / div
     final_div: float = 1e4  # ends at lr / div / final_div
 
-    def __post_init__(self):
-        check_settings(self, at_least_0, "lr")
-        check_settings(self, whole, "steps")
-        check_settings(self, share, "rise")
-        check_settings(self, positive, "div", "final_div")
+    __post_init__ = settle
 
     def __call__(self, step: int) -> float:
         low, top, last = self.lr / self.div, self.rise * self.steps - 1, self.steps - 1
