@@ -62,3 +62,23 @@ def test_the_advice_for_the_spiral_and_for_moons_that_overlap(seed):
 def test_one_line_cannot_part_circles_and_three_units_can(seed):
     assert trained(1000, data="circles", noise=0.1, sizes=(), lr=1.0, seed=seed).view()["accuracy"] < 0.75
     assert trained(1000, data="circles", noise=0.1, sizes=(3,), lr=1.0, seed=seed).view()["accuracy"] > 0.9
+
+
+def test_two_units_find_xor_from_some_starts_and_four_from_more():
+    right = {units: [trained(1500, data="xor", noise=0.1, sizes=(units,), optimizer="adam", lr=0.01, seed=seed).view()["accuracy"] > 0.95
+                     for seed in range(10)] for units in (2, 4)}
+    assert 2 <= sum(right[2]) <= 8 and sum(right[4]) >= sum(right[2]) + 2, right
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_four_layers_of_sigmoid_starve_the_first(seed):
+    made = session.Session("moons", 0.15, (4, 4, 4, 4), "sigmoid", seed, lr=1.0)
+    size = lambda name: np.abs(made.grads[f"{name}.weight"]).mean()
+    assert size(0) < 0.02 * size(8)
+
+
+def test_steps_too_large_and_too_small():
+    with np.errstate(all="ignore"): large = trained(500, data="moons", activation="identity", sizes=(4, 4, 4, 4), optimizer="momentum", lr=10.0)
+    assert large.diverged
+    small = trained(200, data="moons", sizes=(4, 4), lr=0.003)
+    assert small.view()["trainLoss"] > 0.5
