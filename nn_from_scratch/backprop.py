@@ -21,14 +21,19 @@ from .forward import Module, Parameters, _cast, linear, relu, sigmoid, tanh
 from .losses import cross_entropy, mse, shares, softmax, target_probabilities
 
 # %% ../nbs/03_backprop.ipynb #ff867b07
-def numeric_grad(
-    f: Callable,  # a function of an array (or of a number) that returns a number
-    x: Any,  # where: an array of any shape, or a number
-    eps: float = 1e-5,  # how far to step to either side
-) -> Any:  # as x, in float64
-    """The gradient of `f` at `x` by central differences, (f(x + eps) - f(x - eps)) / 2 eps, one number of x at a time.
+def numeric_grad(f: Callable, x: Any, eps: float = 1e-5) -> Any:
+    """The gradient of `f` at `x` by central differences, (f(x + eps) - f(x - eps)) / 2 eps, one
+    number of x at a time.
 
     Raises `ValueError` if `f` returns anything else than a single number.
+
+    Parameters:
+        f: a function of an array (or of a number) that returns a number
+        x: where: an array of any shape, or a number
+        eps: how far to step to either side
+
+    Returns:
+        as x, in float64
     """
     x = np.array(x, np.float64)
     return _differences(lambda: _number(f(x[()])), x, eps)[()]
@@ -61,16 +66,24 @@ table: dict = {}  # operation -> its rules, one an argument
 
 
 def defvjp(
-    op: Callable,  # a function under `@operation`, or one of NumPy's
-    *rules: Callable | None,  # one an argument: rule(g, y, *args) -> gradient for that argument; None where there is none
-    each: Callable | None = None,  # instead, for any number of arguments: each(position, g, y, *args)
-    forward: Callable | None = None,  # forward(*args) -> (y, rules): computes y and makes rules that remember what was computed
+    op: Callable, *rules: Callable | None, each: Callable | None = None,
+    forward: Callable | None = None
 ) -> None:
-    """Add a row to the table of derivatives: how to take `g`, the gradient of the loss for the result `y`, back to each argument.
+    """Add a row to the table of derivatives: how to take `g`, the gradient of the loss for the
+    result `y`, back to each argument.
 
-    `args` are plain arrays, and a rule never writes into `g`. A rule that has an argument `out` may be given an array to
-    write its answer into. Raises `TypeError` for an `op` that could not be followed: neither NumPy's nor under `@operation`,
-    and `ValueError` for a rule that has other defaults than `op`.
+    `args` are plain arrays, and a rule never writes into `g`. A rule that has an argument `out`
+    may be given an array to write its answer into. Raises `TypeError` for an `op` that could
+    not be followed: neither NumPy's nor under `@operation`, and `ValueError` for a rule that
+    has other defaults than `op`.
+
+    Parameters:
+        op: a function under `@operation`, or one of NumPy's
+        rules: one an argument: rule(g, y, *args) -> gradient for that argument; None where there is
+            none
+        each: instead, for any number of arguments: each(position, g, y, *args)
+        forward: forward(*args) -> (y, rules): computes y and makes rules that remember what was
+            computed
     """
     if not (isinstance(op, np.ufunc) or hasattr(op, "plain") or hasattr(op, "__wrapped__") or op is operator.getitem):
         raise TypeError(f"defvjp: {_name(op)} is not an operation, so its rules would never be asked for: put @operation above its def")
@@ -299,11 +312,17 @@ plain_functions = {
 unpacked: dict = {}  # NumPy functions that take their arrays in a list -> how to hand them over one by one
 
 
-def value_of(
-    x: Any,  # a Tensor; or a tuple, list or dict that may hold some; or anything else
-    tape: "Tape | None" = None,  # if given, a Tensor of another tape is a `TypeError`
-) -> Any:  # the same, with plain values in the places of Tensors
-    "The plain value of a Tensor, or of the Tensors in tuples, lists and dicts; anything else as it is."
+def value_of(x: Any, tape: "Tape | None" = None) -> Any:
+    """The plain value of a Tensor, or of the Tensors in tuples, lists and dicts; anything else as
+    it is.
+
+    Parameters:
+        x: a Tensor; or a tuple, list or dict that may hold some; or anything else
+        tape: if given, a Tensor of another tape is a `TypeError`
+
+    Returns:
+        the same, with plain values in the places of Tensors
+    """
     if type(x) is Tensor:
         if tape is not None and x.tape is not tape:
             raise TypeError("a Tensor of another gradient would become a plain value here, unseen: stop_gradient(…) if that is meant")
@@ -430,12 +449,19 @@ class Tensor:
                         "build a new one, with np.where say")
 
 # %% ../nbs/03_backprop.ipynb #4dd0f96f
-def walk_back(
-    y: Tensor,  # the result, a single number
-    out: Sequence[np.ndarray],  # for the leaves, in their order: where their gradients are written
-    keep: bool = False,  # keep the gradients of the steps between; otherwise their memory is freed on the way
-) -> list:  # the gradient of each step of the tape up to y; None where none arrived, or where it was freed
-    "Hand the gradient of `y` from each step to its inputs, last step first: the order of creation, backwards."
+def walk_back(y: Tensor, out: Sequence[np.ndarray], keep: bool = False) -> list:
+    """Hand the gradient of `y` from each step to its inputs, last step first: the order of
+    creation, backwards.
+
+    Parameters:
+        y: the result, a single number
+        out: for the leaves, in their order: where their gradients are written
+        keep: keep the gradients of the steps between; otherwise their memory is freed on the way
+
+    Returns:
+        the gradient of each step of the tape up to y; None where none arrived, or where it was
+        freed
+    """
     gradients: list = [None] * max(y.index + 1, len(out))
     gradients[y.index] = y.value.dtype.type(1)  # ∂L/∂L
     for i in range(y.index, len(out) - 1, -1):
@@ -485,16 +511,18 @@ def _no_rule(op, position):
     return f"{_name(op)} has no derivative for its argument {name!r}: pass stop_gradient(…) if none is meant"
 
 # %% ../nbs/03_backprop.ipynb #069715ce
-def value_and_grad(
-    f: Callable,  # returns a single number, the loss; with `has_aux`, (number, anything)
-    has_aux: bool = False,  # whether f returns something beside the loss, to be handed through
-) -> Callable:
+def value_and_grad(f: Callable, has_aux: bool = False) -> Callable:
     """A function that returns what `f` returns, and the gradient for its first argument.
 
-    `value_and_grad(f)(first, *rest, out=None)` -> `(value, grads)`. `first` is a `Module` (grads: `Parameters`), an array
-    or number (grads: the same) or a dict of arrays (grads: a dict). `out`, an earlier `grads`, is written into instead of
-    a new one. The model is as before afterwards, whatever happens in `f`. Raises `TypeError` and `ValueError` where `f` or
+    `value_and_grad(f)(first, *rest, out=None)` -> `(value, grads)`. `first` is a `Module`
+    (grads: `Parameters`), an array or number (grads: the same) or a dict of arrays (grads: a
+    dict). `out`, an earlier `grads`, is written into instead of a new one. The model is as
+    before afterwards, whatever happens in `f`. Raises `TypeError` and `ValueError` where `f` or
     its arguments do not fit, `RuntimeError` where something was done to the model in between.
+
+    Parameters:
+        f: returns a single number, the loss; with `has_aux`, (number, anything)
+        has_aux: whether f returns something beside the loss, to be handed through
     """
     @functools.wraps(f)
     def run(first, *rest, out=None, **kwargs):
@@ -643,11 +671,17 @@ def _checked(out, x):
 _symbols = {np.add: "+", np.subtract: "−", np.multiply: "×", np.true_divide: "÷", np.power: "^", np.negative: "−", np.matmul: "@"}
 
 
-def graph(
-    f: Callable,  # a function of numbers or arrays that returns a single number
-    *args: Any,  # its arguments
-) -> list:  # of dicts: label, inputs (positions of earlier nodes), value, gradient
-    "Every step of `f` in the order of creation, with its value and its gradient: what `plot_graph` draws."
+def graph(f: Callable, *args: Any) -> list:
+    """Every step of `f` in the order of creation, with its value and its gradient: what
+    `plot_graph` draws.
+
+    Parameters:
+        f: a function of numbers or arrays that returns a single number
+        args: its arguments
+
+    Returns:
+        of dicts: label, inputs (positions of earlier nodes), value, gradient
+    """
     tape = Tape()
     leaves = [tape.leaf(_leaf_array(a, f"argument {i}")) for i, a in enumerate(args)]
     y = f(*leaves)
@@ -668,15 +702,20 @@ def stop_gradient(x: Any) -> Any:
     return value_of(x)
 
 # %% ../nbs/03_backprop.ipynb #ef2c675d
-def grad_check(
-    f: Callable,  # a function of arrays, numbers or a float64 Module; its result may have any shape
-    *args: Any,  # where to check it; every floating-point argument is checked, in float64
-    eps: float = 1e-5,  # step of the finite differences
-    tol: float = 1e-6,  # how far the two may be apart, relative to the larger one or to 1
-) -> float:  # the largest disagreement there is
-    """Compare the gradients of `f` with finite differences; an `AssertionError` names the worst disagreement.
+def grad_check(f: Callable, *args: Any, eps: float = 1e-5, tol: float = 1e-6) -> float:
+    """Compare the gradients of `f` with finite differences; an `AssertionError` names the worst
+    disagreement.
 
     Raises `ValueError` if there is nothing to check, `TypeError` where `f` has no gradient.
+
+    Parameters:
+        f: a function of arrays, numbers or a float64 Module; its result may have any shape
+        args: where to check it; every floating-point argument is checked, in float64
+        eps: step of the finite differences
+        tol: how far the two may be apart, relative to the larger one or to 1
+
+    Returns:
+        the largest disagreement there is
     """
     args = tuple(np.array(a, np.float64) if _is_float(a) else a for a in args)
     direction = np.random.default_rng(0).uniform(0.5, 1.5, np.shape(value_of(f(*args))))

@@ -51,36 +51,56 @@ def _blur(points, noise, rng):
     return (points + noise * rng.standard_normal(points.shape)).astype(np.float32)
 
 # %% ../nbs/06_data.ipynb #21b39326
-def moons(
-    n: int = 200,  # number of points, 2 or more
-    noise: float = 0.1,  # standard deviation of the noise added to each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple:  # x (n, 2) float32, y (n,) int64: 0 the upper moon, 1 the lower
-    "Two interleaved half circles of radius 1, one for each class. Raises `ValueError` for a bad n or noise."
+def moons(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
+    """Two interleaved half circles of radius 1, one for each class. Raises `ValueError` for a bad
+    n or noise.
+
+    Parameters:
+        n: number of points, 2 or more
+        noise: standard deviation of the noise added to each coordinate
+        rng: seed or generator
+
+    Returns:
+        x (n, 2) float32, y (n,) int64: 0 the upper moon, 1 the lower
+    """
     rng, y = _start("moons", n, noise, rng, groups=2)
     t = np.pi * rng.random(n)
     upper = np.stack([np.cos(t), np.sin(t)], axis=1)
     return _blur(np.where(y[:, None] == 0, upper, [1, 0.5] - upper), noise, rng), y
 
 # %% ../nbs/06_data.ipynb #16df2200
-def circles(
-    n: int = 200,  # number of points, 2 or more
-    noise: float = 0.1,  # standard deviation of the noise added to each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple:  # x (n, 2) float32, y (n,) int64: 0 the outer circle, 1 the inner
-    "A circle of radius 1 around one of radius 0.4, one for each class. Raises `ValueError` for a bad n or noise."
+def circles(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
+    """A circle of radius 1 around one of radius 0.4, one for each class. Raises `ValueError` for a
+    bad n or noise.
+
+    Parameters:
+        n: number of points, 2 or more
+        noise: standard deviation of the noise added to each coordinate
+        rng: seed or generator
+
+    Returns:
+        x (n, 2) float32, y (n,) int64: 0 the outer circle, 1 the inner
+    """
     rng, y = _start("circles", n, noise, rng, groups=2)
     t, radius = 2 * np.pi * rng.random(n), np.where(y == 0, 1.0, 0.4)
     return _blur(np.stack([radius * np.cos(t), radius * np.sin(t)], axis=1), noise, rng), y
 
 # %% ../nbs/06_data.ipynb #2a19ab3c
 def spiral(
-    n: int = 300,  # number of points, one or more for each class
-    noise: float = 0.1,  # standard deviation of the noise added to each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-    classes: int = 2,  # number of arms
-) -> tuple:  # x (n, 2) float32, y (n,) int64 from 0 to classes - 1
-    "Spiral arms that wind once around the origin, radius 0.2 to 2, one for each class. Raises `ValueError` for a bad n, noise or classes."
+    n: int = 300, noise: float = 0.1, rng: int | np.random.Generator = 0, classes: int = 2
+) -> tuple:
+    """Spiral arms that wind once around the origin, radius 0.2 to 2, one for each class. Raises
+    `ValueError` for a bad n, noise or classes.
+
+    Parameters:
+        n: number of points, one or more for each class
+        noise: standard deviation of the noise added to each coordinate
+        rng: seed or generator
+        classes: number of arms
+
+    Returns:
+        x (n, 2) float32, y (n,) int64 from 0 to classes - 1
+    """
     if not isinstance(classes, Integral) or classes < 1:
         raise ValueError(f"spiral: classes is {classes!r}; pass a whole number of arms, 1 or more")
     rng, y = _start("spiral", n, noise, rng, groups=classes)
@@ -89,42 +109,65 @@ def spiral(
     return _blur(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1), noise, rng), y
 
 # %% ../nbs/06_data.ipynb #99808a2e
-def xor(
-    n: int = 200,  # number of points, 4 or more
-    noise: float = 0.1,  # standard deviation of the noise added to each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple:  # x (n, 2) float32, y (n,) int64: 1 where exactly one coordinate is near 1
-    "Points around the four corners of the unit square, labelled by exclusive or. Raises `ValueError` for a bad n or noise."
+def xor(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
+    """Points around the four corners of the unit square, labelled by exclusive or. Raises
+    `ValueError` for a bad n or noise.
+
+    Parameters:
+        n: number of points, 4 or more
+        noise: standard deviation of the noise added to each coordinate
+        rng: seed or generator
+
+    Returns:
+        x (n, 2) float32, y (n,) int64: 1 where exactly one coordinate is near 1
+    """
     rng, corner = _start("xor", n, noise, rng, groups=4)
     a, b = corner // 2, corner % 2
     return _blur(np.stack([a, b], axis=1), noise, rng), a ^ b
 
 # %% ../nbs/06_data.ipynb #3ea4e89c
-def regression(
-    n: int = 200,  # number of points
-    noise: float = 0.1,  # standard deviation of the noise added to y
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple:  # x (n, 1) float32, y (n, 1) float32
-    "A noisy sine: x even between -pi and pi, y = sin x plus noise. Raises `ValueError` for a bad n or noise."
+def regression(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
+    """A noisy sine: x even between -pi and pi, y = sin x plus noise. Raises `ValueError` for a bad
+    n or noise.
+
+    Parameters:
+        n: number of points
+        noise: standard deviation of the noise added to y
+        rng: seed or generator
+
+    Returns:
+        x (n, 1) float32, y (n, 1) float32
+    """
     rng, _ = _start("regression", n, noise, rng, groups=1)
     x = rng.uniform(-np.pi, np.pi, (n, 1)).astype(np.float32)
     return x, _blur(np.sin(x), noise, rng)
 
 # %% ../nbs/06_data.ipynb #f6953e18
-def load_digits() -> tuple:  # x (1797, 64) float32 from 0 to 1, y (1797,) int64 from 0 to 9
-    """The 1,797 handwritten digits in the package, 8 x 8 pixels each, row by row, from 0 (paper) to 1 (ink).
+def load_digits() -> tuple:
+    """The 1,797 handwritten digits in the package, 8 x 8 pixels each, row by row, from 0 (paper)
+    to 1 (ink).
 
-    Source: E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI Machine Learning
-    Repository, https://doi.org/10.24432/C50P49, licensed CC BY 4.0. This is its writer-independent test part.
+    Source: E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI
+    Machine Learning Repository, https://doi.org/10.24432/C50P49, licensed CC BY 4.0. This is
+    its writer-independent test part.
+
+    Returns:
+        x (1797, 64) float32 from 0 to 1, y (1797,) int64 from 0 to 9
     """
     with resources.files("nn_from_scratch").joinpath("digits.npz").open("rb") as file, np.load(file) as digits:
         return digits["images"].astype(np.float32) / np.float32(16), digits["labels"].astype(np.int64)
 
 # %% ../nbs/06_data.ipynb #75e91763
-def read_idx(
-    path: str | os.PathLike,  # an IDX file of unsigned bytes, plain or compressed with gzip
-) -> np.ndarray:  # uint8, of the shape that the file's header gives
-    "The array in an IDX file. Raises `FileNotFoundError`, or `ValueError` for a damaged file or one of another format."
+def read_idx(path: str | os.PathLike) -> np.ndarray:
+    """The array in an IDX file. Raises `FileNotFoundError`, or `ValueError` for a damaged file or
+    one of another format.
+
+    Parameters:
+        path: an IDX file of unsigned bytes, plain or compressed with gzip
+
+    Returns:
+        uint8, of the shape that the file's header gives
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
@@ -218,16 +261,23 @@ def _mnist_part(folder, part):
     return x, labels.astype(np.int64)
 
 # %% ../nbs/06_data.ipynb #10d71070
-def load_mnist(
-    folder: str | os.PathLike | None = None,  # where the IDX files are, or a folder with `mnist` in it
-) -> tuple:  # ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64 from 0 to 9
-    """MNIST's 60,000 training and 10,000 test digits, 28 x 28 pixels each, from a folder or downloaded once.
+def load_mnist(folder: str | os.PathLike | None = None) -> tuple:
+    """MNIST's 60,000 training and 10,000 test digits, 28 x 28 pixels each, from a folder or
+    downloaded once.
 
-    Without `folder`, the environment variable `NN_FROM_SCRATCH_DATA` names it; without that, the files are downloaded and
-    cached. Any set in the same four files is read too (Fashion-MNIST is one). Raises `FileNotFoundError` for a missing
-    file, `ValueError` for a damaged one, `ConnectionError` when no server gives the right file.
+    Without `folder`, the environment variable `NN_FROM_SCRATCH_DATA` names it; without that,
+    the files are downloaded and cached. Any set in the same four files is read too
+    (Fashion-MNIST is one). Raises `FileNotFoundError` for a missing file, `ValueError` for a
+    damaged one, `ConnectionError` when no server gives the right file.
 
-    Source: Y. LeCun, C. Cortes and C. J. C. Burges (1998), "The MNIST database of handwritten digits".
+    Source: Y. LeCun, C. Cortes and C. J. C. Burges (1998), "The MNIST database of handwritten
+    digits".
+
+    Parameters:
+        folder: where the IDX files are, or a folder with `mnist` in it
+
+    Returns:
+        ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64 from 0 to 9
     """
     source = "the argument folder"
     if folder is None:
@@ -284,13 +334,21 @@ def _members(labels, count):
 
 # %% ../nbs/06_data.ipynb #49ff3f1d
 def train_valid_split(
-    x,  # examples (n, ...)
-    y,  # targets (n, ...)
-    valid: float | int = 0.2,  # what to hold back: a fraction between 0 and 1, or a number of examples
-    rng: int | np.random.Generator = 0,  # seed or generator
-    stratify: bool = False,  # keep the classes in proportion; y must then be class labels, (n,)
-) -> tuple:  # ((x_train, y_train), (x_valid, y_valid)), each in random order
-    "Split examples at random into two parts that do not overlap. Raises `ValueError` when a part, or a class in a part, would be empty."
+    x, y, valid: float | int = 0.2, rng: int | np.random.Generator = 0, stratify: bool = False
+) -> tuple:
+    """Split examples at random into two parts that do not overlap. Raises `ValueError` when a
+    part, or a class in a part, would be empty.
+
+    Parameters:
+        x: examples (n, ...)
+        y: targets (n, ...)
+        valid: what to hold back: a fraction between 0 and 1, or a number of examples
+        rng: seed or generator
+        stratify: keep the classes in proportion; y must then be class labels, (n,)
+
+    Returns:
+        ((x_train, y_train), (x_valid, y_valid)), each in random order
+    """
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
         raise ValueError(f"train_valid_split: x and y need one row for each example, but x is {x.shape} and y is {y.shape}")
@@ -328,17 +386,18 @@ def _number_array(name, x):
 class Standardize(Module):
     """Bring each feature to mean 0 and standard deviation 1, by the numbers of the training data.
 
-    Made from training data only, then called on any data: `standardize = Standardize(x_train)`, `standardize(x_valid)`. It
-    may be the first layer of a `Sequential`. A feature that was constant in training becomes 0 there and is not scaled
-    elsewhere. float32 stays float32; the mean and the standard deviation are computed in float64.
-    Raises `ValueError` for NaN or infinity (with row and column), no examples, or another number of features.
+    Made from training data only, then called on any data: `standardize = Standardize(x_train)`,
+    `standardize(x_valid)`. It may be the first layer of a `Sequential`. A feature that was
+    constant in training becomes 0 there and is not scaled elsewhere. float32 stays float32; the
+    mean and the standard deviation are computed in float64. Raises `ValueError` for NaN or
+    infinity (with row and column), no examples, or another number of features.
+
+    Parameters:
+        x: training data (n, ...): one row for each example
+        weight: how much each example counts (n,); None for all alike
     """
 
-    def __init__(
-        self,
-        x,  # training data (n, ...): one row for each example
-        weight=None,  # how much each example counts (n,); None for all alike
-    ):
+    def __init__(self, x, weight=None):
         x = _number_array("Standardize", x)
         if x.ndim < 2:
             raise ValueError(f"Standardize: x is {x.shape}; expected (n, features). For one feature write x[:, None]")
@@ -369,20 +428,28 @@ class Standardize(Module):
         "Which features were constant in training (...)."
         return self._constant
 
-    def __call__(
-        self,
-        x,  # data (n, ...) or a single example (...), with the features of the training data
-    ):  # of the same shape: (x - mean) / std
-        "Standardise data by the mean and standard deviation of the training data."
+    def __call__(self, x):
+        """Standardise data by the mean and standard deviation of the training data.
+
+        Parameters:
+            x: data (n, ...) or a single example (...), with the features of the training data
+
+        Returns:
+            of the same shape: (x - mean) / std
+        """
         x, dtype = self._checked(x)
         z = (x - self.mean.astype(dtype)) / self.std.astype(dtype)
         return z if dtype == x.dtype else z.astype(np.float32)
 
-    def inverse(
-        self,
-        z,  # standardised data (n, ...) or a single example (...)
-    ):  # of the same shape: z * std + mean
-        "Take standardised data back to its own units."
+    def inverse(self, z):
+        """Take standardised data back to its own units.
+
+        Parameters:
+            z: standardised data (n, ...) or a single example (...)
+
+        Returns:
+            of the same shape: z * std + mean
+        """
         z, dtype = self._checked(z)
         x = z * self.std.astype(dtype) + self.mean.astype(dtype)
         return x if dtype == z.dtype else x.astype(np.float32)

@@ -51,12 +51,14 @@ class Optimizer:
         "The rule, `step(theta, g, lr, *memories)`: change θ and the memories in place; they and the gradient g are flat arrays."
         raise NotImplementedError(f"{type(self).__name__} does not say how it steps: define step(self, theta, g, lr, *memories)")
 
-    def update(
-        self,
-        model,  # a Module, Parameters, an array or a dict of arrays: changed in place
-        grads,  # its gradients, as value_and_grad returns them
-    ) -> None:
-        "One step downhill. Raises `ValueError` or `TypeError` where parameters, gradients and earlier steps do not fit together."
+    def update(self, model, grads) -> None:
+        """One step downhill. Raises `ValueError` or `TypeError` where parameters, gradients and
+        earlier steps do not fit together.
+
+        Parameters:
+            model: a Module, Parameters, an array or a dict of arrays: changed in place
+            grads: its gradients, as value_and_grad returns them
+        """
         _recognise(self, model)
         work = [(theta, g, _recall(self, name, theta, g)) for name, theta, g in _pairs(model, grads)]
         lr = self.learning_rate()
@@ -160,13 +162,17 @@ def _check(settings, kind, *names):
         object.__setattr__(settings, name, number)  # which passes by the lock of a frozen dataclass
 
 # %% ../nbs/04_optim.ipynb #23825ddd
-def gradient_descent(
-    f: Callable,  # a function of one array that returns a number
-    x0,  # where to start, of any shape
-    optimizer: Optimizer,  # its settings; it is not changed
-    steps: int,
-) -> np.ndarray:  # (steps + 1, *shape of x0), float64: all the places it has been
-    "Walk down `f` from `x0`: the path an optimizer takes from a fresh start."
+def gradient_descent(f: Callable, x0, optimizer: Optimizer, steps: int) -> np.ndarray:
+    """Walk down `f` from `x0`: the path an optimizer takes from a fresh start.
+
+    Parameters:
+        f: a function of one array that returns a number
+        x0: where to start, of any shape
+        optimizer: its settings; it is not changed
+
+    Returns:
+        (steps + 1, *shape of x0), float64: all the places it has been
+    """
     optimizer = copy.copy(optimizer)
     optimizer.reset()
     x = np.array(x0, np.float64)
@@ -179,12 +185,20 @@ def gradient_descent(
 # %% ../nbs/04_optim.ipynb #020f4806
 @dataclass
 class SGD(Optimizer):
-    "Gradient descent, θ ← θ − η g, with momentum (Polyak, 1964), if asked in Nesterov's form (Sutskever et al., 2013)."
+    """Gradient descent, θ ← θ − η g, with momentum (Polyak, 1964), if asked in Nesterov's form
+    (Sutskever et al., 2013).
 
-    lr: float | Callable[[int], float]  # learning rate η, or a schedule: step -> η
-    momentum: float = 0.0  # μ, how much of the last step's velocity stays
-    nesterov: bool = False  # look ahead along the velocity
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        momentum: μ, how much of the last step's velocity stays
+        nesterov: look ahead along the velocity
+        weight_decay: adds weight_decay · θ to the gradient
+    """
+
+    lr: float | Callable[[int], float]
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -206,11 +220,17 @@ class SGD(Optimizer):
 # %% ../nbs/04_optim.ipynb #f73935f6
 @dataclass
 class Adagrad(Optimizer):
-    "Steps divided by the root of the sum of all squared gradients so far (Duchi et al., 2011)."
+    """Steps divided by the root of the sum of all squared gradients so far (Duchi et al., 2011).
 
-    lr: float | Callable[[int], float] = 0.01  # learning rate η, or a schedule: step -> η
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
-    eps: float = 1e-10  # ε, keeps the division finite
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        weight_decay: adds weight_decay · θ to the gradient
+        eps: ε, keeps the division finite
+    """
+
+    lr: float | Callable[[int], float] = 0.01
+    weight_decay: float = 0.0
+    eps: float = 1e-10
 
     memories = ("squares",)
 
@@ -227,13 +247,22 @@ class Adagrad(Optimizer):
 # %% ../nbs/04_optim.ipynb #3877a424
 @dataclass
 class RMSprop(Optimizer):
-    "Steps divided by the root of a running mean of squared gradients (Tieleman and Hinton, 2012)."
+    """Steps divided by the root of a running mean of squared gradients (Tieleman and Hinton,
+    2012).
 
-    lr: float | Callable[[int], float] = 0.01  # learning rate η, or a schedule: step -> η
-    alpha: float = 0.99  # α, how much of the running mean stays
-    eps: float = 1e-8  # ε, keeps the division finite
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
-    momentum: float = 0.0  # μ, how much of the last step's velocity stays
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        alpha: α, how much of the running mean stays
+        eps: ε, keeps the division finite
+        weight_decay: adds weight_decay · θ to the gradient
+        momentum: μ, how much of the last step's velocity stays
+    """
+
+    lr: float | Callable[[int], float] = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -256,12 +285,20 @@ class RMSprop(Optimizer):
 # %% ../nbs/04_optim.ipynb #9de2b95c
 @dataclass
 class Adam(Optimizer):
-    "Weighted means of the gradient and of its square, their weights falling with every step (Kingma and Ba, 2015)."
+    """Weighted means of the gradient and of its square, their weights falling with every step
+    (Kingma and Ba, 2015).
 
-    lr: float | Callable[[int], float] = 0.001  # learning rate η, or a schedule: step -> η
-    betas: tuple[float, float] = (0.9, 0.999)  # β₁ and β₂, how much of the past stays: of g, of g²
-    eps: float = 1e-8  # ε, keeps the division finite
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        betas: β₁ and β₂, how much of the past stays: of g, of g²
+        eps: ε, keeps the division finite
+        weight_decay: adds weight_decay · θ to the gradient
+    """
+
+    lr: float | Callable[[int], float] = 0.001
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
 
     memories = ("sums", "squares")
 
@@ -303,9 +340,17 @@ class Adam(Optimizer):
 # %% ../nbs/04_optim.ipynb #115289b1
 @dataclass
 class AdamW(Adam):
-    "Adam whose weight decay shrinks θ itself, θ ← θ (1 − η · weight_decay), apart from the gradient (Loshchilov and Hutter, 2019)."
+    """Adam whose weight decay shrinks θ itself, θ ← θ (1 − η · weight_decay), apart from the
+    gradient (Loshchilov and Hutter, 2019).
 
-    weight_decay: float = 0.01  # share of θ taken off, per unit of learning rate
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        betas: β₁ and β₂, how much of the past stays: of g, of g²
+        eps: ε, keeps the division finite
+        weight_decay: share of θ taken off, per unit of learning rate
+    """
+
+    weight_decay: float = 0.01
 
     def step(self, theta, g, lr, sums, squares):
         theta *= 1 - lr * self.weight_decay
@@ -317,11 +362,17 @@ optimizers = {o.__name__.lower(): o for o in (SGD, Adagrad, RMSprop, Adam, AdamW
 # %% ../nbs/04_optim.ipynb #71e032b7
 @dataclass(frozen=True)
 class step_decay:
-    "The learning rate, multiplied by `factor` every so many steps."
+    """The learning rate, multiplied by `factor` every so many steps.
 
-    lr: float  # at the start
-    every: int  # steps between two drops
-    factor: float = 0.1  # what is left after each drop
+    Parameters:
+        lr: at the start
+        every: steps between two drops
+        factor: what is left after each drop
+    """
+
+    lr: float
+    every: int
+    factor: float = 0.1
 
     def __post_init__(self):
         _check(self, _at_least_0, "lr")
@@ -334,10 +385,15 @@ class step_decay:
 # %% ../nbs/04_optim.ipynb #0d47f8e3
 @dataclass(frozen=True)
 class exponential_decay:
-    "The learning rate, multiplied by `factor` each step."
+    """The learning rate, multiplied by `factor` each step.
 
-    lr: float  # at the start
-    factor: float  # what is left after each step, just below 1
+    Parameters:
+        lr: at the start
+        factor: what is left after each step, just below 1
+    """
+
+    lr: float
+    factor: float
 
     def __post_init__(self):
         _check(self, _at_least_0, "lr")
@@ -349,11 +405,18 @@ class exponential_decay:
 # %% ../nbs/04_optim.ipynb #21414aae
 @dataclass(frozen=True)
 class cosine_decay:
-    "The learning rate, down from `lr` to `final` along half a cosine (Loshchilov and Hutter, 2017); it stays there."
+    """The learning rate, down from `lr` to `final` along half a cosine (Loshchilov and Hutter,
+    2017); it stays there.
 
-    lr: float  # at the start
-    steps: int  # until it has arrived
-    final: float = 0.0  # where it ends
+    Parameters:
+        lr: at the start
+        steps: until it has arrived
+        final: where it ends
+    """
+
+    lr: float
+    steps: int
+    final: float = 0.0
 
     def __post_init__(self):
         _check(self, _at_least_0, "lr", "final")
@@ -370,10 +433,16 @@ def _half_cosine(start, end, progress):
 # %% ../nbs/04_optim.ipynb #c3d99c04
 @dataclass(frozen=True)
 class warmup:
-    "A straight line from lr / steps up to another schedule, or to a fixed learning rate, which it then hands over to."
+    """A straight line from lr / steps up to another schedule, or to a fixed learning rate, which
+    it then hands over to.
 
-    then: float | Callable[[int], float]  # a learning rate, or a schedule that starts after the warm-up
-    steps: int  # of the warm-up
+    Parameters:
+        then: a learning rate, or a schedule that starts after the warm-up
+        steps: of the warm-up
+    """
+
+    then: float | Callable[[int], float]
+    steps: int
 
     def __post_init__(self):
         _check(self, _count, "steps")
@@ -388,13 +457,22 @@ class warmup:
 # %% ../nbs/04_optim.ipynb #46a5a359
 @dataclass(frozen=True)
 class one_cycle:
-    "Up from lr / div to `lr` and down to almost nothing, each along half a cosine (Smith and Topin, 2019)."
+    """Up from lr / div to `lr` and down to almost nothing, each along half a cosine (Smith and
+    Topin, 2019).
 
-    lr: float  # at the top
-    steps: int  # of the whole cycle
-    rise: float = 0.3  # share of the steps that go up
-    div: float = 25.0  # starts at lr / div
-    final_div: float = 1e4  # ends at lr / div / final_div
+    Parameters:
+        lr: at the top
+        steps: of the whole cycle
+        rise: share of the steps that go up
+        div: starts at lr / div
+        final_div: ends at lr / div / final_div
+    """
+
+    lr: float
+    steps: int
+    rise: float = 0.3
+    div: float = 25.0
+    final_div: float = 1e4
 
     def __post_init__(self):
         _check(self, _at_least_0, "lr")
@@ -409,11 +487,17 @@ class one_cycle:
         return _half_cosine(self.lr, low / self.final_div, min((step - top) / (last - top), 1))
 
 # %% ../nbs/04_optim.ipynb #9fc283d6
-def clip_grad_norm(
-    grads,  # Parameters, an array or a dict of arrays: changed in place
-    max_norm: float,  # the length the gradient is cut to if it is longer
-) -> float:  # its length before
-    "Cut the gradient, as one long vector, to at most `max_norm`, keeping its direction (Pascanu et al., 2013)."
+def clip_grad_norm(grads, max_norm: float) -> float:
+    """Cut the gradient, as one long vector, to at most `max_norm`, keeping its direction (Pascanu
+    et al., 2013).
+
+    Parameters:
+        grads: Parameters, an array or a dict of arrays: changed in place
+        max_norm: the length the gradient is cut to if it is longer
+
+    Returns:
+        its length before
+    """
     max_norm = _plain(max_norm, _positive, "clip_grad_norm: max_norm")
     arrays = [grads.vector] if isinstance(grads, Parameters) else list(grads.values()) if isinstance(grads, Mapping) else [grads]
     if not all(isinstance(a, np.ndarray) for a in arrays):

@@ -203,14 +203,18 @@ def _library(name: str, what: str, install: str):
         raise ImportError(f"{what} needs the library {install}, which is not installed: pip install {install}") from error
 
 # %% ../nbs/09_sharing.ipynb #2cb10ebd
-def save(
-    model: Module,  # what to save; in float32 or float64
-    path: str | os.PathLike,  # the file, `.safetensors` by custom; an existing one is replaced at the end, in one step
-):
+def save(model: Module, path: str | os.PathLike):
     """Write the parameters, state and architecture of a model to a safetensors file.
 
-    Names and layouts are PyTorch's: `torch.nn.Sequential(...).load_state_dict(safetensors.torch.load_file(path))` takes the
-    file as it is. State and architecture stand in its metadata. Raises `TypeError` or `ValueError` for what cannot be saved.
+    Names and layouts are PyTorch's:
+    `torch.nn.Sequential(...).load_state_dict(safetensors.torch.load_file(path))` takes the file
+    as it is. State and architecture stand in its metadata. Raises `TypeError` or `ValueError`
+    for what cannot be saved.
+
+    Parameters:
+        model: what to save; in float32 or float64
+        path: the file, `.safetensors` by custom; an existing one is replaced at the end, in one
+            step
     """
     to_bytes = _library("safetensors.numpy", "save", "safetensors").save
     if not isinstance(model, Module):
@@ -284,14 +288,19 @@ def _misfits(ours: dict, theirs: dict) -> list[str]:
 def _place(array) -> tuple: return array.ctypes.data, array.nbytes
 
 # %% ../nbs/09_sharing.ipynb #b50c7f65
-def load(
-    path: str | os.PathLike,  # a safetensors file: written by `save`, or by another program
-    into: Module | None = None,  # a model to fill; needed for a file without architecture
-) -> Module:  # the model that was built, or `into`
+def load(path: str | os.PathLike, into: Module | None = None) -> Module:
     """Read a model from a safetensors file; nothing in the file is ever executed.
 
-    With `into`, its parameters (weights of a `Linear` as PyTorch's (n_out, n_in)) and its state become those of the file, all
-    or none. Raises `ValueError` with the name of the file for one that is damaged or does not fit.
+    With `into`, its parameters (weights of a `Linear` as PyTorch's (n_out, n_in)) and its state
+    become those of the file, all or none. Raises `ValueError` with the name of the file for one
+    that is damaged or does not fit.
+
+    Parameters:
+        path: a safetensors file: written by `save`, or by another program
+        into: a model to fill; needed for a file without architecture
+
+    Returns:
+        the model that was built, or `into`
     """
     if into is not None and not isinstance(into, Module):
         raise TypeError(f"load: into must be a model (a Module), not {type(into).__name__}")
@@ -402,14 +411,17 @@ def _add_layer(g: _Graph, layer, path: str, x: str, dtype) -> tuple[str, np.dtyp
     return _TO_ONNX[name](g, x, dtype, **options), dtype
 
 # %% ../nbs/09_sharing.ipynb #d53acb68
-def export_onnx(
-    model: Module,  # a Sequential, or one of the layers it may hold
-    path: str | os.PathLike,  # the file, `.onnx` by custom; an existing one is replaced at the end, in one step
-    example: np.ndarray,  # inputs (n, ...) of float32 or float64, such as x[:1]; n may be any number later
-):
-    """Write what a model computes as an ONNX file, with an input "x" and an output "y", for any batch size.
+def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
+    """Write what a model computes as an ONNX file, with an input "x" and an output "y", for any
+    batch size.
 
-    Raises `ValueError` or `TypeError` for a model with a layer that ONNX has no counterpart for, and for an example that does not fit.
+    Raises `ValueError` or `TypeError` for a model with a layer that ONNX has no counterpart
+    for, and for an example that does not fit.
+
+    Parameters:
+        model: a Sequential, or one of the layers it may hold
+        path: the file, `.onnx` by custom; an existing one is replaced at the end, in one step
+        example: inputs (n, ...) of float32 or float64, such as x[:1]; n may be any number later
     """
     onnx = _library("onnx", "export_onnx", "onnx")
     if not isinstance(model, Module):
