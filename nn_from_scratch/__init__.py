@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 from nn_from_scratch.forward import *
 from nn_from_scratch.losses import *
 from nn_from_scratch.backprop import *
-from nn_from_scratch.rules import *
+from nn_from_scratch.numpy_rules import *
 from nn_from_scratch.speed import *
 from nn_from_scratch.optim import *
 from nn_from_scratch.training import *
