@@ -239,8 +239,7 @@ def main() -> int:
         if stale: print("Run: python tools/run_notebooks.py --stale")
         return 1 if stale or left_over else 0
 
-    exported = subprocess.run([sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"],
-                              cwd=ROOT, stdin=subprocess.DEVNULL, env=environment())
+    exported = subprocess.run([sys.executable, ROOT / "tools/export.py"], cwd=ROOT, stdin=subprocess.DEVNULL, env=environment())
     if exported.returncode: return 1
     if args.stale:
         digests = read_digests()
