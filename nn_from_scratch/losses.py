@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['shares', 'mse', 'mae', 'huber', 'softmax', 'log_softmax', 'one_hot', 'target_probabilities', 'cross_entropy',
-           'binary_cross_entropy', 'accuracy', 'r2_score', 'confusion_matrix']
+           'binary_cross_entropy']
 
 # %% ../nbs/02_losses.ipynb #59078e1d
 import numpy as np
@@ -199,52 +199,9 @@ def binary_cross_entropy(
     losses = np.maximum(logits, 0) - target * logits + np.log1p(np.exp(-np.abs(logits)))
     return _weighted_mean(losses, weight)
 
-# %% ../nbs/02_losses.ipynb #63f60f61
-def _votes(name, logits, labels):
-    "The predicted classes (n,), the true ones (n,), and how many classes there are. A single logit votes for 1 where it is positive."
-    logits, labels = np.asarray(logits), np.asarray(labels).reshape(-1)
-    if logits.ndim not in (1, 2) or logits.shape[-1] == 0:
-        raise ValueError(f"{name}: logits must be (n, k), or (n,) for a yes or no, at least one of each, but they are {logits.shape}")
-    if len(labels) != len(logits):
-        raise ValueError(f"{name}: {len(logits)} predictions and {len(labels)} labels; it takes as many of one as of the other")
-    if labels.dtype.kind in "bf" and np.all(labels % 1 == 0):
-        labels = labels.astype(int)  # the answers to a yes or no often come as 0.0 and 1.0
-    several = logits.ndim == 2 and logits.shape[1] > 1
-    predicted = logits.argmax(axis=1) if several else (logits.reshape(-1) > 0).astype(int)
-    k = logits.shape[1] if several else 2
-    return predicted, _labels(name, labels, k), k
-
-# %% ../nbs/02_losses.ipynb #00a89236
-def accuracy(
-    logits: np.ndarray,  # (n, k), or (n,) or (n, 1) for a yes or no
-    labels: np.ndarray,  # (n,) of 0 to k - 1
-) -> float:  # from 0 to 1
-    "The share of samples whose largest logit is that of the label. Raises `ValueError` for unequal lengths or labels that are no classes."
-    predicted, labels, _ = _votes("accuracy", logits, labels)
-    if len(labels) == 0:
-        raise ValueError("accuracy: there are no samples")
-    return float(np.mean(predicted == labels))
-
-# %% ../nbs/02_losses.ipynb #390c6016
-def r2_score(
-    prediction: np.ndarray,  # what the network says (n, …)
-    target: np.ndarray,  # what is true, of the same shape
-) -> float:  # at most 1
-    "The share of the target's variance that the prediction explains. Raises `ValueError` when shapes differ or all targets are the same."
-    prediction = np.asarray(prediction, np.float64)
-    target = _same_shape("r2_score", prediction, target)
-    spread = np.sum((target - target.mean(axis=0)) ** 2)
-    if spread == 0:
-        raise ValueError("r2_score: all targets are the same, so there is no variance to explain")
-    return float(1 - np.sum((target - prediction) ** 2) / spread)
-
-# %% ../nbs/02_losses.ipynb #f6515a2e
-def confusion_matrix(
-    logits: np.ndarray,  # (n, k), or (n,) or (n, 1) for a yes or no
-    labels: np.ndarray,  # (n,) of 0 to k - 1
-) -> np.ndarray:  # counts (k, k)
-    "How often each class was taken for each: row the true class, column the predicted one. Raises as `accuracy` does."
-    predicted, labels, k = _votes("confusion_matrix", logits, labels)
-    counts = np.zeros((k, k), int)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts
+# %% ../nbs/02_losses.ipynb #bca6fa5f
+def __getattr__(name):  # until all import the metrics from the room of that name
+    if name in ("accuracy", "r2_score", "confusion_matrix"):
+        from nn_from_scratch import metrics
+        return getattr(metrics, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
