@@ -158,20 +158,22 @@ def why_stale(path: Path, digests: dict) -> str | None:
 
 # ---------------------------------------------------------------- folding
 
-def folds(source: str) -> bool:
-    "Whether the source of a cell is folded in JupyterLab: where the site does not show it, or shows it folded."
+def folded(source: str) -> dict[str, bool]:
+    "What JupyterLab hides of a cell: its source where the site does not show it or folds it, its output where the site folds that."
     options = "\n".join(line for line in source.splitlines() if line.startswith("#|"))
-    return bool(re.search(r"^#\|\s*(?:exporti?\b|hide\b|default_exp\b|include:\s*false|echo:\s*false|code-fold:\s*true|fold:)",
-                          options, flags=re.M))
+    fold = re.search(r"^#\|\s*fold:(.*)", options, flags=re.M)
+    hidden = r"^#\|\s*(?:exporti?\b|hide\b|default_exp\b|include:\s*false|echo:\s*false|code-fold:\s*true)"
+    found = {"outputs_hidden": True} if fold else {}
+    if re.search(hidden, options, flags=re.M) or (fold and "Solution" in fold[1]): found["source_hidden"] = True
+    return found
 
 
 def fold(cells: list[dict]):
     "Fold and unfold the cells of a notebook."
     for cell in cells:
         if cell["cell_type"] != "code": continue
-        kept = {key: value for key, value in cell["metadata"].get("jupyter", {}).items() if key != "source_hidden"}
-        if folds("".join(cell["source"])): kept["source_hidden"] = True
-        if kept: cell["metadata"]["jupyter"] = kept
+        kept = {key: value for key, value in cell["metadata"].get("jupyter", {}).items() if not key.endswith("_hidden")}
+        if kept := kept | folded("".join(cell["source"])): cell["metadata"]["jupyter"] = kept
         else: cell["metadata"].pop("jupyter", None)
 
 
