@@ -6,8 +6,9 @@
     python tools/run_notebooks.py --check          runs nothing; fails if outputs are out of date
     python tools/run_notebooks.py --fold           runs nothing; folds in JupyterLab what a reader of the page does not see
 
-The package is exported before (tools/export.py), and after, for the examples in its docstrings. Each notebook runs in a process of its own, in its folder, with outputs cleared and cells
-with `#| eval: false` or `nbdev_export()` left out. If a cell fails, nothing of that notebook is saved, and the exit code is 1.
+The package is exported before (tools/export.py), and after, for the examples in its docstrings. Each notebook runs in a process
+of its own, in its folder, with outputs cleared and cells with `#| eval: false` or `nbdev_export()` left out. If a cell fails,
+nothing of that notebook is saved, and the exit code is 1.
 
 Outputs are compared by digest, not by their bytes: on another machine the last digits of a training run differ. For
 each notebook, nbs/.digests.json holds a digest of its code cells and one of each package module it uses, taken when it
