@@ -27,11 +27,16 @@ from .forward import (
 from .losses import log_softmax, softmax
 
 # %% ../nbs/09_sharing.ipynb #c299ca81
-def arrays_of(
-    part: Any,  # a model, or a part of one
-    name: str = "",  # its name in the whole
-) -> Iterator[tuple]:  # (name, holder, key, array, whether it is state)
-    "Each array of a model: parameters and state, a shared one under all its names."
+def arrays_of(part: Any, name: str = "") -> Iterator[tuple]:
+    """Each array of a model: parameters and state, a shared one under all its names.
+
+    Parameters:
+        part: a model, or a part of one
+        name: its name in the whole
+
+    Returns:
+        (name, holder, key, array, whether it is state)
+    """
     for key, value in _items(part):
         full, is_state = _join(name, part, key), isinstance(part, Module) and key[:1] == "_"
         if isinstance(value, np.ndarray) and (is_state or _is_parameter(value)):
@@ -42,11 +47,17 @@ def arrays_of(
 # %% ../nbs/09_sharing.ipynb #bfb8fac7
 @dataclass(frozen=True)
 class Recipe:
-    "How a kind of layer, or a function between layers, is made again from a file."
+    """How a kind of layer, or a function between layers, is made again from a file.
 
-    make: Callable | None = None  # make(arrays, **options) -> the layer; None: a function
-    options: dict = field(default_factory=dict)  # name -> what checks its value
-    axes: dict = field(default_factory=dict)  # parameter -> order of its axes in the file
+    Parameters:
+        make: make(arrays, **options) -> the layer; None: a function
+        options: name -> what checks its value
+        axes: parameter -> order of its axes in the file
+    """
+
+    make: Callable | None = None
+    options: dict = field(default_factory=dict)
+    axes: dict = field(default_factory=dict)
 
 
 def number(value) -> float:
@@ -64,20 +75,25 @@ recipes[elu] = Recipe(options={"alpha": number})
 
 # %% ../nbs/09_sharing.ipynb #f3a90b14
 class Arrays:
-    "The arrays of a file as one layer sees them: by their names in it."
+    """The arrays of a file as one layer sees them: by their names in it.
 
-    def __init__(
-        self,
-        found: dict,  # name in the whole model -> array
-        path: str,  # the layer's own name in the model; "" for the model itself
-    ):
+    Parameters:
+        found: name in the whole model -> array
+        path: the layer's own name in the model; "" for the model itself
+    """
+
+    def __init__(self, found: dict, path: str):
         self.found, self.path = found, path
 
-    def get(
-        self,
-        name: str,  # of the array in the layer, such as "weight"
-    ) -> np.ndarray | None:  # the array; None if there is none
-        "The array of that name, if there is one."
+    def get(self, name: str) -> np.ndarray | None:
+        """The array of that name, if there is one.
+
+        Parameters:
+            name: of the array in the layer, such as "weight"
+
+        Returns:
+            the array; None if there is none
+        """
         return self.found.get(f"{self.path}.{name}" if self.path else name)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -111,12 +127,17 @@ class Unknown(ValueError):
     "A layer that has no recipe."
 
 
-def describe(
-    layer: Any,  # a layer or a whole model
-    path: str = "",  # its name in the model
-    known: dict | None = None,  # id -> name of the layers met so far
-) -> dict:  # {"layer": its name, and its options}; of a Sequential, its "layers"
-    "A model in words that JSON can write. Raises `ValueError` for what has no recipe."
+def describe(layer: Any, path: str = "", known: dict | None = None) -> dict:
+    """A model in words that JSON can write. Raises `ValueError` for what has no recipe.
+
+    Parameters:
+        layer: a layer or a whole model
+        path: its name in the model
+        known: id -> name of the layers met so far
+
+    Returns:
+        {"layer": its name, and its options}; of a Sequential, its "layers"
+    """
     known = {} if known is None else known
     if type(layer) is Sequential:
         parts = [describe(part, below(path, i), known) for i, part in enumerate(layer)]
@@ -179,13 +200,18 @@ def optional(name: str, what: str, install: str) -> Any:
                           f"pip install {install}") from error
 
 # %% ../nbs/09_sharing.ipynb #f0194466
-def build(
-    words: Any,  # what `describe` wrote, as it stands in a file
-    arrays: dict,  # name -> array, as they stand in the file
-    path: str = "",  # name of this layer in the model
-    made: dict | None = None,  # name -> the layers made so far
-) -> Any:  # the layer, with the right sizes; its numbers are put in later
-    "Make what a description describes. Raises `ValueError` where it does not fit."
+def build(words: Any, arrays: dict, path: str = "", made: dict | None = None) -> Any:
+    """Make what a description describes. Raises `ValueError` where it does not fit.
+
+    Parameters:
+        words: what `describe` wrote, as it stands in a file
+        arrays: name -> array, as they stand in the file
+        path: name of this layer in the model
+        made: name -> the layers made so far
+
+    Returns:
+        the layer, with the right sizes; its numbers are put in later
+    """
     made = {} if made is None else made
     kind = words.get("layer") if isinstance(words, dict) else None
     if path.count(".") > 50:
@@ -215,11 +241,16 @@ def _looked_up(words, kind, path: str) -> tuple[Any, Recipe, dict]:
                      "layer of this library")
 
 # %% ../nbs/09_sharing.ipynb #17b6f25c
-def in_words(
-    model: Module,  # the model to describe
-    arrays: dict,  # name -> its arrays, as they are to stand in the file
-) -> dict:  # {"model": its description}, or {"unknown": why there is none}
-    "The description of a model, if the model can be rebuilt from it."
+def in_words(model: Module, arrays: dict) -> dict:
+    """The description of a model, if the model can be rebuilt from it.
+
+    Parameters:
+        model: the model to describe
+        arrays: name -> its arrays, as they are to stand in the file
+
+    Returns:
+        {"model": its description}, or {"unknown": why there is none}
+    """
     try:
         words = describe(model)
         again = build(words, arrays)

@@ -16,14 +16,19 @@ from .gradients import grad
 from .tape import value_of
 
 # %% ../nbs/03b_autodiff.ipynb #ff867b07
-def numeric_grad(
-    f: Callable,  # a function of an array (or of a number) that returns a number
-    x: Any,  # where: an array of any shape, or a number
-    eps: float = 1e-5,  # how far to step to either side
-) -> Any:  # as x, in float64
-    """The gradient of `f` at `x` by central differences, (f(x + eps) - f(x - eps)) / 2 eps, one number of x at a time.
+def numeric_grad(f: Callable, x: Any, eps: float = 1e-5) -> Any:
+    """The gradient of `f` at `x` by central differences, (f(x + eps) - f(x - eps)) / 2 eps, one
+    number of x at a time.
 
     Raises `ValueError` if `f` returns anything else than a single number.
+
+    Parameters:
+        f: a function of an array (or of a number) that returns a number
+        x: where: an array of any shape, or a number
+        eps: how far to step to either side
+
+    Returns:
+        as x, in float64
     """
     x = np.array(x, np.float64)
     return _differences(lambda: _number(f(x[()])), x, eps)[()]
@@ -52,15 +57,20 @@ def _number(y):
     return y
 
 # %% ../nbs/03b_autodiff.ipynb #ef2c675d
-def grad_check(
-    f: Callable,  # a function of arrays, numbers or a float64 Module; its result may have any shape
-    *args: Any,  # where to check it; every floating-point argument is checked, in float64
-    eps: float = 1e-5,  # step of the finite differences
-    tol: float = 1e-6,  # how far the two may be apart, relative to the larger one or to 1
-) -> float:  # the largest disagreement there is
-    """Compare the gradients of `f` with finite differences; an `AssertionError` names the worst disagreement.
+def grad_check(f: Callable, *args: Any, eps: float = 1e-5, tol: float = 1e-6) -> float:
+    """Compare the gradients of `f` with finite differences; an `AssertionError` names the worst
+    disagreement.
 
     Raises `ValueError` if there is nothing to check, `TypeError` where `f` has no gradient.
+
+    Parameters:
+        f: a function of arrays, numbers or a float64 Module; its result may have any shape
+        args: where to check it; every floating-point argument is checked, in float64
+        eps: step of the finite differences
+        tol: how far the two may be apart, relative to the larger one or to 1
+
+    Returns:
+        the largest disagreement there is
     """
     args = tuple(np.array(a, np.float64) if _is_float(a) else a for a in args)
     direction = np.random.default_rng(0).uniform(0.5, 1.5, np.shape(value_of(f(*args))))

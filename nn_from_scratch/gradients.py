@@ -18,16 +18,18 @@ from .rules import name_of
 from .tape import Tape, Tensor, value_of, walk_back
 
 # %% ../nbs/03b_autodiff.ipynb #069715ce
-def value_and_grad(
-    f: Callable,  # returns a single number, the loss; with `has_aux`, (number, anything)
-    has_aux: bool = False,  # whether f returns something beside the loss, to be handed through
-) -> Callable:
+def value_and_grad(f: Callable, has_aux: bool = False) -> Callable:
     """A function that returns what `f` returns, and the gradient for its first argument.
 
-    `value_and_grad(f)(first, *rest, out=None)` -> `(value, grads)`. `first` is a `Module` (grads: `Parameters`), an array
-    or number (grads: the same) or a dict of arrays (grads: a dict). `out`, an earlier `grads`, is written into instead of
-    a new one. The model is as before afterwards, whatever happens in `f`. Raises `TypeError` and `ValueError` where `f` or
+    `value_and_grad(f)(first, *rest, out=None)` -> `(value, grads)`. `first` is a `Module`
+    (grads: `Parameters`), an array or number (grads: the same) or a dict of arrays (grads: a
+    dict). `out`, an earlier `grads`, is written into instead of a new one. The model is as
+    before afterwards, whatever happens in `f`. Raises `TypeError` and `ValueError` where `f` or
     its arguments do not fit, `RuntimeError` where something was done to the model in between.
+
+    Parameters:
+        f: returns a single number, the loss; with `has_aux`, (number, anything)
+        has_aux: whether f returns something beside the loss, to be handed through
     """
     @functools.wraps(f)
     def run(first, *rest, out=None, **kwargs):
@@ -176,11 +178,17 @@ def _checked(out, x):
 _symbols = {np.add: "+", np.subtract: "−", np.multiply: "×", np.true_divide: "÷", np.power: "^", np.negative: "−", np.matmul: "@"}
 
 
-def graph(
-    f: Callable,  # a function of numbers or arrays that returns a single number
-    *args: Any,  # its arguments
-) -> list:  # of dicts: label, inputs (positions of earlier nodes), value, gradient
-    "Every step of `f` in the order of creation, with its value and its gradient: what `plot_graph` draws."
+def graph(f: Callable, *args: Any) -> list:
+    """Every step of `f` in the order of creation, with its value and its gradient: what
+    `plot_graph` draws.
+
+    Parameters:
+        f: a function of numbers or arrays that returns a single number
+        args: its arguments
+
+    Returns:
+        of dicts: label, inputs (positions of earlier nodes), value, gradient
+    """
     tape = Tape()
     leaves = [tape.leaf(_leaf_array(a, f"argument {i}")) for i, a in enumerate(args)]
     y = f(*leaves)

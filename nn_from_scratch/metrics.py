@@ -26,22 +26,34 @@ def _votes(name, logits, labels):
     return predicted, _labels(name, labels, k), k
 
 # %% ../nbs/02_losses.ipynb #00a89236
-def accuracy(
-    logits: np.ndarray,  # (n, k), or (n,) or (n, 1) for a yes or no
-    labels: np.ndarray,  # (n,) of 0 to k - 1
-) -> float:  # from 0 to 1
-    "The share of samples whose largest logit is that of the label. Raises `ValueError` for unequal lengths or labels that are no classes."
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The share of samples whose largest logit is that of the label. Raises `ValueError` for
+    unequal lengths or labels that are no classes.
+
+    Parameters:
+        logits: (n, k), or (n,) or (n, 1) for a yes or no
+        labels: (n,) of 0 to k - 1
+
+    Returns:
+        from 0 to 1
+    """
     predicted, labels, _ = _votes("accuracy", logits, labels)
     if len(labels) == 0:
         raise ValueError("accuracy: there are no samples")
     return float(np.mean(predicted == labels))
 
 # %% ../nbs/02_losses.ipynb #390c6016
-def r2_score(
-    prediction: np.ndarray,  # what the network says (n, …)
-    target: np.ndarray,  # what is true, of the same shape
-) -> float:  # at most 1
-    "The share of the target's variance that the prediction explains. Raises `ValueError` when shapes differ or all targets are the same."
+def r2_score(prediction: np.ndarray, target: np.ndarray) -> float:
+    """The share of the target's variance that the prediction explains. Raises `ValueError` when
+    shapes differ or all targets are the same.
+
+    Parameters:
+        prediction: what the network says (n, …)
+        target: what is true, of the same shape
+
+    Returns:
+        at most 1
+    """
     prediction = np.asarray(prediction, np.float64)
     target = _same_shape("r2_score", prediction, target)
     spread = np.sum((target - target.mean(axis=0)) ** 2)
@@ -50,11 +62,17 @@ def r2_score(
     return float(1 - np.sum((target - prediction) ** 2) / spread)
 
 # %% ../nbs/02_losses.ipynb #f6515a2e
-def confusion_matrix(
-    logits: np.ndarray,  # (n, k), or (n,) or (n, 1) for a yes or no
-    labels: np.ndarray,  # (n,) of 0 to k - 1
-) -> np.ndarray:  # counts (k, k)
-    "How often each class was taken for each: row the true class, column the predicted one. Raises as `accuracy` does."
+def confusion_matrix(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How often each class was taken for each: row the true class, column the predicted one.
+    Raises as `accuracy` does.
+
+    Parameters:
+        logits: (n, k), or (n,) or (n, 1) for a yes or no
+        labels: (n,) of 0 to k - 1
+
+    Returns:
+        counts (k, k)
+    """
     predicted, labels, k = _votes("confusion_matrix", logits, labels)
     counts = np.zeros((k, k), int)
     np.add.at(counts, (labels, predicted), 1)

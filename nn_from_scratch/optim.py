@@ -23,13 +23,17 @@ from .schedules import cosine_decay, exponential_decay, one_cycle, step_decay, w
 _all_ = ["Optimizer", "step_decay", "exponential_decay", "cosine_decay", "warmup", "one_cycle"]  # the rooms around this one, under its name
 
 # %% ../nbs/04_optim.ipynb #23825ddd
-def gradient_descent(
-    f: Callable,  # a function of one array that returns a number
-    x0,  # where to start, of any shape
-    optimizer: Optimizer,  # its settings; it is not changed
-    steps: int,
-) -> np.ndarray:  # (steps + 1, *shape of x0), float64: all the places it has been
-    "Walk down `f` from `x0`: the path an optimizer takes from a fresh start."
+def gradient_descent(f: Callable, x0, optimizer: Optimizer, steps: int) -> np.ndarray:
+    """Walk down `f` from `x0`: the path an optimizer takes from a fresh start.
+
+    Parameters:
+        f: a function of one array that returns a number
+        x0: where to start, of any shape
+        optimizer: its settings; it is not changed
+
+    Returns:
+        (steps + 1, *shape of x0), float64: all the places it has been
+    """
     optimizer = copy.copy(optimizer)
     optimizer.reset()
     x = np.array(x0, np.float64)
@@ -42,12 +46,20 @@ def gradient_descent(
 # %% ../nbs/04_optim.ipynb #020f4806
 @dataclass
 class SGD(Optimizer):
-    "Gradient descent, θ ← θ − η g, with momentum (Polyak, 1964), if asked in Nesterov's form (Sutskever et al., 2013)."
+    """Gradient descent, θ ← θ − η g, with momentum (Polyak, 1964), if asked in Nesterov's form
+    (Sutskever et al., 2013).
 
-    lr: float | Callable[[int], float]  # learning rate η, or a schedule: step -> η
-    momentum: float = 0.0  # μ, how much of the last step's velocity stays
-    nesterov: bool = False  # look ahead along the velocity
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        momentum: μ, how much of the last step's velocity stays
+        nesterov: look ahead along the velocity
+        weight_decay: adds weight_decay · θ to the gradient
+    """
+
+    lr: float | Callable[[int], float]
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -69,11 +81,17 @@ class SGD(Optimizer):
 # %% ../nbs/04_optim.ipynb #f73935f6
 @dataclass
 class Adagrad(Optimizer):
-    "Steps divided by the root of the sum of all squared gradients so far (Duchi et al., 2011)."
+    """Steps divided by the root of the sum of all squared gradients so far (Duchi et al., 2011).
 
-    lr: float | Callable[[int], float] = 0.01  # learning rate η, or a schedule: step -> η
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
-    eps: float = 1e-10  # ε, keeps the division finite
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        weight_decay: adds weight_decay · θ to the gradient
+        eps: ε, keeps the division finite
+    """
+
+    lr: float | Callable[[int], float] = 0.01
+    weight_decay: float = 0.0
+    eps: float = 1e-10
 
     memories = ("squares",)
 
@@ -90,13 +108,22 @@ class Adagrad(Optimizer):
 # %% ../nbs/04_optim.ipynb #3877a424
 @dataclass
 class RMSprop(Optimizer):
-    "Steps divided by the root of a running mean of squared gradients (Tieleman and Hinton, 2012)."
+    """Steps divided by the root of a running mean of squared gradients (Tieleman and Hinton,
+    2012).
 
-    lr: float | Callable[[int], float] = 0.01  # learning rate η, or a schedule: step -> η
-    alpha: float = 0.99  # α, how much of the running mean stays
-    eps: float = 1e-8  # ε, keeps the division finite
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
-    momentum: float = 0.0  # μ, how much of the last step's velocity stays
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        alpha: α, how much of the running mean stays
+        eps: ε, keeps the division finite
+        weight_decay: adds weight_decay · θ to the gradient
+        momentum: μ, how much of the last step's velocity stays
+    """
+
+    lr: float | Callable[[int], float] = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -119,12 +146,20 @@ class RMSprop(Optimizer):
 # %% ../nbs/04_optim.ipynb #9de2b95c
 @dataclass
 class Adam(Optimizer):
-    "Weighted means of the gradient and of its square, their weights falling with every step (Kingma and Ba, 2015)."
+    """Weighted means of the gradient and of its square, their weights falling with every step
+    (Kingma and Ba, 2015).
 
-    lr: float | Callable[[int], float] = 0.001  # learning rate η, or a schedule: step -> η
-    betas: tuple[float, float] = (0.9, 0.999)  # β₁ and β₂, how much of the past stays: of g, of g²
-    eps: float = 1e-8  # ε, keeps the division finite
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        betas: β₁ and β₂, how much of the past stays: of g, of g²
+        eps: ε, keeps the division finite
+        weight_decay: adds weight_decay · θ to the gradient
+    """
+
+    lr: float | Callable[[int], float] = 0.001
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
 
     memories = ("sums", "squares")
 
@@ -166,9 +201,17 @@ class Adam(Optimizer):
 # %% ../nbs/04_optim.ipynb #115289b1
 @dataclass
 class AdamW(Adam):
-    "Adam whose weight decay shrinks θ itself, θ ← θ (1 − η · weight_decay), apart from the gradient (Loshchilov and Hutter, 2019)."
+    """Adam whose weight decay shrinks θ itself, θ ← θ (1 − η · weight_decay), apart from the
+    gradient (Loshchilov and Hutter, 2019).
 
-    weight_decay: float = 0.01  # share of θ taken off, per unit of learning rate
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        betas: β₁ and β₂, how much of the past stays: of g, of g²
+        eps: ε, keeps the division finite
+        weight_decay: share of θ taken off, per unit of learning rate
+    """
+
+    weight_decay: float = 0.01
 
     def step(self, theta, g, lr, sums, squares):
         theta *= 1 - lr * self.weight_decay
@@ -178,11 +221,17 @@ class AdamW(Adam):
 optimizers = {o.__name__.lower(): o for o in (SGD, Adagrad, RMSprop, Adam, AdamW)}  # by name, for a command that names one
 
 # %% ../nbs/04_optim.ipynb #9fc283d6
-def clip_grad_norm(
-    grads,  # Parameters, an array or a dict of arrays: changed in place
-    max_norm: float,  # the length the gradient is cut to if it is longer
-) -> float:  # its length before
-    "Cut the gradient, as one long vector, to at most `max_norm`, keeping its direction (Pascanu et al., 2013)."
+def clip_grad_norm(grads, max_norm: float) -> float:
+    """Cut the gradient, as one long vector, to at most `max_norm`, keeping its direction (Pascanu
+    et al., 2013).
+
+    Parameters:
+        grads: Parameters, an array or a dict of arrays: changed in place
+        max_norm: the length the gradient is cut to if it is longer
+
+    Returns:
+        its length before
+    """
     max_norm = plain_number(max_norm, positive, "clip_grad_norm: max_norm")
     arrays = [grads.vector] if isinstance(grads, Parameters) else list(grads.values()) if isinstance(grads, Mapping) else [grads]
     if not all(isinstance(a, np.ndarray) for a in arrays):

@@ -50,12 +50,14 @@ class Optimizer:
         "The rule, `step(theta, g, lr, *memories)`: change θ and the memories in place; they and the gradient g are flat arrays."
         raise NotImplementedError(f"{type(self).__name__} does not say how it steps: define step(self, theta, g, lr, *memories)")
 
-    def update(
-        self,
-        model,  # a Module, Parameters, an array or a dict of arrays: changed in place
-        grads,  # its gradients, as value_and_grad returns them
-    ) -> None:
-        "One step downhill. Raises `ValueError` or `TypeError` where parameters, gradients and earlier steps do not fit together."
+    def update(self, model, grads) -> None:
+        """One step downhill. Raises `ValueError` or `TypeError` where parameters, gradients and
+        earlier steps do not fit together.
+
+        Parameters:
+            model: a Module, Parameters, an array or a dict of arrays: changed in place
+            grads: its gradients, as value_and_grad returns them
+        """
         _recognise(self, model)
         work = [(theta, g, _recall(self, name, theta, g)) for name, theta, g in _pairs(model, grads)]
         lr = self.learning_rate()

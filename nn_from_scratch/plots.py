@@ -89,12 +89,18 @@ def _labels(name, y, n):
     return y.astype(int)
 
 # %% ../nbs/B_plots.ipynb #b78517c7
-def boundary_grid(
-    x,  # data points (n, 2)
-    resolution=200,  # points a side
-    margin=0.1,  # room around the data, as a share of its extent
-) -> np.ndarray:  # (resolution * resolution, 2), float32, row by row, the lowest row first
-    "A grid of points that covers the data points and some room around them. Raises `ValueError` unless x is (n, 2)."
+def boundary_grid(x, resolution=200, margin=0.1) -> np.ndarray:
+    """A grid of points that covers the data points and some room around them. Raises `ValueError`
+    unless x is (n, 2).
+
+    Parameters:
+        x: data points (n, 2)
+        resolution: points a side
+        margin: room around the data, as a share of its extent
+
+    Returns:
+        (resolution * resolution, 2), float32, row by row, the lowest row first
+    """
     x = _points("boundary_grid", x)
     if resolution < 2: raise ValueError(f"boundary_grid: resolution must be at least 2, not {resolution}")
     low, high = x.min(axis=0), x.max(axis=0)
@@ -156,16 +162,25 @@ def _frame(grid):
 
 # %% ../nbs/B_plots.ipynb #65dd2a55
 def plot_decision_boundary(
-    predict: Callable,  # takes points (m, 2), float32; gives scores (m, k), or logits (m,) or (m, 1); integers (m,) are classes
-    x,  # data points (n, 2)
-    y,  # their classes (n,)
-    ax=None,  # Axes to draw on; None makes a figure
-    title=None,  # text above the picture
-    resolution=200,  # points a side at which `predict` is asked
-    margin=0.1,  # room around the data, as a share of its extent
-):  # the Axes
-    """The class a model gives to each point of the plane, darker where it is surer, with the data points over it.
-    Raises `ValueError` where the shapes of x, y and the scores do not fit together."""
+    predict: Callable, x, y, ax=None, title=None, resolution=200, margin=0.1
+):
+    """The class a model gives to each point of the plane, darker where it is surer, with the data
+    points over it. Raises `ValueError` where the shapes of x, y and the scores do not fit
+    together.
+
+    Parameters:
+        predict: takes points (m, 2), float32; gives scores (m, k), or logits (m,) or (m, 1);
+            integers (m,) are classes
+        x: data points (n, 2)
+        y: their classes (n,)
+        ax: Axes to draw on; None makes a figure
+        title: text above the picture
+        resolution: points a side at which `predict` is asked
+        margin: room around the data, as a share of its extent
+
+    Returns:
+        the Axes
+    """
     x = _points("plot_decision_boundary", x)
     y = _labels("plot_decision_boundary", y, len(x))
     grid = boundary_grid(x, resolution, margin)
@@ -183,14 +198,19 @@ def plot_decision_boundary(
     return ax
 
 # %% ../nbs/B_plots.ipynb #facd952d
-def plot_half_plane(
-    w,  # weights (2,)
-    b,  # bias, a number
-    ax=None,  # Axes to draw on, with points on it if you like; None makes a figure
-    limits=None,  # (from, to) of both coordinates; by default what shows the line and its normal
-):  # the Axes
-    """What one neuron sees: the line w·x + b = 0, its normal w, and, shaded, the side on which w·x + b is positive.
-    Raises `ValueError` unless w holds two numbers that are not both 0."""
+def plot_half_plane(w, b, ax=None, limits=None):
+    """What one neuron sees: the line w·x + b = 0, its normal w, and, shaded, the side on which w·x
+    + b is positive. Raises `ValueError` unless w holds two numbers that are not both 0.
+
+    Parameters:
+        w: weights (2,)
+        b: bias, a number
+        ax: Axes to draw on, with points on it if you like; None makes a figure
+        limits: (from, to) of both coordinates; by default what shows the line and its normal
+
+    Returns:
+        the Axes
+    """
     w = _array("plot_half_plane", "w", w).astype(float).ravel()
     b = _array("plot_half_plane", "b", b).astype(float).ravel()
     if w.size != 2: raise ValueError(f"plot_half_plane: a line in the plane needs two weights, but w has {w.size}")
@@ -252,17 +272,29 @@ def _draw_walk(ax, i, name, path):
 
 # %% ../nbs/B_plots.ipynb #16a677e3
 def plot_loss_surface(
-    f: Callable,  # takes a point, an array (2,); gives a number. If it can take (2, rows, columns), it is asked once for all
-    x_range=(-2, 2),  # from, to: the first parameter
-    y_range=(-2, 2),  # from, to: the second
-    paths=None,  # name -> points (steps + 1, 2), for one or several optimizers; or one such array
-    ax=None,  # Axes to draw on; None makes a figure, with a bar for the colours
-    levels=20,  # how many contours, or their heights above the lowest point shown (with log=False, the losses)
-    log=True,  # each contour a constant factor above the last; a loss that goes below 0 gets even steps all the same
-    resolution=100,  # points a side at which `f` is asked
-):  # the Axes
-    """The contours of a loss of two parameters, and the paths of optimizers over it: from the open circle to the star.
-    Raises `ValueError` if f does not give one number a point, or a path is not made of points."""
+    f: Callable, x_range=(-2, 2), y_range=(-2, 2), paths=None, ax=None, levels=20, log=True,
+    resolution=100
+):
+    """The contours of a loss of two parameters, and the paths of optimizers over it: from the open
+    circle to the star. Raises `ValueError` if f does not give one number a point, or a path is
+    not made of points.
+
+    Parameters:
+        f: takes a point, an array (2,); gives a number. If it can take (2, rows, columns), it is
+            asked once for all
+        x_range: from, to: the first parameter
+        y_range: from, to: the second
+        paths: name -> points (steps + 1, 2), for one or several optimizers; or one such array
+        ax: Axes to draw on; None makes a figure, with a bar for the colours
+        levels: how many contours, or their heights above the lowest point shown (with log=False,
+            the losses)
+        log: each contour a constant factor above the last; a loss that goes below 0 gets even steps
+            all the same
+        resolution: points a side at which `f` is asked
+
+    Returns:
+        the Axes
+    """
     paths, own = _walks(paths), ax is None
     for what, (low, high) in (("x_range", x_range), ("y_range", y_range)):
         if not low < high: raise ValueError(f"plot_loss_surface: {what} must go from a lower to a higher number, not from {low} to {high}")
@@ -314,15 +346,21 @@ def _check_network(sizes, labels, weights, max_units):
     return labels, weights
 
 # %% ../nbs/B_plots.ipynb #005a57b0
-def plot_network(
-    sizes: Sequence,  # units of each layer, the inputs first: [64, 32, 10]
-    labels=None,  # a text for each layer; by default input, hidden, output
-    ax=None,  # Axes to draw on; None makes a figure
-    weights=None,  # w (n_in, n_out) of each step: blue where positive, vermillion and dashed where negative, wider where larger
-    max_units=8,  # a layer of more units is drawn with an ellipsis
-):  # the Axes
-    """A network from left to right: a circle for each unit, a line for each weight, the shapes of w and b on the arrows.
-    Raises `ValueError` where labels or weights do not fit the sizes."""
+def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=8):
+    """A network from left to right: a circle for each unit, a line for each weight, the shapes of
+    w and b on the arrows. Raises `ValueError` where labels or weights do not fit the sizes.
+
+    Parameters:
+        sizes: units of each layer, the inputs first: [64, 32, 10]
+        labels: a text for each layer; by default input, hidden, output
+        ax: Axes to draw on; None makes a figure
+        weights: w (n_in, n_out) of each step: blue where positive, vermillion and dashed where
+            negative, wider where larger
+        max_units: a layer of more units is drawn with an ellipsis
+
+    Returns:
+        the Axes
+    """
     sizes = [int(n) for n in sizes]
     labels, weights = _check_network(sizes, labels, weights, max_units)
     last, step = len(sizes) - 1, 2.6
@@ -449,12 +487,19 @@ def _draw_node(ax, x, y, width, height, texts, fill):
                 weight="normal" if row else "bold", color=_RUST if row and text.startswith("grad ") else _INK)
 
 # %% ../nbs/B_plots.ipynb #8c74ae11
-def plot_graph(
-    nodes: Sequence,  # in the order of creation: (label, inputs, value, gradient), or a dict with these keys; only the label is needed
-    ax=None,  # Axes to draw on; None makes a figure large enough for the texts
-):  # the Axes
-    """A computational graph from left to right, each node with its label, its value and its gradient.
-    The inputs of a node are the numbers of earlier nodes. Raises `ValueError` for any other input."""
+def plot_graph(nodes: Sequence, ax=None):
+    """A computational graph from left to right, each node with its label, its value and its
+    gradient. The inputs of a node are the numbers of earlier nodes. Raises `ValueError` for any
+    other input.
+
+    Parameters:
+        nodes: in the order of creation: (label, inputs, value, gradient), or a dict with these
+            keys; only the label is needed
+        ax: Axes to draw on; None makes a figure large enough for the texts
+
+    Returns:
+        the Axes
+    """
     nodes = _graph_nodes(nodes)
     heights = [0.16 + 0.19 * len(texts) for texts, _ in nodes]  # in inches, like all lengths here
     widths = [0.26 + 0.084 * max(map(len, texts)) for texts, _ in nodes]
@@ -498,13 +543,20 @@ def _draw_metrics(ax, metrics):
     ax.set(xlabel="epoch", ylabel=next(iter(metrics)) if len(metrics) == 1 else "metric")
 
 # %% ../nbs/B_plots.ipynb #188d8c4c
-def plot_history(
-    history: Mapping,  # train_loss: list; valid_loss: list, may be empty; metrics: name -> {"train": list, "valid": list}
-    ax=None,  # one Axes, for the losses, or two, for the losses and the metrics; None makes a figure
-    log=False,  # the losses on a logarithmic axis, where equal factors are equal steps
-):  # array of Axes: the losses, then the metrics where there are any
-    """The curves of a training run, epoch by epoch: losses, then metrics, with the best epoch on the validation data marked.
-    Raises `TypeError` unless the history is a dict, and `ValueError` if there is nothing to draw."""
+def plot_history(history: Mapping, ax=None, log=False):
+    """The curves of a training run, epoch by epoch: losses, then metrics, with the best epoch on
+    the validation data marked. Raises `TypeError` unless the history is a dict, and
+    `ValueError` if there is nothing to draw.
+
+    Parameters:
+        history: train_loss: list; valid_loss: list, may be empty; metrics: name -> {"train": list,
+            "valid": list}
+        ax: one Axes, for the losses, or two, for the losses and the metrics; None makes a figure
+        log: the losses on a logarithmic axis, where equal factors are equal steps
+
+    Returns:
+        array of Axes: the losses, then the metrics where there are any
+    """
     if not isinstance(history, Mapping):
         raise TypeError(f"plot_history: the history must be a dict, such as History.to_dict() gives, not {type(history).__name__}")
     if "train_loss" not in history: raise ValueError(f"plot_history: the history needs train_loss, but it has {sorted(map(str, history))}")
@@ -531,12 +583,18 @@ def plot_history(
     return axes
 
 # %% ../nbs/B_plots.ipynb #bdc397b5
-def plot_schedule(
-    schedules,  # name -> schedule: a callable, step -> learning rate, or a number; or one schedule
-    steps: int,  # how many steps are drawn, from step 0
-    ax=None,  # Axes to draw on; None makes a figure
-):  # the Axes
-    "The learning rate at each step, a curve for each schedule. Raises `ValueError` unless steps is at least 1."
+def plot_schedule(schedules, steps: int, ax=None):
+    """The learning rate at each step, a curve for each schedule. Raises `ValueError` unless steps
+    is at least 1.
+
+    Parameters:
+        schedules: name -> schedule: a callable, step -> learning rate, or a number; or one schedule
+        steps: how many steps are drawn, from step 0
+        ax: Axes to draw on; None makes a figure
+
+    Returns:
+        the Axes
+    """
     if not isinstance(schedules, Mapping): schedules = {"learning rate": schedules}
     if steps < 1: raise ValueError(f"plot_schedule: steps must be at least 1, not {steps}")
     ax = _axes(ax, size=(6.0, 3.4))
@@ -549,14 +607,19 @@ def plot_schedule(
     return ax
 
 # %% ../nbs/B_plots.ipynb #cd565dfa
-def plot_learning_rates(
-    rates,  # learning rates (steps,), rising: the one used at each step
-    losses,  # the loss at each step (steps,)
-    ax=None,  # Axes to draw on; None makes a figure
-):  # the Axes
-    """The loss against the learning rate, from a run that raises the rate at every step (Smith, 2017).
-    A tenth of the rate with the lowest loss, a sensible one to train with, is marked. Raises `ValueError` unless there is a
-    loss for each rate, and every rate is above 0."""
+def plot_learning_rates(rates, losses, ax=None):
+    """The loss against the learning rate, from a run that raises the rate at every step (Smith,
+    2017). A tenth of the rate with the lowest loss, a sensible one to train with, is marked.
+    Raises `ValueError` unless there is a loss for each rate, and every rate is above 0.
+
+    Parameters:
+        rates: learning rates (steps,), rising: the one used at each step
+        losses: the loss at each step (steps,)
+        ax: Axes to draw on; None makes a figure
+
+    Returns:
+        the Axes
+    """
     rates, losses = (_array("plot_learning_rates", what, v, 1).astype(float) for what, v in (("rates", rates), ("losses", losses)))
     if rates.shape != losses.shape:
         raise ValueError(f"plot_learning_rates: each rate needs a loss, but there are {len(rates)} rates and {len(losses)} losses")
@@ -577,15 +640,23 @@ def plot_learning_rates(
 
 # %% ../nbs/B_plots.ipynb #5828f36b
 def plot_activations(
-    functions: Mapping,  # name -> callable on an array (m,)
-    slopes=None,  # name -> callable, the derivative; a central difference where there is none
-    limits=(-5, 5),  # from, to: the weighted sum z
-    saturated=0.05,  # shaded where the slope is closer to 0 than this
-    columns=3,  # pictures in a row
-    axes=None,  # Axes to draw on, one a function; None makes a figure
-):  # array of Axes, one a function
-    """Each activation function and its slope on one axis, shaded where it is saturated: where the slope is nearly zero.
-    Raises `TypeError` unless functions is a dict, and `ValueError` for a slope without its function."""
+    functions: Mapping, slopes=None, limits=(-5, 5), saturated=0.05, columns=3, axes=None
+):
+    """Each activation function and its slope on one axis, shaded where it is saturated: where the
+    slope is nearly zero. Raises `TypeError` unless functions is a dict, and `ValueError` for a
+    slope without its function.
+
+    Parameters:
+        functions: name -> callable on an array (m,)
+        slopes: name -> callable, the derivative; a central difference where there is none
+        limits: from, to: the weighted sum z
+        saturated: shaded where the slope is closer to 0 than this
+        columns: pictures in a row
+        axes: Axes to draw on, one a function; None makes a figure
+
+    Returns:
+        array of Axes, one a function
+    """
     if not isinstance(functions, Mapping) or not functions: raise TypeError("plot_activations: functions must be a dict, name -> function")
     slopes, n, columns, own, h = slopes or {}, len(functions), min(columns, len(functions)), axes is None, 1e-3
     if strangers := set(slopes) - set(functions):
@@ -606,14 +677,20 @@ def plot_activations(
     return axes[:n]
 
 # %% ../nbs/B_plots.ipynb #ccf9e7eb
-def plot_histograms(
-    layers,  # name -> array of any shape, or a list of arrays: the activations (or gradients) of each layer
-    axes=None,  # Axes to draw on, one a layer; None makes a figure
-    limits=None,  # (from, to) of the values; by default the extremes over all layers
-    bins=40,  # bars in each histogram
-):  # array of Axes, one a layer
-    """How the numbers in each layer are spread, side by side on the same axes, with their mean and standard deviation.
-    Raises `ValueError` where there is nothing to draw."""
+def plot_histograms(layers, axes=None, limits=None, bins=40):
+    """How the numbers in each layer are spread, side by side on the same axes, with their mean and
+    standard deviation. Raises `ValueError` where there is nothing to draw.
+
+    Parameters:
+        layers: name -> array of any shape, or a list of arrays: the activations (or gradients) of
+            each layer
+        axes: Axes to draw on, one a layer; None makes a figure
+        limits: (from, to) of the values; by default the extremes over all layers
+        bins: bars in each histogram
+
+    Returns:
+        array of Axes, one a layer
+    """
     if not isinstance(layers, Mapping): layers = {f"layer {i}": layer for i, layer in enumerate(layers, 1)}
     if not layers: raise ValueError("plot_histograms: there are no layers")
     layers, own, n = {k: _array("plot_histograms", k, v).astype(float).ravel() for k, v in layers.items()}, axes is None, len(layers)
@@ -657,16 +734,26 @@ def _color_limits(images, limits, diverging):
 
 # %% ../nbs/B_plots.ipynb #0f5a0dc1
 def plot_images(
-    images,  # pictures (n, 64), (n, 784), (n, pixels) or (n, h, w)
-    titles=None,  # a text above each
-    shape=None,  # (h, w) of each, where it is not square
-    columns=8,  # pictures in a row
-    axes=None,  # Axes to draw on, one a picture; None makes a figure
-    diverging=False,  # for numbers of both signs, such as weights: white is 0, blue positive, vermillion negative
-    wrong=None,  # booleans (n,): these get a frame, and a title in bold vermillion
-    limits=None,  # the values at the two ends of the colours; by default the extremes over all the pictures
-):  # array of Axes, one a picture
-    "Pictures side by side, all on one scale. Raises `ValueError` where the number of pixels, titles or axes does not fit."
+    images, titles=None, shape=None, columns=8, axes=None, diverging=False, wrong=None, limits=None
+):
+    """Pictures side by side, all on one scale. Raises `ValueError` where the number of pixels,
+    titles or axes does not fit.
+
+    Parameters:
+        images: pictures (n, 64), (n, 784), (n, pixels) or (n, h, w)
+        titles: a text above each
+        shape: (h, w) of each, where it is not square
+        columns: pictures in a row
+        axes: Axes to draw on, one a picture; None makes a figure
+        diverging: for numbers of both signs, such as weights: white is 0, blue positive, vermillion
+            negative
+        wrong: booleans (n,): these get a frame, and a title in bold vermillion
+        limits: the values at the two ends of the colours; by default the extremes over all the
+            pictures
+
+    Returns:
+        array of Axes, one a picture
+    """
     images = _pictures(images, shape)
     n, columns, own = len(images), min(columns, len(images)), axes is None
     for what, given in (("titles", titles), ("wrong", wrong)):
@@ -687,13 +774,19 @@ def plot_images(
     return axes[:n]
 
 # %% ../nbs/B_plots.ipynb #4d0aff0d
-def plot_confusion_matrix(
-    matrix,  # counts (k, k): a row for each true class, a column for each predicted one
-    labels=None,  # names of the classes; by default their numbers
-    ax=None,  # Axes to draw on; None makes a figure
-):  # the Axes
-    """How often each class was taken for each: the count in every cell, its colour the share of the true class.
-    Raises `ValueError` unless the matrix is square, without negative counts, and has a label a class."""
+def plot_confusion_matrix(matrix, labels=None, ax=None):
+    """How often each class was taken for each: the count in every cell, its colour the share of
+    the true class. Raises `ValueError` unless the matrix is square, without negative counts,
+    and has a label a class.
+
+    Parameters:
+        matrix: counts (k, k): a row for each true class, a column for each predicted one
+        labels: names of the classes; by default their numbers
+        ax: Axes to draw on; None makes a figure
+
+    Returns:
+        the Axes
+    """
     matrix = _array("plot_confusion_matrix", "the matrix", matrix, 2)
     k = len(matrix)
     if matrix.shape != (k, k):
@@ -731,16 +824,22 @@ def _film_writer(path, fps):
     return kind(fps=fps, **(dict(embed_frames=True, default_mode="loop") if kind is animation.HTMLWriter else {}))
 
 # %% ../nbs/B_plots.ipynb #47123721
-def animate_boundary(
-    frames: Sequence,  # (caption, predict) a frame, or (caption, scores): what the model gave on `boundary_grid(x, resolution)`
-    x,  # data points (n, 2)
-    y,  # their classes (n,)
-    path,  # the file to write: .gif, .html (a player), or .mp4 (needs ffmpeg)
-    fps=5,  # frames a second
-    resolution=100,  # points a side at which `predict` is asked
-) -> Path:  # the file written
+def animate_boundary(frames: Sequence, x, y, path, fps=5, resolution=100) -> Path:
     """A film of a decision boundary as it forms, one frame for each model.
-    Raises `ValueError` for an unknown kind of file, no frames, or shapes that do not fit."""
+    Raises `ValueError` for an unknown kind of file, no frames, or shapes that do not fit.
+
+    Parameters:
+        frames: (caption, predict) a frame, or (caption, scores): what the model gave on
+            `boundary_grid(x, resolution)`
+        x: data points (n, 2)
+        y: their classes (n,)
+        path: the file to write: .gif, .html (a player), or .mp4 (needs ffmpeg)
+        fps: frames a second
+        resolution: points a side at which `predict` is asked
+
+    Returns:
+        the file written
+    """
     path, frames = Path(path), list(frames)
     x = _points("animate_boundary", x)
     y = _labels("animate_boundary", y, len(x))

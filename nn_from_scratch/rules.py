@@ -22,16 +22,24 @@ table: dict = {}  # operation -> its rules, one an argument
 
 
 def defvjp(
-    op: Callable,  # a function under `@operation`, or one of NumPy's
-    *rules: Callable | None,  # one an argument: rule(g, y, *args) -> gradient for that argument; None where there is none
-    each: Callable | None = None,  # instead, for any number of arguments: each(position, g, y, *args)
-    forward: Callable | None = None,  # forward(*args) -> (y, rules): computes y and makes rules that remember what was computed
+    op: Callable, *rules: Callable | None, each: Callable | None = None,
+    forward: Callable | None = None
 ) -> None:
-    """Add a row to the table of derivatives: how to take `g`, the gradient of the loss for the result `y`, back to each argument.
+    """Add a row to the table of derivatives: how to take `g`, the gradient of the loss for the
+    result `y`, back to each argument.
 
-    `args` are plain arrays, and a rule never writes into `g`. A rule that has an argument `out` may be given an array to
-    write its answer into. Raises `TypeError` for an `op` that could not be followed: neither NumPy's nor under `@operation`,
-    and `ValueError` for a rule that has other defaults than `op`.
+    `args` are plain arrays, and a rule never writes into `g`. A rule that has an argument `out`
+    may be given an array to write its answer into. Raises `TypeError` for an `op` that could
+    not be followed: neither NumPy's nor under `@operation`, and `ValueError` for a rule that
+    has other defaults than `op`.
+
+    Parameters:
+        op: a function under `@operation`, or one of NumPy's
+        rules: one an argument: rule(g, y, *args) -> gradient for that argument; None where there is
+            none
+        each: instead, for any number of arguments: each(position, g, y, *args)
+        forward: forward(*args) -> (y, rules): computes y and makes rules that remember what was
+            computed
     """
     if not (isinstance(op, np.ufunc) or hasattr(op, "plain") or hasattr(op, "__wrapped__") or op is operator.getitem):
         raise TypeError(f"defvjp: {name_of(op)} is not an operation, so its rules would never be asked for: put @operation above its def")

@@ -112,11 +112,17 @@ plain_functions = {
 unpacked: dict = {}  # NumPy functions that take their arrays in a list -> how to hand them over one by one
 
 
-def value_of(
-    x: Any,  # a Tensor; or a tuple, list or dict that may hold some; or anything else
-    tape: "Tape | None" = None,  # if given, a Tensor of another tape is a `TypeError`
-) -> Any:  # the same, with plain values in the places of Tensors
-    "The plain value of a Tensor, or of the Tensors in tuples, lists and dicts; anything else as it is."
+def value_of(x: Any, tape: "Tape | None" = None) -> Any:
+    """The plain value of a Tensor, or of the Tensors in tuples, lists and dicts; anything else as
+    it is.
+
+    Parameters:
+        x: a Tensor; or a tuple, list or dict that may hold some; or anything else
+        tape: if given, a Tensor of another tape is a `TypeError`
+
+    Returns:
+        the same, with plain values in the places of Tensors
+    """
     if type(x) is Tensor:
         if tape is not None and x.tape is not tape:
             raise TypeError("a Tensor of another gradient would become a plain value here, unseen: stop_gradient(…) if that is meant")
@@ -243,12 +249,19 @@ class Tensor:
                         "build a new one, with np.where say")
 
 # %% ../nbs/03b_autodiff.ipynb #4dd0f96f
-def walk_back(
-    y: Tensor,  # the result, a single number
-    out: Sequence[np.ndarray],  # for the leaves, in their order: where their gradients are written
-    keep: bool = False,  # keep the gradients of the steps between; otherwise their memory is freed on the way
-) -> list:  # the gradient of each step of the tape up to y; None where none arrived, or where it was freed
-    "Hand the gradient of `y` from each step to its inputs, last step first: the order of creation, backwards."
+def walk_back(y: Tensor, out: Sequence[np.ndarray], keep: bool = False) -> list:
+    """Hand the gradient of `y` from each step to its inputs, last step first: the order of
+    creation, backwards.
+
+    Parameters:
+        y: the result, a single number
+        out: for the leaves, in their order: where their gradients are written
+        keep: keep the gradients of the steps between; otherwise their memory is freed on the way
+
+    Returns:
+        the gradient of each step of the tape up to y; None where none arrived, or where it was
+        freed
+    """
     gradients: list = [None] * max(y.index + 1, len(out))
     gradients[y.index] = y.value.dtype.type(1)  # ∂L/∂L
     for i in range(y.index, len(out) - 1, -1):

@@ -31,15 +31,25 @@ from .training import EarlyStopping, fit, predict
 # %% ../nbs/C_command.ipynb #bccc092f
 @dataclass
 class Task:
-    "What is to be learnt: the parts of the data and what their numbers mean."
+    """What is to be learnt: the parts of the data and what their numbers mean.
 
-    name: str  # of the data
-    train: tuple  # (x, y) to learn from
-    valid: tuple  # (x, y) that tell the training when to stop
-    test: tuple  # (x, y) that the report is about
-    classes: list | None = None  # names of the classes; None for a regression
-    features: list | None = None  # names of the columns; None for pictures
-    target: str = "digit"  # what is predicted
+    Parameters:
+        name: of the data
+        train: (x, y) to learn from
+        valid: (x, y) that tell the training when to stop
+        test: (x, y) that the report is about
+        classes: names of the classes; None for a regression
+        features: names of the columns; None for pictures
+        target: what is predicted
+    """
+
+    name: str
+    train: tuple
+    valid: tuple
+    test: tuple
+    classes: list | None = None
+    features: list | None = None
+    target: str = "digit"
 
 # %% ../nbs/C_command.ipynb #c0a90b02
 purposes = "learn from", "stop by", "report on"  # of the three parts
@@ -54,16 +64,20 @@ def split_task(name, x, y, classes, rng, test=None, **names):
 
 # %% ../nbs/C_command.ipynb #52a501f4
 def read_table(
-    path: str,  # a CSV file; its first line names the columns
-    target: str,  # the column to predict
-    task: str = "auto",  # auto, classification or regression
-    ignore: Sequence[str] = (),  # columns to leave out
-    rng: int = 0,  # seed of the split
+    path: str, target: str, task: str = "auto", ignore: Sequence[str] = (), rng: int = 0
 ) -> Task:
-    """A task from a table: classification if the target is text or has few whole values, regression otherwise.
+    """A task from a table: classification if the target is text or has few whole values,
+    regression otherwise.
 
-    Raises `TableError` for missing values, text features and damaged files, with line and column, and `UsageError` for a
-    column that is not there.
+    Raises `TableError` for missing values, text features and damaged files, with line and
+    column, and `UsageError` for a column that is not there.
+
+    Parameters:
+        path: a CSV file; its first line names the columns
+        target: the column to predict
+        task: auto, classification or regression
+        ignore: columns to leave out
+        rng: seed of the split
     """
     header, rows = read_rows(path)
     for option, name in [("target", target), *(("ignore", name) for name in ignore)]:
@@ -97,15 +111,23 @@ def _check_spread(task):
 # %% ../nbs/C_command.ipynb #a268bcf7
 @dataclass
 class Report:
-    "What a run gave: the trained model, and how it did on the held-out examples."
+    """What a run gave: the trained model, and how it did on the held-out examples.
+
+    Parameters:
+        model: takes the features and answers in the target's own units
+        prediction: for the held-out examples: logits, or numbers in the target's own units
+        score: accuracy or r2 on them
+        baseline: the same for an answer that does not look at x
+        seconds: of training
+    """
 
     task: Task
-    model: Sequential  # takes the features and answers in the target's own units
+    model: Sequential
     history: object
-    prediction: np.ndarray  # for the held-out examples: logits, or numbers in the target's own units
-    score: float  # accuracy or r2 on them
-    baseline: float  # the same for an answer that does not look at x
-    seconds: float  # of training
+    prediction: np.ndarray
+    score: float
+    baseline: float
+    seconds: float
 
     @property
     def kind(self) -> str:
@@ -121,16 +143,18 @@ def _answer_in_units(layer, scale):
 
 # %% ../nbs/C_command.ipynb #ddad2d92
 def train_task(
-    task: Task,
-    hidden: Sequence[int] = (128, 64),  # units of each hidden layer
-    activation: Callable = relu,
-    optimizer: Optimizer | None = None,  # Adam(0.003) if None
-    epochs: int = 50,  # at most
-    batch_size: int = 32,
-    rng: int = 0,  # seed of the weights and of the order
-    progress: bool = True,
+    task: Task, hidden: Sequence[int] = (128, 64), activation: Callable = relu,
+    optimizer: Optimizer | None = None, epochs: int = 50, batch_size: int = 32, rng: int = 0,
+    progress: bool = True
 ) -> Report:
-    "Train a network on a task and try it on what was held out."
+    """Train a network on a task and try it on what was held out.
+
+    Parameters:
+        hidden: units of each hidden layer
+        optimizer: Adam(0.003) if None
+        epochs: at most
+        rng: seed of the weights and of the order
+    """
     (x, y), (x_valid, y_valid), (x_test, y_test) = task.train, task.valid, task.test
     first = [Standardize(x)] if task.features else []
     outputs = len(task.classes) if task.classes else 1

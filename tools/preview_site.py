@@ -42,9 +42,13 @@ PLAY = "[Play with a network](playground/index.html)\n"  # that page says what i
 READ = "[Read the first chapter](01_forward.ipynb)\n[Train a network of your own](#the-code-of-the-chapters-is-a-library)\n"
 
 PROCESS = """
+from pathlib import Path
+
+from export import export
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 if __name__ == "__main__":
+    export(Path.cwd(), comments=True)  # nbdev reads what parameters mean in the comments beside them
     refresh_quarto_yml()
     proc_nbs(force=True, n_workers=2)
 """
@@ -92,7 +96,7 @@ def processed(copy: Path) -> Path:
     skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "nbdev.yml", "sidebar.yml")
     for name in "nbs", "nn_from_scratch": shutil.copytree(ROOT / name, copy / name, ignore=skip)
     (copy / "process.py").write_text(PROCESS, encoding="utf-8")
-    env = os.environ | {"PYTHONPATH": str(copy), "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"}
+    env = os.environ | {"PYTHONPATH": f"{copy}{os.pathsep}{ROOT / 'tools'}", "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "process.py"], cwd=copy, env=env, capture_output=True, text=True)
     if done.returncode: raise SystemExit(f"nbdev could not process the notebooks:\n{done.stdout}{done.stderr}")
     return copy / "_proc"
