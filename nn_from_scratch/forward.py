@@ -18,32 +18,47 @@ from typing import Any, TypeVar
 import numpy as np
 
 # %% ../nbs/01_forward.ipynb #73d88b33
-def weighted_sum(
-    x: np.ndarray,  # inputs (n, n_in), or one sample (n_in,)
-    w: np.ndarray,  # weights (n_in,) of one neuron, or (n_in, n_out) of a layer
-    b: np.ndarray | float,  # bias: a number, or (n_out,)
-) -> np.ndarray:  # weighted sums (n,) or (n, n_out)
-    "Multiply every input by its weight, add up, add the bias: `x @ w + b`. Raises `ValueError` when there are not as many of both."
+def weighted_sum(x: np.ndarray, w: np.ndarray, b: np.ndarray | float) -> np.ndarray:
+    """Multiply every input by its weight, add up, add the bias: `x @ w + b`. Raises `ValueError`
+    when there are not as many of both.
+
+    Parameters:
+        x: inputs (n, n_in), or one sample (n_in,)
+        w: weights (n_in,) of one neuron, or (n_in, n_out) of a layer
+        b: bias: a number, or (n_out,)
+
+    Returns:
+        weighted sums (n,) or (n, n_out)
+    """
     if np.shape(x)[-1:] != np.shape(w)[:1]:
         raise ValueError(f"weighted_sum: every input needs a weight, but x is {np.shape(x)} and w is {np.shape(w)}")
     return x @ w + b
 
 # %% ../nbs/01_forward.ipynb #488f993d
-def neuron(
-    x: np.ndarray,  # inputs (n, n_in), or one sample (n_in,)
-    w: np.ndarray,  # weights (n_in,)
-    b: float,  # bias
-    activation: Callable,  # a function of numbers, applied to every weighted sum
-) -> np.ndarray:  # activations (n,)
-    "The output of one neuron: the activation of its weighted sum."
+def neuron(x: np.ndarray, w: np.ndarray, b: float, activation: Callable) -> np.ndarray:
+    """The output of one neuron: the activation of its weighted sum.
+
+    Parameters:
+        x: inputs (n, n_in), or one sample (n_in,)
+        w: weights (n_in,)
+        b: bias
+        activation: a function of numbers, applied to every weighted sum
+
+    Returns:
+        activations (n,)
+    """
     return activation(weighted_sum(x, w, b))
 
 # %% ../nbs/01_forward.ipynb #7c61f5d1
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # %% ../nbs/01_forward.ipynb #35239447
-def operation(f: _Function) -> _Function:  # the same function, marked
-    "Mark `f` as a step the network is made of; on arrays it changes nothing."
+def operation(f: _Function) -> _Function:
+    """Mark `f` as a step the network is made of; on arrays it changes nothing.
+
+    Returns:
+        the same function, marked
+    """
     @functools.wraps(f)
     def step(*args, **kwargs):
         for a in (*args, *kwargs.values()):
@@ -55,12 +70,18 @@ def operation(f: _Function) -> _Function:  # the same function, marked
 
 # %% ../nbs/01_forward.ipynb #0c450b1e
 @operation
-def linear(
-    x: np.ndarray,  # inputs (n, n_in); more or fewer leading axes are fine
-    w: np.ndarray,  # weights (n_in, n_out)
-    b: np.ndarray | None = None,  # biases (n_out,), or None for no bias
-) -> np.ndarray:  # weighted sums (n, n_out)
-    "The weighted sums of a whole layer, x @ w + b. Raises `ValueError` or `TypeError` when the arguments do not fit."
+def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """The weighted sums of a whole layer, x @ w + b. Raises `ValueError` or `TypeError` when the
+    arguments do not fit.
+
+    Parameters:
+        x: inputs (n, n_in); more or fewer leading axes are fine
+        w: weights (n_in, n_out)
+        b: biases (n_out,), or None for no bias
+
+    Returns:
+        weighted sums (n, n_out)
+    """
     try: fits = w.ndim == 2 and x.ndim > 0 and x.shape[-1] == w.shape[0] and (b is None or b.shape == w.shape[1:])
     except AttributeError: raise TypeError(_no_array(x=x, w=w, b=b)) from None
     if not fits: raise ValueError(_misfit(x, w, b))
@@ -282,16 +303,20 @@ def cast(x, dtype):
 
 # %% ../nbs/01_forward.ipynb #ccd59b24
 class Linear(Module):
-    "A layer of weighted sums, x @ weight + bias. x is cast to the dtype of the weight."
+    """A layer of weighted sums, x @ weight + bias. x is cast to the dtype of the weight.
+
+    Parameters:
+        n_in: features that come in
+        n_out: neurons, and so features that go out
+        bias: whether each neuron has a bias (starts at 0)
+        init: init(shape, rng, dtype) -> the first weights (n_in, n_out)
+        rng: seed or generator; None draws a new one each time
+        dtype: of the weights, and so of the outputs
+    """
 
     def __init__(
-        self,
-        n_in: int,  # features that come in
-        n_out: int,  # neurons, and so features that go out
-        bias: bool = True,  # whether each neuron has a bias (starts at 0)
-        init: Callable = he_normal,  # init(shape, rng, dtype) -> the first weights (n_in, n_out)
-        rng: int | np.random.Generator | None = None,  # seed or generator; None draws a new one each time
-        dtype: type | str | np.dtype = np.float32,  # of the weights, and so of the outputs
+        self, n_in: int, n_out: int, bias: bool = True, init: Callable = he_normal,
+        rng: int | np.random.Generator | None = None, dtype: type | str | np.dtype = np.float32
     ):
         for name, n in (("n_in", n_in), ("n_out", n_out)):
             if not isinstance(n, (int, np.integer)) or n < 1:
@@ -383,12 +408,17 @@ def _table(model):
 
 # %% ../nbs/01_forward.ipynb #a58f7e7a
 def mlp(
-    sizes: Sequence[int],  # numbers of units, from the inputs to the outputs: [64, 32, 10]
-    activation: Callable = relu,  # between the layers; the last one has none
-    rng: int | np.random.Generator | None = None,  # seed or generator of the first weights
-    dtype: type | str | np.dtype = np.float32,  # of the parameters
+    sizes: Sequence[int], activation: Callable = relu, rng: int | np.random.Generator | None = None,
+    dtype: type | str | np.dtype = np.float32
 ) -> Sequential:
-    "A multilayer perceptron: linear layers of these sizes with an activation between them."
+    """A multilayer perceptron: linear layers of these sizes with an activation between them.
+
+    Parameters:
+        sizes: numbers of units, from the inputs to the outputs: [64, 32, 10]
+        activation: between the layers; the last one has none
+        rng: seed or generator of the first weights
+        dtype: of the parameters
+    """
     if np.ndim(sizes) != 1:
         raise TypeError(f"mlp: sizes must be a list of numbers of units, [64, 32, 10] say, not {sizes!r}")
     if len(sizes) < 2:
@@ -404,13 +434,15 @@ def mlp(
 
 # %% ../nbs/01_forward.ipynb #ab5491d9
 class Parameters(Mapping):
-    "Arrays by name, all of them views of one flat array, `vector`: the parameters of a model, or their gradients."
+    """Arrays by name, all of them views of one flat array, `vector`: the parameters of a model, or
+    their gradients.
 
-    def __init__(
-        self,
-        shapes: Mapping[str, tuple],  # name -> shape, in order
-        vector: np.ndarray,  # as many numbers as the shapes have together
-    ):
+    Parameters:
+        shapes: name -> shape, in order
+        vector: as many numbers as the shapes have together
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple], vector: np.ndarray):
         ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes.values())])
         if vector.shape != (ends[-1],):
             raise ValueError(f"Parameters: the shapes need {ends[-1]} numbers but the vector is {vector.shape}")

@@ -25,13 +25,18 @@ from .schedules import (
 _all_ = ["Optimizer", "step_decay", "exponential_decay", "cosine_decay", "warmup", "one_cycle"]  # the rooms around this one, under its name
 
 # %% ../nbs/04_optim.ipynb #23825ddd
-def gradient_descent(
-    f: Callable,  # a function of one array that returns a number
-    x0,  # where to start, of any shape
-    optimizer: Optimizer,  # its settings; it is not changed
-    steps: int,  # how many
-) -> np.ndarray:  # (steps + 1, *shape of x0), float64: all the places it has been
-    "Walk down `f` from `x0`: the path an optimizer takes from a fresh start."
+def gradient_descent(f: Callable, x0, optimizer: Optimizer, steps: int) -> np.ndarray:
+    """Walk down `f` from `x0`: the path an optimizer takes from a fresh start.
+
+    Parameters:
+        f: a function of one array that returns a number
+        x0: where to start, of any shape
+        optimizer: its settings; it is not changed
+        steps: how many
+
+    Returns:
+        (steps + 1, *shape of x0), float64: all the places it has been
+    """
     optimizer = copy.copy(optimizer)
     optimizer.reset()
     x = np.array(x0, np.float64)
@@ -45,12 +50,19 @@ def gradient_descent(
 @dataclass
 class SGD(Optimizer):
     """Gradient descent, θ ← θ − η g, with momentum (Polyak, 1964), if asked in Nesterov's
-    form (Sutskever et al., 2013)."""
+    form (Sutskever et al., 2013).
 
-    lr: float | Callable[[int], float]  # learning rate η, or a schedule: step -> η
-    momentum: float = 0.0  # μ, how much of the last step's velocity stays
-    nesterov: bool = False  # look ahead along the velocity
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        momentum: μ, how much of the last step's velocity stays
+        nesterov: look ahead along the velocity
+        weight_decay: adds weight_decay · θ to the gradient
+    """
+
+    lr: float | Callable[[int], float]
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -71,11 +83,17 @@ smallest = 1e-19  # its square is the smallest number with which float32 still d
 
 @dataclass
 class Adagrad(Optimizer):
-    "Steps divided by the root of the sum of all squared gradients (Duchi et al., 2011)."
+    """Steps divided by the root of the sum of all squared gradients (Duchi et al., 2011).
 
-    lr: float | Callable[[int], float] = 0.01  # learning rate η, or a schedule: step -> η
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
-    eps: float = 1e-10  # ε, keeps the division finite
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        weight_decay: adds weight_decay · θ to the gradient
+        eps: ε, keeps the division finite
+    """
+
+    lr: float | Callable[[int], float] = 0.01
+    weight_decay: float = 0.0
+    eps: float = 1e-10
 
     memories = ("squares",)
 
@@ -89,13 +107,21 @@ class Adagrad(Optimizer):
 @dataclass
 class RMSprop(Optimizer):
     """Steps divided by the root of a running mean of squared gradients (Tieleman and
-    Hinton, 2012)."""
+    Hinton, 2012).
 
-    lr: float | Callable[[int], float] = 0.01  # learning rate η, or a schedule: step -> η
-    alpha: float = 0.99  # α, how much of the running mean stays
-    eps: float = 1e-8  # ε, keeps the division finite
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
-    momentum: float = 0.0  # μ, how much of the last step's velocity stays
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        alpha: α, how much of the running mean stays
+        eps: ε, keeps the division finite
+        weight_decay: adds weight_decay · θ to the gradient
+        momentum: μ, how much of the last step's velocity stays
+    """
+
+    lr: float | Callable[[int], float] = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -117,12 +143,19 @@ class RMSprop(Optimizer):
 @dataclass
 class Adam(Optimizer):
     """Weighted means of the gradient and of its square, the weights of older ones ever
-    smaller (Kingma and Ba, 2015)."""
+    smaller (Kingma and Ba, 2015).
 
-    lr: float | Callable[[int], float] = 0.001  # learning rate η, or a schedule: step -> η
-    betas: tuple[float, float] = (0.9, 0.999)  # β₁ and β₂: what stays of the past of g, g²
-    eps: float = 1e-8  # ε, keeps the division finite
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        betas: β₁ and β₂: what stays of the past of g, g²
+        eps: ε, keeps the division finite
+        weight_decay: adds weight_decay · θ to the gradient
+    """
+
+    lr: float | Callable[[int], float] = 0.001
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
 
     memories = ("sums", "squares")
 
@@ -148,9 +181,16 @@ def weights(beta, t):
 @dataclass
 class AdamW(Adam):
     """Adam whose weight decay shrinks θ itself, θ ← θ (1 − η · weight_decay), apart from
-    the gradient (Loshchilov and Hutter, 2019)."""
+    the gradient (Loshchilov and Hutter, 2019).
 
-    weight_decay: float = 0.01  # share of θ taken off, per unit of learning rate
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        betas: β₁ and β₂: what stays of the past of g, g²
+        eps: ε, keeps the division finite
+        weight_decay: share of θ taken off, per unit of learning rate
+    """
+
+    weight_decay: float = 0.01
 
     def decay(self, theta, g, lr):
         "The gradient as it is; θ has become smaller."
@@ -180,12 +220,17 @@ def length(arrays):
     return largest * math.sqrt(sum(float(np.square(a / np.float64(largest)).sum()) for a in arrays))
 
 # %% ../nbs/04_optim.ipynb #9fc283d6
-def clip_grad_norm(
-    grads,  # Parameters, an array or a dict of arrays: changed in place
-    max_norm: float,  # the length the gradient is cut to if it is longer
-) -> float:  # its length before
+def clip_grad_norm(grads, max_norm: float) -> float:
     """Cut the gradient, as one long vector, to at most `max_norm`, keeping its direction
-    (Pascanu et al., 2013)."""
+    (Pascanu et al., 2013).
+
+    Parameters:
+        grads: Parameters, an array or a dict of arrays: changed in place
+        max_norm: the length the gradient is cut to if it is longer
+
+    Returns:
+        its length before
+    """
     arrays = arrays_of(grads)
     norm = length(arrays)
     if max_norm < norm < math.inf:

@@ -28,9 +28,12 @@ class Optimizer:
 
     A subclass names its memories, arrays as long as the parameters and 0 at first, in
     `memories`, and writes its rule, in place, in `step(theta, g, lr, *memories)`.
+
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
     """
 
-    lr: float | Callable[[int], float]  # learning rate η, or a schedule: step -> η
+    lr: float | Callable[[int], float]
     groups: Mapping[str, Mapping[str, Any]] | None = field(  # name -> its own settings
         default=None, kw_only=True, repr=False)
     memories: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
@@ -46,6 +49,15 @@ class Optimizer:
         self.memory: dict[str, np.ndarray] = {}  # name of an array -> its memories, in rows
         self._seen = None  # the model that these steps were taken with
 
+    def first_memories(self, theta) -> np.ndarray:
+        """What is remembered before the first step: zeros.
+
+        Returns:
+            (memories, numbers in θ)
+        """
+        dtype = np.float32 if theta.dtype == np.float16 else theta.dtype
+        return np.zeros((len(self.memories), theta.size), dtype)
+
     def learning_rate(self) -> float:
         "The learning rate of the next step."
         return float(self.lr(self.steps) if callable(self.lr) else self.lr)
@@ -59,19 +71,29 @@ class Optimizer:
         "name -> the optimizer that steps for this parameter: here by `groups` alone."
         return rules_by_name(self, shapes)
 
-    def update(
-        self,
-        model,  # a Module, Parameters, an array or a dict of arrays: changed in place
-        grads,  # its gradients, as value_and_grad returns them
-    ) -> None:
+    def update(self, model, grads) -> None:
         """One step downhill. Raises `ValueError` or `TypeError`, and changes nothing, where
-        parameters, gradients and earlier steps do not fit together."""
+        parameters, gradients and earlier steps do not fit together.
+
+        Parameters:
+            model: a Module, Parameters, an array or a dict of arrays: changed in place
+            grads: its gradients, as value_and_grad returns them
+        """
         work = arranged(self, model, grads)  # (rule, its η, θ, g, memories)
         self.steps += 1
         for rule, lr, theta, g, memories in work:
             rule.steps = self.steps
             step = type(rule).step
             quicker.get(step, step)(rule, theta, g, lr, *memories)
+
+    def state_dict(self) -> dict:
+        "Settings, steps and memories, for a checkpoint."
+        return {name: value for name, value in vars(self).items()
+                if name[0] != "_" and name != "memories" and not isinstance(value, Optimizer)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Go on from a state that `state_dict` has given."
+        vars(self).update({k: v for k, v in state.items() if k in vars(self)}, _seen=None)
 
     def __getstate__(self):  # a copy or a pickle goes on with a copy of the model
         return {**vars(self), "_seen": None}
@@ -186,6 +208,15 @@ def _refuse_others(model, grads):
                          f"{model!r}\nbut the gradients are {grads!r}")
 
 
+def arrays_by_name(model):
+    "name -> array, under the names that `Optimizer.memory` has."
+    if isinstance(model, Module):
+        model = model.parameters()
+    if isinstance(model, Parameters):
+        return {"the parameter vector": model.vector}
+    return dict(model) if isinstance(model, Mapping) else {"the array": model}
+
+
 def _pairs(model, grads):
     "(name, parameters, gradients) for whatever else `value_and_grad` takes and returns."
     if isinstance(grads, Module):
@@ -211,15 +242,16 @@ def _recall(optimizer, name, theta, g):
     if theta.shape != g.shape:
         raise ValueError(f"{type(optimizer).__name__}.update: {name} has the shape "
                          f"{theta.shape}, but its gradient {g.shape}")
-    if optimizer.steps == 0:  # squares of float16 are soon 0 or infinite
-        dtype = np.float32 if theta.dtype == np.float16 else theta.dtype
-        optimizer.memory[name] = np.zeros((len(optimizer.memories), theta.size), dtype)
+    if optimizer.steps == 0:
+        optimizer.memory[name] = optimizer.first_memories(theta)
     memory = optimizer.memory.get(name)
     if memory is None or memory.shape[1] != theta.size:
         before = ", ".join(f"{known} of size {m.shape[1]:,}"
                            for known, m in optimizer.memory.items())
         raise ValueError(f"{_steps_of(optimizer)} with {before}, and now meets {name} of size "
                          f"{theta.size:,}: make one optimizer for each model, or call its reset()")
+    if theta.dtype == np.float16:  # whose squares are soon 0 or infinite
+        g = g.astype(memory.dtype)
     if theta.ndim == 1:
         return g, [memory[i] for i in range(len(memory))]
     return g, [memory[i].reshape(theta.shape) for i in range(len(memory))]

@@ -18,11 +18,17 @@ from .optimizer import settle
 # %% ../nbs/04_optim.ipynb #71e032b7
 @dataclass(frozen=True)
 class step_decay:
-    "The learning rate, multiplied by `factor` every so many steps."
+    """The learning rate, multiplied by `factor` every so many steps.
 
-    lr: float  # at the start
-    every: int  # steps between two drops
-    factor: float = 0.1  # what is left after each drop
+    Parameters:
+        lr: at the start
+        every: steps between two drops
+        factor: what is left after each drop
+    """
+
+    lr: float
+    every: int
+    factor: float = 0.1
 
     __post_init__ = settle
 
@@ -32,10 +38,15 @@ class step_decay:
 # %% ../nbs/04_optim.ipynb #0d47f8e3
 @dataclass(frozen=True)
 class exponential_decay:
-    "The learning rate, multiplied by `factor` each step."
+    """The learning rate, multiplied by `factor` each step.
 
-    lr: float  # at the start
-    factor: float  # what is left after each step, just below 1
+    Parameters:
+        lr: at the start
+        factor: what is left after each step, just below 1
+    """
+
+    lr: float
+    factor: float
 
     __post_init__ = settle
 
@@ -45,11 +56,18 @@ class exponential_decay:
 # %% ../nbs/04_optim.ipynb #21414aae
 @dataclass(frozen=True)
 class cosine_decay:
-    "The learning rate, down from `lr` to `final` along half a cosine (Loshchilov and Hutter, 2017); it stays there."
+    """The learning rate, down from `lr` to `final` along half a cosine (Loshchilov and Hutter,
+    2017); it stays there.
 
-    lr: float  # at the start
-    steps: int  # until it has arrived
-    final: float = 0.0  # where it ends
+    Parameters:
+        lr: at the start
+        steps: until it has arrived
+        final: where it ends
+    """
+
+    lr: float
+    steps: int
+    final: float = 0.0
 
     __post_init__ = settle
 
@@ -64,10 +82,16 @@ def _half_cosine(start, end, progress):
 # %% ../nbs/04_optim.ipynb #c3d99c04
 @dataclass(frozen=True)
 class warmup:
-    "A straight line from lr / steps up to another schedule, or to a fixed learning rate, which it then hands over to."
+    """A straight line from lr / steps up to another schedule, or to a fixed learning rate, which
+    it then hands over to.
 
-    then: float | Callable[[int], float]  # a learning rate, or a schedule that starts after the warm-up
-    steps: int  # of the warm-up
+    Parameters:
+        then: a learning rate, or a schedule that starts after the warm-up
+        steps: of the warm-up
+    """
+
+    then: float | Callable[[int], float]
+    steps: int
 
     __post_init__ = settle
 
@@ -79,13 +103,22 @@ class warmup:
 # %% ../nbs/04_optim.ipynb #46a5a359
 @dataclass(frozen=True)
 class one_cycle:
-    "Up from lr / div to `lr` and down to almost nothing, each along half a cosine (Smith and Topin, 2019)."
+    """Up from lr / div to `lr` and down to almost nothing, each along half a cosine (Smith and
+    Topin, 2019).
 
-    lr: float  # at the top
-    steps: int  # of the whole cycle
-    rise: float = 0.3  # share of the steps that go up
-    div: float = 25.0  # starts at lr / div
-    final_div: float = 1e4  # ends at lr / div / final_div
+    Parameters:
+        lr: at the top
+        steps: of the whole cycle
+        rise: share of the steps that go up
+        div: starts at lr / div
+        final_div: ends at lr / div / final_div
+    """
+
+    lr: float
+    steps: int
+    rise: float = 0.3
+    div: float = 25.0
+    final_div: float = 1e4
 
     __post_init__ = settle
 

@@ -19,10 +19,16 @@ from pathlib import Path
 import numpy as np
 
 # %% ../../nbs/06_data.ipynb #75e91763
-def read_idx(
-    path: str | os.PathLike,  # an IDX file of unsigned bytes, plain or compressed with gzip
-) -> np.ndarray:  # uint8, of the shape that the file's header gives
-    "The array in an IDX file. Raises `FileNotFoundError`, or `ValueError` for a damaged file or one of another format."
+def read_idx(path: str | os.PathLike) -> np.ndarray:
+    """The array in an IDX file. Raises `FileNotFoundError`, or `ValueError` for a damaged file or
+    one of another format.
+
+    Parameters:
+        path: an IDX file of unsigned bytes, plain or compressed with gzip
+
+    Returns:
+        uint8, of the shape that the file's header gives
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
@@ -116,16 +122,23 @@ def _mnist_part(folder, part):
     return x, labels.astype(np.int64)
 
 # %% ../../nbs/06_data.ipynb #10d71070
-def load_mnist(
-    folder: str | os.PathLike | None = None,  # where the IDX files are, or a folder with `mnist` in it
-) -> tuple:  # ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64 from 0 to 9
-    """MNIST's 60,000 training and 10,000 test digits, 28 x 28 pixels each, from a folder or downloaded once.
+def load_mnist(folder: str | os.PathLike | None = None) -> tuple:
+    """MNIST's 60,000 training and 10,000 test digits, 28 x 28 pixels each, from a folder or
+    downloaded once.
 
-    Without `folder`, the environment variable `NN_FROM_SCRATCH_DATA` names it; without that, the files are downloaded and
-    cached. Any set in the same four files is read too (Fashion-MNIST is one). Raises `FileNotFoundError` for a missing
-    file, `ValueError` for a damaged one, `ConnectionError` when no server gives the right file.
+    Without `folder`, the environment variable `NN_FROM_SCRATCH_DATA` names it; without that,
+    the files are downloaded and cached. Any set in the same four files is read too
+    (Fashion-MNIST is one). Raises `FileNotFoundError` for a missing file, `ValueError` for a
+    damaged one, `ConnectionError` when no server gives the right file.
 
-    Source: Y. LeCun, C. Cortes and C. J. C. Burges (1998), "The MNIST database of handwritten digits".
+    Source: Y. LeCun, C. Cortes and C. J. C. Burges (1998), "The MNIST database of handwritten
+    digits".
+
+    Parameters:
+        folder: where the IDX files are, or a folder with `mnist` in it
+
+    Returns:
+        ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64 from 0 to 9
     """
     source = "the argument folder"
     if folder is None:

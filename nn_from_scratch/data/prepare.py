@@ -65,13 +65,21 @@ def _members(labels, count):
 
 # %% ../../nbs/06_data.ipynb #49ff3f1d
 def train_valid_split(
-    x,  # examples (n, ...)
-    y,  # targets (n, ...)
-    valid: float | int = 0.2,  # what to hold back: a fraction between 0 and 1, or a number of examples
-    rng: int | np.random.Generator = 0,  # seed or generator
-    stratify: bool = False,  # keep the classes in proportion; y must then be class labels, (n,)
-) -> tuple:  # ((x_train, y_train), (x_valid, y_valid)), each in random order
-    "Split examples at random into two parts that do not overlap. Raises `ValueError` when a part, or a class in a part, would be empty."
+    x, y, valid: float | int = 0.2, rng: int | np.random.Generator = 0, stratify: bool = False
+) -> tuple:
+    """Split examples at random into two parts that do not overlap. Raises `ValueError` when a
+    part, or a class in a part, would be empty.
+
+    Parameters:
+        x: examples (n, ...)
+        y: targets (n, ...)
+        valid: what to hold back: a fraction between 0 and 1, or a number of examples
+        rng: seed or generator
+        stratify: keep the classes in proportion; y must then be class labels, (n,)
+
+    Returns:
+        ((x_train, y_train), (x_valid, y_valid)), each in random order
+    """
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
         raise ValueError(f"train_valid_split: x and y need one row for each example, but x is {x.shape} and y is {y.shape}")
@@ -109,17 +117,18 @@ def _number_array(name, x):
 class Standardize(Module):
     """Bring each feature to mean 0 and standard deviation 1, by the numbers of the training data.
 
-    Made from training data only, then called on any data: `standardize = Standardize(x_train)`, `standardize(x_valid)`. It
-    may be the first layer of a `Sequential`. A feature that was constant in training becomes 0 there and is not scaled
-    elsewhere. float32 stays float32; the mean and the standard deviation are computed in float64.
-    Raises `ValueError` for NaN or infinity (with row and column), no examples, or another number of features.
+    Made from training data only, then called on any data: `standardize = Standardize(x_train)`,
+    `standardize(x_valid)`. It may be the first layer of a `Sequential`. A feature that was
+    constant in training becomes 0 there and is not scaled elsewhere. float32 stays float32; the
+    mean and the standard deviation are computed in float64. Raises `ValueError` for NaN or
+    infinity (with row and column), no examples, or another number of features.
+
+    Parameters:
+        x: training data (n, ...): one row for each example
+        weight: how much each example counts (n,); None for all alike
     """
 
-    def __init__(
-        self,
-        x,  # training data (n, ...): one row for each example
-        weight=None,  # how much each example counts (n,); None for all alike
-    ):
+    def __init__(self, x, weight=None):
         x = _number_array("Standardize", x)
         if x.ndim < 2:
             raise ValueError(f"Standardize: x is {x.shape}; expected (n, features). For one feature write x[:, None]")
@@ -150,20 +159,28 @@ class Standardize(Module):
         "Which features were constant in training (...)."
         return self._constant
 
-    def __call__(
-        self,
-        x,  # data (n, ...) or a single example (...), with the features of the training data
-    ):  # of the same shape: (x - mean) / std
-        "Standardise data by the mean and standard deviation of the training data."
+    def __call__(self, x):
+        """Standardise data by the mean and standard deviation of the training data.
+
+        Parameters:
+            x: data (n, ...) or a single example (...), with the features of the training data
+
+        Returns:
+            of the same shape: (x - mean) / std
+        """
         x, dtype = self._checked(x)
         z = (x - self.mean.astype(dtype)) / self.std.astype(dtype)
         return z if dtype == x.dtype else z.astype(np.float32)
 
-    def inverse(
-        self,
-        z,  # standardised data (n, ...) or a single example (...)
-    ):  # of the same shape: z * std + mean
-        "Take standardised data back to its own units."
+    def inverse(self, z):
+        """Take standardised data back to its own units.
+
+        Parameters:
+            z: standardised data (n, ...) or a single example (...)
+
+        Returns:
+            of the same shape: z * std + mean
+        """
         z, dtype = self._checked(z)
         x = z * self.std.astype(dtype) + self.mean.astype(dtype)
         return x if dtype == z.dtype else x.astype(np.float32)

@@ -46,36 +46,56 @@ def _blur(points, noise, rng):
     return (points + noise * rng.standard_normal(points.shape)).astype(np.float32)
 
 # %% ../../nbs/06_data.ipynb #21b39326
-def moons(
-    n: int = 200,  # number of points, 2 or more
-    noise: float = 0.1,  # standard deviation of the noise added to each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple:  # x (n, 2) float32, y (n,) int64: 0 the upper moon, 1 the lower
-    "Two interleaved half circles of radius 1, one for each class. Raises `ValueError` for a bad n or noise."
+def moons(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
+    """Two interleaved half circles of radius 1, one for each class. Raises `ValueError` for a bad
+    n or noise.
+
+    Parameters:
+        n: number of points, 2 or more
+        noise: standard deviation of the noise added to each coordinate
+        rng: seed or generator
+
+    Returns:
+        x (n, 2) float32, y (n,) int64: 0 the upper moon, 1 the lower
+    """
     rng, y = _start("moons", n, noise, rng, groups=2)
     t = np.pi * rng.random(n)
     upper = np.stack([np.cos(t), np.sin(t)], axis=1)
     return _blur(np.where(y[:, None] == 0, upper, [1, 0.5] - upper), noise, rng), y
 
 # %% ../../nbs/06_data.ipynb #16df2200
-def circles(
-    n: int = 200,  # number of points, 2 or more
-    noise: float = 0.1,  # standard deviation of the noise added to each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple:  # x (n, 2) float32, y (n,) int64: 0 the outer circle, 1 the inner
-    "A circle of radius 1 around one of radius 0.4, one for each class. Raises `ValueError` for a bad n or noise."
+def circles(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
+    """A circle of radius 1 around one of radius 0.4, one for each class. Raises `ValueError` for a
+    bad n or noise.
+
+    Parameters:
+        n: number of points, 2 or more
+        noise: standard deviation of the noise added to each coordinate
+        rng: seed or generator
+
+    Returns:
+        x (n, 2) float32, y (n,) int64: 0 the outer circle, 1 the inner
+    """
     rng, y = _start("circles", n, noise, rng, groups=2)
     t, radius = 2 * np.pi * rng.random(n), np.where(y == 0, 1.0, 0.4)
     return _blur(np.stack([radius * np.cos(t), radius * np.sin(t)], axis=1), noise, rng), y
 
 # %% ../../nbs/06_data.ipynb #2a19ab3c
 def spiral(
-    n: int = 300,  # number of points, one or more for each class
-    noise: float = 0.1,  # standard deviation of the noise added to each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-    classes: int = 2,  # number of arms
-) -> tuple:  # x (n, 2) float32, y (n,) int64 from 0 to classes - 1
-    "Spiral arms that wind once around the origin, radius 0.2 to 2, one for each class. Raises `ValueError` for a bad n, noise or classes."
+    n: int = 300, noise: float = 0.1, rng: int | np.random.Generator = 0, classes: int = 2
+) -> tuple:
+    """Spiral arms that wind once around the origin, radius 0.2 to 2, one for each class. Raises
+    `ValueError` for a bad n, noise or classes.
+
+    Parameters:
+        n: number of points, one or more for each class
+        noise: standard deviation of the noise added to each coordinate
+        rng: seed or generator
+        classes: number of arms
+
+    Returns:
+        x (n, 2) float32, y (n,) int64 from 0 to classes - 1
+    """
     if not isinstance(classes, Integral) or classes < 1:
         raise ValueError(f"spiral: classes is {classes!r}; pass a whole number of arms, 1 or more")
     rng, y = _start("spiral", n, noise, rng, groups=classes)
@@ -84,33 +104,50 @@ def spiral(
     return _blur(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1), noise, rng), y
 
 # %% ../../nbs/06_data.ipynb #99808a2e
-def xor(
-    n: int = 200,  # number of points, 4 or more
-    noise: float = 0.1,  # standard deviation of the noise added to each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple:  # x (n, 2) float32, y (n,) int64: 1 where exactly one coordinate is near 1
-    "Points around the four corners of the unit square, labelled by exclusive or. Raises `ValueError` for a bad n or noise."
+def xor(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
+    """Points around the four corners of the unit square, labelled by exclusive or. Raises
+    `ValueError` for a bad n or noise.
+
+    Parameters:
+        n: number of points, 4 or more
+        noise: standard deviation of the noise added to each coordinate
+        rng: seed or generator
+
+    Returns:
+        x (n, 2) float32, y (n,) int64: 1 where exactly one coordinate is near 1
+    """
     rng, corner = _start("xor", n, noise, rng, groups=4)
     a, b = corner // 2, corner % 2
     return _blur(np.stack([a, b], axis=1), noise, rng), a ^ b
 
 # %% ../../nbs/06_data.ipynb #3ea4e89c
-def regression(
-    n: int = 200,  # number of points
-    noise: float = 0.1,  # standard deviation of the noise added to y
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple:  # x (n, 1) float32, y (n, 1) float32
-    "A noisy sine: x even between -pi and pi, y = sin x plus noise. Raises `ValueError` for a bad n or noise."
+def regression(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
+    """A noisy sine: x even between -pi and pi, y = sin x plus noise. Raises `ValueError` for a bad
+    n or noise.
+
+    Parameters:
+        n: number of points
+        noise: standard deviation of the noise added to y
+        rng: seed or generator
+
+    Returns:
+        x (n, 1) float32, y (n, 1) float32
+    """
     rng, _ = _start("regression", n, noise, rng, groups=1)
     x = rng.uniform(-np.pi, np.pi, (n, 1)).astype(np.float32)
     return x, _blur(np.sin(x), noise, rng)
 
 # %% ../../nbs/06_data.ipynb #f6953e18
-def load_digits() -> tuple:  # x (1797, 64) float32 from 0 to 1, y (1797,) int64 from 0 to 9
-    """The 1,797 handwritten digits in the package, 8 x 8 pixels each, row by row, from 0 (paper) to 1 (ink).
+def load_digits() -> tuple:
+    """The 1,797 handwritten digits in the package, 8 x 8 pixels each, row by row, from 0 (paper)
+    to 1 (ink).
 
-    Source: E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI Machine Learning
-    Repository, https://doi.org/10.24432/C50P49, licensed CC BY 4.0. This is its writer-independent test part.
+    Source: E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI
+    Machine Learning Repository, https://doi.org/10.24432/C50P49, licensed CC BY 4.0. This is
+    its writer-independent test part.
+
+    Returns:
+        x (1797, 64) float32 from 0 to 1, y (1797,) int64 from 0 to 9
     """
     with resources.files("nn_from_scratch").joinpath("digits.npz").open("rb") as file, np.load(file) as digits:
         return digits["images"].astype(np.float32) / np.float32(16), digits["labels"].astype(np.int64)
