@@ -21,6 +21,9 @@ import numpy as np
 
 from .forward import Module, Parameters
 
+# %% ../nbs/04_optim.ipynb #b2dde8c6
+Groups = Mapping[str, Mapping[str, Any]] | None  # pattern of names -> their lr, weight_decay
+
 # %% ../nbs/04_optim.ipynb #e39e0b94
 @dataclass
 class Optimizer:
@@ -31,11 +34,11 @@ class Optimizer:
 
     Parameters:
         lr: learning rate η, or a schedule: step -> η
+        groups: name -> settings
     """
 
     lr: float | Callable[[int], float]
-    groups: Mapping[str, Mapping[str, Any]] | None = field(  # name -> its own settings
-        default=None, kw_only=True, repr=False)
+    groups: Groups = field(default=None, kw_only=True, repr=False)
     memories: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
     by_shape = False  # whether the rule wants its arrays one by one, in their shapes
 
@@ -47,7 +50,7 @@ class Optimizer:
         "Forget every step taken; the settings stay."
         self.steps = 0  # updates done so far
         self.memory: dict[str, np.ndarray] = {}  # name of an array -> its memories, in rows
-        self._seen = None  # the model that these steps were taken with
+        self._model = None  # the model that these steps were taken with
 
     def first_memories(self, theta) -> np.ndarray:
         """What is remembered before the first step: zeros.
@@ -93,10 +96,10 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Go on from a state that `state_dict` has given."
-        vars(self).update({k: v for k, v in state.items() if k in vars(self)}, _seen=None)
+        vars(self).update({k: v for k, v in state.items() if k in vars(self)}, _model=None)
 
     def __getstate__(self):  # a copy or a pickle goes on with a copy of the model
-        return {**vars(self), "_seen": None}
+        return {**vars(self), "_model": None}
 
 # %% ../nbs/04_optim.ipynb #d43ebc6b
 asked: dict = {}
@@ -176,7 +179,7 @@ def _runs(rules, shapes, frozen):
 def _recognised(optimizer, model):
     "The model's parameters. A `ValueError` if the steps so far were taken with others."
     parameters = model.parameters()
-    model_then, parameters_then, parts_then = optimizer._seen or (None, None, None)
+    model_then, parameters_then, parts_then = optimizer._model or (None, None, None)
     if parameters_then is not None and parameters_then() is parameters:
         return parameters
     parts = [m for m in model.modules() if any(map(_is_array, vars(m).values()))]
@@ -188,7 +191,7 @@ def _recognised(optimizer, model):
         if new:
             raise ValueError(f"{_steps_of(optimizer)} and the model has {new[0]!r} only since "
                              "then: make a new optimizer, or call its reset()")
-    optimizer._seen = weakref.ref(model), weakref.ref(parameters), [*map(weakref.ref, parts)]
+    optimizer._model = weakref.ref(model), weakref.ref(parameters), [*map(weakref.ref, parts)]
     return parameters
 
 

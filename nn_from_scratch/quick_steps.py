@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from .optim import SGD, Adagrad, Adam, RMSprop, smallest, weights
+from .optim import SGD, Adagrad, Adam, RMSprop, smallest, sum_of_weights
 from .optimizer import quicker
 
 # %% ../nbs/04_optim.ipynb #25e2f268
@@ -36,7 +36,7 @@ def adam_in_place(self, theta, g, lr, sums, squares):
     "Adam's rule; plain numbers take the divisions by the sums of weights, and no array does."
     g = self.decay(theta, g, lr)
     beta1, beta2 = self.betas
-    root_of_weights = math.sqrt(weights(beta2, self.steps))
+    root_of_weights = math.sqrt(sum_of_weights(beta2, self.steps))
     sums *= beta1
     sums += g
     squares *= beta2
@@ -44,7 +44,7 @@ def adam_in_place(self, theta, g, lr, sums, squares):
     move = np.sqrt(squares)
     move += max(self.eps, smallest) * root_of_weights
     move = np.divide(sums, move, out=move if move.shape else None)
-    move *= lr * root_of_weights / weights(beta1, self.steps)
+    move *= lr * root_of_weights / sum_of_weights(beta1, self.steps)
     theta -= move
 
 

@@ -31,7 +31,7 @@ API = {
 }
 # Modules import only earlier ones.
 ORDER = ("aliases checks files functions initial tree parameters modules layers forward losses metrics backprop rules tape gradients checking numpy_rules "
-         "asking fast speed optimizer optim schedules plots batches evaluation run stopping progress states checkpoints training data architecture sharing onnx "
+         "asking fast speed optimizer schedules optim modern quick_steps settings plots batches evaluation run stopping progress states checkpoints training data architecture sharing onnx "
          "estimators tables tasks cli").split()
 SPLIT = {"forward", "backprop", "rules", "speed", "optim", "training", "checkpoints", "data", "plots", "sharing", "cli"}  # on their way into rooms
 
