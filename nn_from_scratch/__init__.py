@@ -3,8 +3,9 @@ __version__ = "0.1.0"
 # The imports below are written by hand; nbdev only sets the version above.
 from nn_from_scratch.forward import *
 from nn_from_scratch.losses import *
+from nn_from_scratch.metrics import *
 from nn_from_scratch.backprop import *
-from nn_from_scratch.rules import *
+from nn_from_scratch.numpy_rules import *
 from nn_from_scratch.speed import *
 from nn_from_scratch.optim import *
 from nn_from_scratch.training import *

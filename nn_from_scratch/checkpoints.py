@@ -309,33 +309,33 @@ def _return_to(run: Run, train, source: dict) -> None:
 
 # %% ../nbs/E_checkpoints.ipynb #bf55ce64
 class Checkpoints:
-    """The checkpoints of a training run in a folder: what `fit(..., checkpoint="folder")` works with.
+    """The checkpoints of a training run in a folder: what `fit(..., checkpoint="folder")` works
+    with.
 
-    The last three are kept, `step-000001200.npz` and so on, each written entirely or not at all. With `resume`, the run
-    continues from the newest one that is whole, to the same bits as if it had not stopped; in an empty folder it begins.
-    Callbacks, and iterables that give other batches each epoch, take part if they have `state_dict()`, which returns what they
-    remember (numbers, text, arrays, generators, and lists, tuples and dicts of them), and `load_state_dict(state)`.
+    The last three are kept, `step-000001200.npz` and so on, each written entirely or not at
+    all. With `resume`, the run continues from the newest one that is whole, to the same bits as
+    if it had not stopped; in an empty folder it begins. Callbacks, and iterables that give
+    other batches each epoch, take part if they have `state_dict()`, which returns what they
+    remember (numbers, text, arrays, generators, and lists, tuples and dicts of them), and
+    `load_state_dict(state)`.
 
-    Raises `ValueError` where the folder and `resume` do not fit, or another run was saved there; a `UserWarning` tells of a
-    damaged file. An `OSError` ends the training when a checkpoint cannot be written: the one before it is whole, and so is the
-    model.
+    Raises `ValueError` where the folder and `resume` do not fit, or another run was saved
+    there; a `UserWarning` tells of a damaged file. An `OSError` ends the training when a
+    checkpoint cannot be written: the one before it is whole, and so is the model.
+
+    Parameters:
+        folder: made if it is not there
+        resume: whether to go on with the run that is saved there
+        every: steps after which to save within an epoch
+        callbacks: those with a `state_dict` are saved
+        train: training data, checked arrays or an iterable of batches
+        valid: validation data
     """
 
     def __init__(
-        self,
-        folder: str | os.PathLike,  # made if it is not there
-        resume: bool,  # whether to go on with the run that is saved there
-        every: int,  # steps after which to save within an epoch
-        run: Run,
-        callbacks: list,  # those with a `state_dict` are saved
-        train: Any,  # training data, checked arrays or an iterable of batches
-        valid: Any = None,  # validation data
-        *,
-        batch_size: int = 32,
-        clip_norm: float | None = None,
-        tol: float | None = None,
-        patience: int = 5,
-        max_steps: int | None = None,
+        self, folder: str | os.PathLike, resume: bool, every: int, run: Run, callbacks: list,
+        train: Any, valid: Any = None, *, batch_size: int = 32, clip_norm: float | None = None,
+        tol: float | None = None, patience: int = 5, max_steps: int | None = None
     ):
         if not isinstance(folder, (str, os.PathLike)):
             raise TypeError(f"fit: checkpoint must be the name of a folder, not {folder!r}")

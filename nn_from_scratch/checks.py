@@ -35,11 +35,16 @@ def counted(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 # %% ../nbs/F_checks.ipynb #e74da32d
-def plain(
-    words: str,  # what the number must be
-    fits: Callable[[float], bool],
-) -> Callable[[str, str, Any], Any]:  # (who, name, value) -> a Python number
-    "A demand for a number of this kind. NumPy's becomes Python's, for a float64 would turn float32 work into float64."
+def plain(words: str, fits: Callable[[float], bool]) -> Callable[[str, str, Any], Any]:
+    """A demand for a number of this kind. NumPy's becomes Python's, for a float64 would turn
+    float32 work into float64.
+
+    Parameters:
+        words: what the number must be
+
+    Returns:
+        (who, name, value) -> a Python number
+    """
     def demand(who: str, name: str, value: Any) -> Any:
         number = value.item() if isinstance(value, np.generic) or isinstance(value, np.ndarray) and value.ndim == 0 else value
         if not isinstance(number, (int, float)) or not fits(number):
@@ -84,14 +89,13 @@ def function(who: str, name: str, value: Any) -> Callable:
     return value
 
 
-def kind(
-    who: str,
-    name: str,
-    thing: _Thing,
-    kinds: Any,  # a class, or a tuple of classes
-    words: str,  # "a list such as [accuracy]"
-) -> _Thing:
-    "An object of a class; `TypeError` for a class, say, where an object of it belongs."
+def kind(who: str, name: str, thing: _Thing, kinds: Any, words: str) -> _Thing:
+    """An object of a class; `TypeError` for a class, say, where an object of it belongs.
+
+    Parameters:
+        kinds: a class, or a tuple of classes
+        words: "a list such as [accuracy]"
+    """
     if not isinstance(thing, kinds):
         raise TypeError(f"{who}: {name} must be {words}, not {name_of(thing)}")
     return thing
@@ -158,11 +162,12 @@ def finite(who: str, name: str, a: Array) -> Array:
     return a
 
 
-def lengths(
-    who: str,
-    arrays: Sequence[Array],  # x, y and weight, as far as there are any
-) -> Sequence[Array]:
-    "a row for each sample in all of them, and at least one"
+def lengths(who: str, arrays: Sequence[Array]) -> Sequence[Array]:
+    """a row for each sample in all of them, and at least one
+
+    Parameters:
+        arrays: x, y and weight, as far as there are any
+    """
     names = ("x", "y", "weight")[:len(arrays)]
     shapes = ", ".join(f"{name} is {a.shape}" for name, a in zip(names, arrays, strict=True))
     if any(a.ndim == 0 for a in arrays) or len({len(a) for a in arrays}) > 1:
@@ -242,12 +247,12 @@ def one_a_sample(who: str, name: str, weight: Any, losses: Array) -> Array | Non
     return weight
 
 # %% ../nbs/F_checks.ipynb #47cb34b2
-def labels_below(
-    who: str,
-    labels: Any,
-    n: int,  # the number of classes
-) -> Array:
-    "(m,) whole numbers of 0 to n - 1"
+def labels_below(who: str, labels: Any, n: int) -> Array:
+    """(m,) whole numbers of 0 to n - 1
+
+    Parameters:
+        n: the number of classes
+    """
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{who}: labels must be whole numbers (0 to {n - 1}), not {labels.dtype}: try labels.astype(int)")

@@ -19,32 +19,47 @@ import numpy as np
 from .aliases import Array, Dtype
 
 # %% ../nbs/01_forward.ipynb #73d88b33
-def weighted_sum(
-    x: np.ndarray,  # inputs (n, n_in), or one sample (n_in,)
-    w: np.ndarray,  # weights (n_in,) of one neuron, or (n_in, n_out) of a layer
-    b: np.ndarray | float,  # bias: a number, or (n_out,)
-) -> np.ndarray:  # weighted sums (n,) or (n, n_out)
-    "Multiply every input by its weight, add up, add the bias: `x @ w + b`. Raises `ValueError` when there are not as many of both."
+def weighted_sum(x: np.ndarray, w: np.ndarray, b: np.ndarray | float) -> np.ndarray:
+    """Multiply every input by its weight, add up, add the bias: `x @ w + b`. Raises `ValueError`
+    when there are not as many of both.
+
+    Parameters:
+        x: inputs (n, n_in), or one sample (n_in,)
+        w: weights (n_in,) of one neuron, or (n_in, n_out) of a layer
+        b: bias: a number, or (n_out,)
+
+    Returns:
+        weighted sums (n,) or (n, n_out)
+    """
     if np.shape(x)[-1:] != np.shape(w)[:1]:
         raise ValueError(f"weighted_sum: every input needs a weight, but x is {np.shape(x)} and w is {np.shape(w)}")
     return x @ w + b
 
 # %% ../nbs/01_forward.ipynb #488f993d
-def neuron(
-    x: np.ndarray,  # inputs (n, n_in), or one sample (n_in,)
-    w: np.ndarray,  # weights (n_in,)
-    b: float,  # bias
-    activation: Callable,  # a function of numbers, applied to every weighted sum
-) -> np.ndarray:  # activations (n,)
-    "The output of one neuron: the activation of its weighted sum."
+def neuron(x: np.ndarray, w: np.ndarray, b: float, activation: Callable) -> np.ndarray:
+    """The output of one neuron: the activation of its weighted sum.
+
+    Parameters:
+        x: inputs (n, n_in), or one sample (n_in,)
+        w: weights (n_in,)
+        b: bias
+        activation: a function of numbers, applied to every weighted sum
+
+    Returns:
+        activations (n,)
+    """
     return activation(weighted_sum(x, w, b))
 
 # %% ../nbs/01_forward.ipynb #7c61f5d1
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # %% ../nbs/01_forward.ipynb #35239447
-def operation(f: _Function) -> _Function:  # the same function, marked
-    "Mark `f` as a step the network is made of; on arrays it changes nothing."
+def operation(f: _Function) -> _Function:
+    """Mark `f` as a step the network is made of; on arrays it changes nothing.
+
+    Returns:
+        the same function, marked
+    """
     @functools.wraps(f)
     def step(*args, **kwargs):
         for a in (*args, *kwargs.values()):
@@ -56,12 +71,18 @@ def operation(f: _Function) -> _Function:  # the same function, marked
 
 # %% ../nbs/01_forward.ipynb #0c450b1e
 @operation
-def linear(
-    x: np.ndarray,  # inputs (n, n_in); more or fewer leading axes are fine
-    w: np.ndarray,  # weights (n_in, n_out)
-    b: np.ndarray | None = None,  # biases (n_out,), or None for no bias
-) -> np.ndarray:  # weighted sums (n, n_out)
-    "The weighted sums of a whole layer, x @ w + b. Raises `ValueError` or `TypeError` when the arguments do not fit."
+def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """The weighted sums of a whole layer, x @ w + b. Raises `ValueError` or `TypeError` when the
+    arguments do not fit.
+
+    Parameters:
+        x: inputs (n, n_in); more or fewer leading axes are fine
+        w: weights (n_in, n_out)
+        b: biases (n_out,), or None for no bias
+
+    Returns:
+        weighted sums (n, n_out)
+    """
     try: fits = w.ndim == 2 and x.ndim > 0 and x.shape[-1] == w.shape[0] and (b is None or b.shape == w.shape[1:])
     except AttributeError: raise TypeError(_no_array(x=x, w=w, b=b)) from None
     if not fits: raise ValueError(_misfit(x, w, b))

@@ -17,16 +17,20 @@ from .modules import Module, call_text, short_text
 
 # %% ../nbs/01b_network.ipynb #ccd59b24
 class Linear(Module):
-    "A layer of weighted sums, x @ weight + bias. x is cast to the dtype of the weight."
+    """A layer of weighted sums, x @ weight + bias. x is cast to the dtype of the weight.
+
+    Parameters:
+        n_in: features that come in
+        n_out: neurons, and so features that go out
+        bias: whether each neuron has a bias (starts at 0)
+        init: init(shape, rng, dtype) -> the first weights (n_in, n_out)
+        rng: seed or generator; None draws a new one each time
+        dtype: of the weights, and so of the outputs
+    """
 
     def __init__(
-        self,
-        n_in: int,  # features that come in
-        n_out: int,  # neurons, and so features that go out
-        bias: bool = True,  # whether each neuron has a bias (starts at 0)
-        init: Callable = he_normal,  # init(shape, rng, dtype) -> the first weights (n_in, n_out)
-        rng: int | np.random.Generator | None = None,  # seed or generator; None draws a new one each time
-        dtype: type | str | np.dtype = np.float32,  # of the weights, and so of the outputs
+        self, n_in: int, n_out: int, bias: bool = True, init: Callable = he_normal,
+        rng: int | np.random.Generator | None = None, dtype: type | str | np.dtype = np.float32
     ):
         for name, n in (("n_in", n_in), ("n_out", n_out)):
             if not isinstance(n, (int, np.integer)) or n < 1:
@@ -69,12 +73,17 @@ class Sequential(Module):
 
 # %% ../nbs/01b_network.ipynb #a58f7e7a
 def mlp(
-    sizes: Sequence[int],  # numbers of units, from the inputs to the outputs: [64, 32, 10]
-    activation: Callable = relu,  # between the layers; the last one has none
-    rng: int | np.random.Generator | None = None,  # seed or generator of the first weights
-    dtype: type | str | np.dtype = np.float32,  # of the parameters
+    sizes: Sequence[int], activation: Callable = relu, rng: int | np.random.Generator | None = None,
+    dtype: type | str | np.dtype = np.float32
 ) -> Sequential:
-    "A multilayer perceptron: linear layers of these sizes with an activation between them."
+    """A multilayer perceptron: linear layers of these sizes with an activation between them.
+
+    Parameters:
+        sizes: numbers of units, from the inputs to the outputs: [64, 32, 10]
+        activation: between the layers; the last one has none
+        rng: seed or generator of the first weights
+        dtype: of the parameters
+    """
     if np.ndim(sizes) != 1:
         raise TypeError(f"mlp: sizes must be a list of numbers of units, [64, 32, 10] say, not {sizes!r}")
     if len(sizes) < 2:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['shares', 'mse', 'mae', 'huber', 'softmax', 'log_softmax', 'one_hot', 'target_probabilities', 'cross_entropy',
-           'binary_cross_entropy', 'accuracy', 'r2_score', 'confusion_matrix']
+           'binary_cross_entropy']
 
 # %% ../nbs/02_losses.ipynb #59078e1d
 import numpy as np
@@ -29,12 +29,17 @@ def _hint(p, t):
     return f" (try target.reshape{p})" if p == (*t, 1) else f" (try prediction.reshape{t})" if t == (*p, 1) else ""
 
 # %% ../nbs/02_losses.ipynb #f5cd9abb
-def shares(
-    losses: np.ndarray,  # the loss of each sample (n,), or of each of its outputs (n, …)
-    weight: np.ndarray | None,  # how much each sample counts (n,); None for all alike
-):  # a number, or an array (n, 1, …), to multiply the losses by
-    """How much each number of `losses` counts in the weighted mean: the shares of the whole batch add up to 1.
-    Raises `ValueError` for weights of another length, negative ones, or all zero."""
+def shares(losses: np.ndarray, weight: np.ndarray | None):
+    """How much each number of `losses` counts in the weighted mean: the shares of the whole batch
+    add up to 1. Raises `ValueError` for weights of another length, negative ones, or all zero.
+
+    Parameters:
+        losses: the loss of each sample (n,), or of each of its outputs (n, …)
+        weight: how much each sample counts (n,); None for all alike
+
+    Returns:
+        a number, or an array (n, 1, …), to multiply the losses by
+    """
     if weight is None:
         return 1 / losses.size
     weight = np.asarray(weight)
@@ -54,35 +59,53 @@ def _weighted_mean(losses, weight):
 
 # %% ../nbs/02_losses.ipynb #514af25f
 @operation
-def mse(
-    prediction: np.ndarray,  # what the network says (n, …)
-    target: np.ndarray,  # what is true, of the same shape
-    weight: np.ndarray | None = None,  # how much each sample counts (n,)
-):  # a single number, in the square of the target's unit
-    "Mean squared error. Raises `ValueError` when the shapes differ."
+def mse(prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None):
+    """Mean squared error. Raises `ValueError` when the shapes differ.
+
+    Parameters:
+        prediction: what the network says (n, …)
+        target: what is true, of the same shape
+        weight: how much each sample counts (n,)
+
+    Returns:
+        a single number, in the square of the target's unit
+    """
     error = prediction - _same_shape("mse", prediction, target)
     return _weighted_mean(error * error, weight)
 
 # %% ../nbs/02_losses.ipynb #a8b3997b
 @operation
-def mae(
-    prediction: np.ndarray,  # what the network says (n, …)
-    target: np.ndarray,  # what is true, of the same shape
-    weight: np.ndarray | None = None,  # how much each sample counts (n,)
-):  # a single number, in the target's unit
-    "Mean absolute error. Raises `ValueError` when the shapes differ."
+def mae(prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None):
+    """Mean absolute error. Raises `ValueError` when the shapes differ.
+
+    Parameters:
+        prediction: what the network says (n, …)
+        target: what is true, of the same shape
+        weight: how much each sample counts (n,)
+
+    Returns:
+        a single number, in the target's unit
+    """
     error = prediction - _same_shape("mae", prediction, target)
     return _weighted_mean(np.abs(error), weight)
 
 # %% ../nbs/02_losses.ipynb #db2b4021
 @operation
 def huber(
-    prediction: np.ndarray,  # what the network says (n, …)
-    target: np.ndarray,  # what is true, of the same shape
-    weight: np.ndarray | None = None,  # how much each sample counts (n,)
-    delta: float = 1.0,  # the error, in the target's unit, from which on the loss grows along a straight line
-):  # a single number
-    "Huber loss: half the squared error up to `delta`, linear beyond (Huber, 1964). Raises `ValueError` when the shapes differ."
+    prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, delta: float = 1.0
+):
+    """Huber loss: half the squared error up to `delta`, linear beyond (Huber, 1964). Raises
+    `ValueError` when the shapes differ.
+
+    Parameters:
+        prediction: what the network says (n, …)
+        target: what is true, of the same shape
+        weight: how much each sample counts (n,)
+        delta: the error, in the target's unit, from which on the loss grows along a straight line
+
+    Returns:
+        a single number
+    """
     if not delta > 0:
         raise ValueError(f"huber: delta must be positive, not {delta}")
     error = np.abs(prediction - _same_shape("huber", prediction, target))
@@ -96,22 +119,33 @@ def _classes_first(x, axis):
 
 # %% ../nbs/02_losses.ipynb #8069e1c8
 @operation
-def softmax(
-    x: np.ndarray,  # logits, of any shape
-    axis: int = -1,  # along which the classes lie
-) -> np.ndarray:  # probabilities, of the same shape
-    "Logits to probabilities along `axis`: exponentials, divided by their sum. No finite logit overflows."
+def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Logits to probabilities along `axis`: exponentials, divided by their sum. No finite logit
+    overflows.
+
+    Parameters:
+        x: logits, of any shape
+        axis: along which the classes lie
+
+    Returns:
+        probabilities, of the same shape
+    """
     z = _classes_first(x, axis)
     e = np.exp(z - z.max(axis=0))
     return np.swapaxes(e / e.sum(axis=0), 0, axis)
 
 # %% ../nbs/02_losses.ipynb #0e68dd56
 @operation
-def log_softmax(
-    x: np.ndarray,  # logits, of any shape
-    axis: int = -1,  # along which the classes lie
-) -> np.ndarray:  # logarithms of probabilities, of the same shape
-    "The logarithm of `softmax`, exact where the probability itself would round to 0."
+def log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The logarithm of `softmax`, exact where the probability itself would round to 0.
+
+    Parameters:
+        x: logits, of any shape
+        axis: along which the classes lie
+
+    Returns:
+        logarithms of probabilities, of the same shape
+    """
     z = _classes_first(x, axis)
     z = z - z.max(axis=0)
     return np.swapaxes(z - np.log(np.exp(z).sum(axis=0)), 0, axis)
@@ -129,12 +163,18 @@ def _labels(name, labels, n):
     return labels
 
 # %% ../nbs/02_losses.ipynb #b30fb6fb
-def one_hot(
-    labels: np.ndarray,  # whole numbers (m,) of 0 to n - 1
-    n: int,  # number of classes
-    dtype=np.float32,  # of the result
-) -> np.ndarray:  # (m, n), zeros but for a 1 in each row
-    "Each label as a row with a 1 in the label's column. Raises `ValueError` for a label outside 0 to n - 1, `TypeError` for float labels."
+def one_hot(labels: np.ndarray, n: int, dtype=np.float32) -> np.ndarray:
+    """Each label as a row with a 1 in the label's column. Raises `ValueError` for a label outside
+    0 to n - 1, `TypeError` for float labels.
+
+    Parameters:
+        labels: whole numbers (m,) of 0 to n - 1
+        n: number of classes
+        dtype: of the result
+
+    Returns:
+        (m, n), zeros but for a 1 in each row
+    """
     labels = _labels("one_hot", labels, n)
     rows = np.zeros((len(labels), n), dtype)
     rows[np.arange(len(labels)), labels] = 1
@@ -158,12 +198,21 @@ def _check_classes(logits, target):
 
 # %% ../nbs/02_losses.ipynb #b5c5bfbc
 def target_probabilities(
-    logits: np.ndarray,  # (n, k): what the network says; for its shape and dtype
-    target: np.ndarray,  # labels (n,), or probabilities (n, k)
-    label_smoothing: float = 0.0,  # the share of certainty that is spread over all classes, 0 or more and below 1
-) -> np.ndarray:  # (n, k)
+    logits: np.ndarray, target: np.ndarray, label_smoothing: float = 0.0
+) -> np.ndarray:
     """What the network should have said, as probabilities; smoothed as by Szegedy et al. (2016).
-    Raises `ValueError` for labels outside 0 to k - 1, wrong shapes or an empty batch, `TypeError` for float labels."""
+    Raises `ValueError` for labels outside 0 to k - 1, wrong shapes or an empty batch,
+    `TypeError` for float labels.
+
+    Parameters:
+        logits: (n, k): what the network says; for its shape and dtype
+        target: labels (n,), or probabilities (n, k)
+        label_smoothing: the share of certainty that is spread over all classes, 0 or more and below
+            1
+
+    Returns:
+        (n, k)
+    """
     logits, target, s = np.asarray(logits), np.asarray(target), float(label_smoothing)
     _check_classes(logits, target)
     if not 0 <= s < 1:
@@ -175,76 +224,48 @@ def target_probabilities(
 # %% ../nbs/02_losses.ipynb #64d216e3
 @operation
 def cross_entropy(
-    logits: np.ndarray,  # (n, k), before any softmax
-    target: np.ndarray,  # labels (n,) of 0 to k - 1, or probabilities (n, k)
-    weight: np.ndarray | None = None,  # how much each sample counts (n,)
-    label_smoothing: float = 0.0,  # the share of certainty that is spread over all classes
-):  # a single number, in natural units of information (nats)
-    "Minus the log-probability that the network gives to what is true. Raises as `target_probabilities` does."
+    logits: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None,
+    label_smoothing: float = 0.0
+):
+    """Minus the log-probability that the network gives to what is true. Raises as
+    `target_probabilities` does.
+
+    Parameters:
+        logits: (n, k), before any softmax
+        target: labels (n,) of 0 to k - 1, or probabilities (n, k)
+        weight: how much each sample counts (n,)
+        label_smoothing: the share of certainty that is spread over all classes
+
+    Returns:
+        a single number, in natural units of information (nats)
+    """
     p = target_probabilities(logits, target, label_smoothing)
     losses = -np.sum(p * log_softmax(logits), axis=1)
     return _weighted_mean(losses, weight)
 
 # %% ../nbs/02_losses.ipynb #60a3df29
 @operation
-def binary_cross_entropy(
-    logits: np.ndarray,  # (n,) or (n, m), before any sigmoid
-    target: np.ndarray,  # 0 for no, 1 for yes, or between, of the same shape
-    weight: np.ndarray | None = None,  # how much each sample counts (n,)
-):  # a single number, in nats
-    "Cross-entropy of yes-or-no answers, one logit each. Raises `ValueError` when the shapes differ or a target lies outside 0..1."
+def binary_cross_entropy(logits: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None):
+    """Cross-entropy of yes-or-no answers, one logit each. Raises `ValueError` when the shapes
+    differ or a target lies outside 0..1.
+
+    Parameters:
+        logits: (n,) or (n, m), before any sigmoid
+        target: 0 for no, 1 for yes, or between, of the same shape
+        weight: how much each sample counts (n,)
+
+    Returns:
+        a single number, in nats
+    """
     target = _same_shape("binary_cross_entropy", logits, target)
     if not (target.min() >= 0 and target.max() <= 1):  # so that NaN is caught, too
         raise ValueError(f"binary_cross_entropy: targets must be in 0..1, but they go from {target.min()} to {target.max()}")
     losses = np.maximum(logits, 0) - target * logits + np.log1p(np.exp(-np.abs(logits)))
     return _weighted_mean(losses, weight)
 
-# %% ../nbs/02_losses.ipynb #63f60f61
-def _votes(name, logits, labels):
-    "The predicted classes (n,), the true ones (n,), and how many classes there are. A single logit votes for 1 where it is positive."
-    logits, labels = np.asarray(logits), np.asarray(labels).reshape(-1)
-    if logits.ndim not in (1, 2) or logits.shape[-1] == 0:
-        raise ValueError(f"{name}: logits must be (n, k), or (n,) for a yes or no, at least one of each, but they are {logits.shape}")
-    if len(labels) != len(logits):
-        raise ValueError(f"{name}: {len(logits)} predictions and {len(labels)} labels; it takes as many of one as of the other")
-    if labels.dtype.kind in "bf" and np.all(labels % 1 == 0):
-        labels = labels.astype(int)  # the answers to a yes or no often come as 0.0 and 1.0
-    several = logits.ndim == 2 and logits.shape[1] > 1
-    predicted = logits.argmax(axis=1) if several else (logits.reshape(-1) > 0).astype(int)
-    k = logits.shape[1] if several else 2
-    return predicted, _labels(name, labels, k), k
-
-# %% ../nbs/02_losses.ipynb #00a89236
-def accuracy(
-    logits: np.ndarray,  # (n, k), or (n,) or (n, 1) for a yes or no
-    labels: np.ndarray,  # (n,) of 0 to k - 1
-) -> float:  # from 0 to 1
-    "The share of samples whose largest logit is that of the label. Raises `ValueError` for unequal lengths or labels that are no classes."
-    predicted, labels, _ = _votes("accuracy", logits, labels)
-    if len(labels) == 0:
-        raise ValueError("accuracy: there are no samples")
-    return float(np.mean(predicted == labels))
-
-# %% ../nbs/02_losses.ipynb #390c6016
-def r2_score(
-    prediction: np.ndarray,  # what the network says (n, …)
-    target: np.ndarray,  # what is true, of the same shape
-) -> float:  # at most 1
-    "The share of the target's variance that the prediction explains. Raises `ValueError` when shapes differ or all targets are the same."
-    prediction = np.asarray(prediction, np.float64)
-    target = _same_shape("r2_score", prediction, target)
-    spread = np.sum((target - target.mean(axis=0)) ** 2)
-    if spread == 0:
-        raise ValueError("r2_score: all targets are the same, so there is no variance to explain")
-    return float(1 - np.sum((target - prediction) ** 2) / spread)
-
-# %% ../nbs/02_losses.ipynb #f6515a2e
-def confusion_matrix(
-    logits: np.ndarray,  # (n, k), or (n,) or (n, 1) for a yes or no
-    labels: np.ndarray,  # (n,) of 0 to k - 1
-) -> np.ndarray:  # counts (k, k)
-    "How often each class was taken for each: row the true class, column the predicted one. Raises as `accuracy` does."
-    predicted, labels, k = _votes("confusion_matrix", logits, labels)
-    counts = np.zeros((k, k), int)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts
+# %% ../nbs/02_losses.ipynb #bca6fa5f
+def __getattr__(name):  # until all import the metrics from the room of that name
+    if name in ("accuracy", "r2_score", "confusion_matrix"):
+        from nn_from_scratch import metrics
+        return getattr(metrics, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -128,11 +128,13 @@ def short_text(value: Any) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
 
-def call_text(
-    name: str,  # of what is called
-    parts: list[str],  # its arguments
-) -> str:
-    "`name(parts)` on one line where it fits, else a line for each."
+def call_text(name: str, parts: list[str]) -> str:
+    """`name(parts)` on one line where it fits, else a line for each.
+
+    Parameters:
+        name: of what is called
+        parts: its arguments
+    """
     line = f"{name}({', '.join(parts)})"
     if len(line) <= 88 and "\n" not in line:
         return line

@@ -22,13 +22,15 @@ from .turns import Turn, exchanges
 
 # %% ../nbs/01b_network.ipynb #ab5491d9
 class Parameters(Mapping):
-    "Arrays by name, all of them views of one flat array, `vector`: the parameters of a model, or their gradients."
+    """Arrays by name, all of them views of one flat array, `vector`: the parameters of a model, or
+    their gradients.
 
-    def __init__(
-        self,
-        shapes: Mapping[str, tuple],  # name -> shape, in order
-        vector: np.ndarray,  # as many numbers as the shapes have together
-    ):
+    Parameters:
+        shapes: name -> shape, in order
+        vector: as many numbers as the shapes have together
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple], vector: np.ndarray):
         ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes.values())])
         if vector.shape != (ends[-1],):
             raise ValueError(f"Parameters: the shapes need {ends[-1]} numbers but the vector is {vector.shape}")
@@ -72,11 +74,14 @@ class Parameters(Mapping):
         return "\n".join([f"Parameters of {self.vector.size:,} numbers, {self.vector.dtype}", *rows])
 
 # %% ../nbs/01b_network.ipynb #8653b4cb
-def gather(
-    names: Sequence[str],  # of the arrays
-    arrays: Sequence[Array],  # all of one dtype, none a view of another
-) -> Parameters:
-    "`Parameters` of these names and values: over the vector they are already neighbours in, or else over a new one."
+def gather(names: Sequence[str], arrays: Sequence[Array]) -> Parameters:
+    """`Parameters` of these names and values: over the vector they are already neighbours in, or
+    else over a new one.
+
+    Parameters:
+        names: of the arrays
+        arrays: all of one dtype, none a view of another
+    """
     kinds: dict[str, str] = {}
     for name, a in zip(names, arrays, strict=True):
         kinds.setdefault(str(a.dtype), name)
@@ -151,13 +156,15 @@ def _held(holder, key):
 
 # %% ../nbs/01b_network.ipynb #a60a4b6e
 class Layout:
-    "Where the parameters of a model stand: found once, and again whenever something in the model has been replaced."
+    """Where the parameters of a model stand: found once, and again whenever something in the model
+    has been replaced.
 
-    def __init__(
-        self,
-        model: Any,  # a module, or a list, tuple or dict of modules
-        before: "Layout | None" = None,  # the layout that is no longer current
-    ):
+    Parameters:
+        model: a module, or a list, tuple or dict of modules
+        before: the layout that is no longer current
+    """
+
+    def __init__(self, model: Any, before: "Layout | None" = None):
         found = list(slots(model))
         self.names: list[str] = []  # of the parameters, depth first, each once
         self.places: list[tuple] = []  # (holder, key, number of the parameter); a shared one stands in several
@@ -211,21 +218,25 @@ class Layout:
         for holder, key, number in self.places:
             holder[key] = values[number]
 
-    def put(
-        self,
-        values: Sequence,  # one for each parameter: Tensors, or `arrays`, the parameters themselves
-    ):
-        "Put these in the places of the parameters. While they are not the parameters themselves, the exchange is on record."
+    def put(self, values: Sequence):
+        """Put these in the places of the parameters. While they are not the parameters themselves,
+        the exchange is on record.
+
+        Parameters:
+            values: one for each parameter: Tensors, or `arrays`, the parameters themselves
+        """
         exchanges[id(self)] = self
         self._write(values)
         if values is self.arrays:
             exchanges.pop(id(self), None)
 
-    def check(
-        self,
-        values: Sequence,  # what `put` put there
-    ):
-        "Raise `RuntimeError` if a parameter was replaced meanwhile, or one of these, or what was made of them, stands elsewhere too."
+    def check(self, values: Sequence):
+        """Raise `RuntimeError` if a parameter was replaced meanwhile, or one of these, or what was
+        made of them, stands elsewhere too.
+
+        Parameters:
+            values: what `put` put there
+        """
         expected = self.then.copy()
         for i, number in self.positions:
             expected[i] = values[number]

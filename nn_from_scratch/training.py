@@ -28,14 +28,20 @@ from .optim import Optimizer, clip_grad_norm
 
 # %% ../nbs/05_training.ipynb #de4afc56
 def batches(
-    x: np.ndarray,  # samples (n, …)
-    y: np.ndarray,  # targets (n, …)
-    batch_size: int,  # samples in a batch; the last one may have fewer
-    rng: int | np.random.Generator | None = None,  # seed or generator of the order
-    shuffle: bool = True,  # whether to draw the samples in a random order
-    drop_last: bool = False,  # whether to leave out a last batch that is not full
+    x: np.ndarray, y: np.ndarray, batch_size: int, rng: int | np.random.Generator | None = None,
+    shuffle: bool = True, drop_last: bool = False
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    "Every sample once, in batches (x, y). Raises `ValueError` when the lengths differ or there is no sample."
+    """Every sample once, in batches (x, y). Raises `ValueError` when the lengths differ or there
+    is no sample.
+
+    Parameters:
+        x: samples (n, …)
+        y: targets (n, …)
+        batch_size: samples in a batch; the last one may have fewer
+        rng: seed or generator of the order
+        shuffle: whether to draw the samples in a random order
+        drop_last: whether to leave out a last batch that is not full
+    """
     arrays = np.asarray(x), np.asarray(y)
     _check_lengths("batches", arrays)
     _check_count("batches", "batch_size", batch_size)
@@ -157,12 +163,18 @@ def _all_done(n, what):
     return f"The one {what} is done." if n == 1 else f"All {n} {what}s are done."
 
 # %% ../nbs/05_training.ipynb #69ec566a
-def predict(
-    model: Callable,  # a Module, or any function of a batch
-    x: np.ndarray,  # samples (n, …), cast to the dtype of the model
-    batch_size: int = 1024,  # samples at a time
-) -> np.ndarray:  # what the model says (n, …)
-    "The model's outputs for all samples, in evaluation mode. Raises `ValueError` when there are none."
+def predict(model: Callable, x: np.ndarray, batch_size: int = 1024) -> np.ndarray:
+    """The model's outputs for all samples, in evaluation mode. Raises `ValueError` when there are
+    none.
+
+    Parameters:
+        model: a Module, or any function of a batch
+        x: samples (n, …), cast to the dtype of the model
+        batch_size: samples at a time
+
+    Returns:
+        what the model says (n, …)
+    """
     x = np.asarray(x, _dtype(model))
     _check_lengths("predict", [x])
     _check_count("predict", "batch_size", batch_size)
@@ -174,13 +186,22 @@ def predict(
 
 # %% ../nbs/05_training.ipynb #e11cb9d6
 def evaluate(
-    model: Callable,  # a Module, or any function of a batch
-    loss: Callable,  # loss(prediction, target) or, with weights, loss(prediction, target, weight) -> number
-    data: Any,  # (x, y) or (x, y, weight) arrays, or an iterable of such batches
-    metrics: Sequence[Callable] = (),  # metric(prediction, target) -> number
-    batch_size: int = 1024,  # samples at a time, where `data` is arrays
-) -> dict[str, float]:  # "loss" first, then the metrics by name
-    "The mean loss and the metrics of the model in evaluation mode on all the data. Raises `ValueError` when there are none."
+    model: Callable, loss: Callable, data: Any, metrics: Sequence[Callable] = (),
+    batch_size: int = 1024
+) -> dict[str, float]:
+    """The mean loss and the metrics of the model in evaluation mode on all the data. Raises
+    `ValueError` when there are none.
+
+    Parameters:
+        model: a Module, or any function of a batch
+        loss: loss(prediction, target) or, with weights, loss(prediction, target, weight) -> number
+        data: (x, y) or (x, y, weight) arrays, or an iterable of such batches
+        metrics: metric(prediction, target) -> number
+        batch_size: samples at a time, where `data` is arrays
+
+    Returns:
+        "loss" first, then the metrics by name
+    """
     _check_kinds("evaluate", loss=loss, metrics=metrics)
     _check_count("evaluate", "batch_size", batch_size)
     dtype = _dtype(model)
@@ -223,14 +244,24 @@ class _Tally:
 # %% ../nbs/05_training.ipynb #a918922b
 @dataclass
 class History:
-    "What happened in a training run, epoch by epoch."
+    """What happened in a training run, epoch by epoch.
 
-    train_loss: list[float] = field(default_factory=list)  # mean loss of the batches of each epoch, as they were trained on
-    valid_loss: list[float] = field(default_factory=list)  # loss on the validation data after each epoch; empty without them
-    metrics: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # name -> {"train": […], "valid": […]}
-    steps: int = 0  # updates done
-    stopped: str = ""  # epochs, steps, converged, diverged, interrupted or callback; error in the history of an exception
-    stopped_because: str = ""  # the same as a sentence
+    Parameters:
+        train_loss: mean loss of the batches of each epoch, as they were trained on
+        valid_loss: loss on the validation data after each epoch; empty without them
+        metrics: name -> {"train": […], "valid": […]}
+        steps: updates done
+        stopped: epochs, steps, converged, diverged, interrupted or callback; error in the history
+            of an exception
+        stopped_because: the same as a sentence
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    valid_loss: list[float] = field(default_factory=list)
+    metrics: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    steps: int = 0
+    stopped: str = ""
+    stopped_because: str = ""
 
     def note(self, part: str, results: dict[str, float]) -> None:
         "Append the results of an epoch, as `evaluate` gives them, on the part \"train\" or \"valid\" of the data."
@@ -259,18 +290,27 @@ class History:
 # %% ../nbs/05_training.ipynb #2de079e0
 @dataclass
 class Run:
-    "A training run as its callbacks see it."
+    """A training run as its callbacks see it.
+
+    Parameters:
+        order: the generator that draws the order of the samples
+        seen: the tally of the present epoch, empty between epochs
+        epoch: the present one, counted from 1
+        step: updates done
+        batch_loss: loss of the last batch
+        grads: gradients of the last batch (`Parameters`), after clipping
+    """
 
     model: Module
     loss: Callable
     optimizer: Optimizer
     history: History
-    order: Any = None  # the generator that draws the order of the samples
-    seen: Any = None  # the tally of the present epoch, empty between epochs
-    epoch: int = 0  # the present one, counted from 1
-    step: int = 0  # updates done
-    batch_loss: float = math.nan  # loss of the last batch
-    grads: Any = None  # gradients of the last batch (`Parameters`), after clipping
+    order: Any = None
+    seen: Any = None
+    epoch: int = 0
+    step: int = 0
+    batch_loss: float = math.nan
+    grads: Any = None
 
     def stop(self, stopped: str, because: str) -> None:
         "End the training as soon as the present batch is done; the first reason given is the one that is told."
@@ -294,31 +334,40 @@ class Callback:
 
 # %% ../nbs/05_training.ipynb #14e9d7b2
 def fit(
-    model: Module,  # trained in place
-    loss: Callable,  # loss(prediction, target) or, with weights, loss(prediction, target, weight) -> number
-    optimizer: Optimizer,  # how to step
-    train: Any,  # (x, y) or (x, y, weight) arrays, or an iterable of such batches, gone through once an epoch
-    valid: Any = None,  # the same, for the validation after each epoch
-    *,
-    epochs: int = 10,  # how often to go through the training data
-    max_steps: int | None = None,  # updates after which to stop
-    batch_size: int = 32,  # samples in a batch, where `train` is arrays
-    tol: float | None = None,  # stop when the loss has fallen by less than this share (see `has_converged`)
-    patience: int = 5,  # epochs over which that is measured
-    clip_norm: float | None = None,  # cut the gradient to this length
-    metrics: Sequence[Callable] = (),  # metric(prediction, target) -> number, on training and validation data
-    callbacks: Sequence[Any] = (),  # see `Callback`
-    rng: int | np.random.Generator = 0,  # seed or generator of the order of the samples
-    progress: bool = True,  # whether to show a progress bar
-    checkpoint: str | os.PathLike | None = None,  # a folder to save the run to at the end of each epoch (see `Checkpoints`)
-    resume: bool = False,  # go on with the run in that folder, to the same bits as if it had never stopped
-    checkpoint_every: int = 1000,  # steps after which to save within an epoch, too
+    model: Module, loss: Callable, optimizer: Optimizer, train: Any, valid: Any = None, *,
+    epochs: int = 10, max_steps: int | None = None, batch_size: int = 32, tol: float | None = None,
+    patience: int = 5, clip_norm: float | None = None, metrics: Sequence[Callable] = (),
+    callbacks: Sequence[Any] = (), rng: int | np.random.Generator = 0, progress: bool = True,
+    checkpoint: str | os.PathLike | None = None, resume: bool = False, checkpoint_every: int = 1000
 ) -> History:
-    """Train `model` until the epochs or steps are done, it has converged or diverged, a callback or you stop it.
+    """Train `model` until the epochs or steps are done, it has converged or diverged, a callback
+    or you stop it.
 
-    The history says which in `stopped` and `stopped_because`. The training loss and metrics of an epoch are those of its
-    batches as they were trained on. Raises `ValueError` or `TypeError` for data or settings that make no sense, before
-    anything is changed; an error on the way carries the history so far as its attribute `history`.
+    The history says which in `stopped` and `stopped_because`. The training loss and metrics of
+    an epoch are those of its batches as they were trained on. Raises `ValueError` or
+    `TypeError` for data or settings that make no sense, before anything is changed; an error on
+    the way carries the history so far as its attribute `history`.
+
+    Parameters:
+        model: trained in place
+        loss: loss(prediction, target) or, with weights, loss(prediction, target, weight) -> number
+        optimizer: how to step
+        train: (x, y) or (x, y, weight) arrays, or an iterable of such batches, gone through once an
+            epoch
+        valid: the same, for the validation after each epoch
+        epochs: how often to go through the training data
+        max_steps: updates after which to stop
+        batch_size: samples in a batch, where `train` is arrays
+        tol: stop when the loss has fallen by less than this share (see `has_converged`)
+        patience: epochs over which that is measured
+        clip_norm: cut the gradient to this length
+        metrics: metric(prediction, target) -> number, on training and validation data
+        callbacks: see `Callback`
+        rng: seed or generator of the order of the samples
+        progress: whether to show a progress bar
+        checkpoint: a folder to save the run to at the end of each epoch (see `Checkpoints`)
+        resume: go on with the run in that folder, to the same bits as if it had never stopped
+        checkpoint_every: steps after which to save within an epoch, too
     """
     _check_kinds("fit", model=model, loss=loss, optimizer=optimizer, metrics=metrics, callbacks=callbacks)
     _check_settings(model, tol, clip_norm, epochs=epochs, max_steps=max_steps, batch_size=batch_size, patience=patience)
@@ -547,14 +596,16 @@ def _news(run, epochs):
     return ", ".join([f"epoch {run.epoch}/{epochs}", *last])
 
 # %% ../nbs/05_training.ipynb #de055e1b
-def has_converged(
-    losses: Sequence[float],  # the training loss of each epoch so far
-    tol: float,  # the share of the loss that counts as progress
-    patience: int,  # epochs on either side of the comparison
-) -> bool:
-    """Whether the median of the last `patience` losses is at least (1 - tol) times the median of the `patience` before them.
+def has_converged(losses: Sequence[float], tol: float, patience: int) -> bool:
+    """Whether the median of the last `patience` losses is at least (1 - tol) times the median of
+    the `patience` before them.
 
     Medians, so that one lucky dip cannot end a run.
+
+    Parameters:
+        losses: the training loss of each epoch so far
+        tol: the share of the loss that counts as progress
+        patience: epochs on either side of the comparison
     """
     if len(losses) < 2 * patience:
         return False
@@ -562,14 +613,16 @@ def has_converged(
 
 # %% ../nbs/05_training.ipynb #bd5fcf33
 class EarlyStopping(Callback):
-    """Stop when the validation loss has not improved for `patience` epochs. However the run ends, the model goes back to the
-    best parameters it had. `best_loss` and `best_epoch` say when that was."""
+    """Stop when the validation loss has not improved for `patience` epochs. However the run ends,
+    the model goes back to the best parameters it had. `best_loss` and `best_epoch` say when
+    that was.
 
-    def __init__(
-        self,
-        patience: int = 5,  # epochs to wait for an improvement
-        min_delta: float = 0.0,  # by how much a loss must be lower to count as one
-    ):
+    Parameters:
+        patience: epochs to wait for an improvement
+        min_delta: by how much a loss must be lower to count as one
+    """
+
+    def __init__(self, patience: int = 5, min_delta: float = 0.0):
         _check_count("EarlyStopping", "patience", patience)
         self.patience, self.min_delta = patience, min_delta
         self.best_loss, self.best_epoch, self._best = math.inf, 0, None
@@ -599,19 +652,21 @@ class EarlyStopping(Callback):
 
 # %% ../nbs/05_training.ipynb #a18a9cb7
 class LearningRateFinder(Callback):
-    """Try ever larger learning rates, one a batch, from `low` to `high`, and note the loss at each (Smith, 2017).
+    """Try ever larger learning rates, one a batch, from `low` to `high`, and note the loss at each
+    (Smith, 2017).
 
-    Ends the run after `steps` batches, or when the loss is four times the best or not finite, and puts model and optimizer
-    back as they were. `rates` and `losses` are what it saw, `suggestion` a tenth of the rate with the smallest loss. Give
-    `fit` epochs enough for all the batches.
+    Ends the run after `steps` batches, or when the loss is four times the best or not finite,
+    and puts model and optimizer back as they were. `rates` and `losses` are what it saw,
+    `suggestion` a tenth of the rate with the smallest loss. Give `fit` epochs enough for all
+    the batches.
+
+    Parameters:
+        low: the first learning rate
+        high: the last one
+        steps: how many are tried, each a constant factor above the one before
     """
 
-    def __init__(
-        self,
-        low: float = 1e-6,  # the first learning rate
-        high: float = 10.0,  # the last one
-        steps: int = 100,  # how many are tried, each a constant factor above the one before
-    ):
+    def __init__(self, low: float = 1e-6, high: float = 10.0, steps: int = 100):
         if not 0 < low < high or steps < 2:
             raise ValueError(f"LearningRateFinder: it needs 0 < low < high and at least 2 steps, not {low}, {high} and {steps}")
         self.low, self.high, self.steps = low, high, steps

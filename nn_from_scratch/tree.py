@@ -25,8 +25,12 @@ class Part:
 containers = (Part, list, tuple, dict)  # what a walk enters
 
 
-def holder_of(part: Any) -> Any:  # a dict, list or tuple
-    "Where a part keeps what it holds: an object its attributes, a list, tuple or dict itself."
+def holder_of(part: Any) -> Any:
+    """Where a part keeps what it holds: an object its attributes, a list, tuple or dict itself.
+
+    Returns:
+        a dict, list or tuple
+    """
     return vars(part) if isinstance(part, Part) else part
 
 
@@ -48,13 +52,18 @@ def is_parameter(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
-def slots(
-    part: Any,  # a model, a module of it, or a list, tuple or dict of modules
-) -> Iterator[tuple[str, Any, Any, Any, bool]]:  # (name, holder, key, value, is state)
-    """Everything that stands in a model, depth first in the order of definition: its name, where it stands, what it is.
+def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
+    """Everything that stands in a model, depth first in the order of definition: its name, where
+    it stands, what it is.
 
-    Each part is entered once. What stands under a name with `_` of a `Part` is its state, and comes last. Raises `ValueError`
-    for a model that contains itself.
+    Each part is entered once. What stands under a name with `_` of a `Part` is its state, and
+    comes last. Raises `ValueError` for a model that contains itself.
+
+    Parameters:
+        part: a model, a module of it, or a list, tuple or dict of modules
+
+    Returns:
+        (name, holder, key, value, is state)
     """
     seen: set[int] = set()
     state: list[tuple] = []

@@ -25,8 +25,13 @@ class Turn:
         self._waiting = 0  # how many readers wait
         self._change = threading.Condition()
 
-    def acquire(self, wait: bool = False) -> bool:  # False if another gradient is being taken
-        "Take the turn for the calling function, as soon as the readers of other threads are done."
+    def acquire(self, wait: bool = False) -> bool:
+        """Take the turn for the calling function, as soon as the readers of other threads are
+        done.
+
+        Returns:
+            False if another gradient is being taken
+        """
         frame = sys._getframe(1)
         if self._taken.setdefault("by", frame) is not frame:
             if self.locked():

@@ -21,9 +21,9 @@ def data_folder() -> Path:
 @pytest.fixture(autouse=True)
 def only_the_rows_of_the_package():
     "What a test adds to the table of derivatives is gone after it."
-    from nn_from_scratch import backprop
+    from nn_from_scratch import rules
 
-    before = dict(backprop.table)
+    before = dict(rules.table)
     yield
-    backprop.table.clear()
-    backprop.table.update(before)
+    rules.table.clear()
+    rules.table.update(before)

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nn_from_scratch import data
+import nn_from_scratch
+from nn_from_scratch.data import mnist
 from nn_from_scratch.data import (
     Standardize,
     circles,
@@ -167,7 +168,7 @@ def test_digits_can_be_written_to_and_are_fresh_each_time():
 
 
 def test_the_digits_source_is_named_beside_the_file():
-    notice = (Path(data.__file__).parent / "digits.NOTICE.txt").read_text(encoding="utf-8")
+    notice = (Path(nn_from_scratch.__file__).parent / "digits.NOTICE.txt").read_text(encoding="utf-8")
     for text in (notice, load_digits.__doc__):
         assert "Alpaydin" in text and "Kaynak" in text and "CC BY 4.0" in text and "10.24432/C50P49" in text
 
@@ -180,7 +181,7 @@ def test_the_digits_file_is_what_its_script_makes(tmp_path):
     code = source.replace('Path(__file__).parents[1] / "nn_from_scratch" / "digits.npz"', f"Path({str(made)!r})")
     assert code != source
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    ours, again = np.load(Path(data.__file__).parent / "digits.npz"), np.load(made)
+    ours, again = np.load(Path(nn_from_scratch.__file__).parent / "digits.npz"), np.load(made)
     assert set(ours) == set(again) == {"images", "labels"}
     for name in ours:
         assert ours[name].dtype == again[name].dtype == np.uint8
@@ -380,7 +381,7 @@ def test_the_known_hashes_are_those_of_the_original_files(data_folder):
         path = data_folder / "mnist" / name
         if not path.is_file():
             pytest.skip(f"{path} is not there")
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == data._mnist_sha256[name]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == mnist._mnist_sha256[name]
 
 
 # ---------------------------------------------------------------- the download, from servers on this machine
@@ -431,7 +432,7 @@ def mirror(tmp_path, monkeypatch):
     folder = tmp_path / "mirror"
     arrays = write_mnist(folder, compress=True)
     hashes = {f"{name}.gz": hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in NAMES}
-    monkeypatch.setattr(data, "_mnist_sha256", hashes)
+    monkeypatch.setattr(mnist, "_mnist_sha256", hashes)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     return folder, arrays, tmp_path / "cache" / "nn_from_scratch" / "mnist"
 
@@ -439,7 +440,7 @@ def mirror(tmp_path, monkeypatch):
 def test_download_once_with_progress_and_keep(mirror, serve, monkeypatch, capfd):
     folder, arrays, cache = mirror
     server = serve(folder)
-    monkeypatch.setattr(data, "_mirrors", (server.url,))
+    monkeypatch.setattr(mnist, "_mirrors", (server.url,))
     check_mnist(load_mnist(), arrays)
     assert sorted(server.asked) == sorted(f"{name}.gz" for name in NAMES) == sorted(path.name for path in cache.iterdir())
     assert "100%" in capfd.readouterr().err
@@ -451,7 +452,7 @@ def test_the_second_mirror_is_tried(mirror, serve, tmp_path, monkeypatch):
     folder, arrays, _ = mirror
     (tmp_path / "empty").mkdir()
     broken, good = serve(tmp_path / "empty"), serve(folder)
-    monkeypatch.setattr(data, "_mirrors", (broken.url, good.url))
+    monkeypatch.setattr(mnist, "_mirrors", (broken.url, good.url))
     check_mnist(load_mnist(), arrays)
     assert len(broken.asked) == len(good.asked) == 4
 
@@ -461,7 +462,7 @@ def test_a_mirror_that_is_down(mirror, serve, monkeypatch):
     good, down = serve(folder), serve(folder)
     down.shutdown()
     down.server_close()
-    monkeypatch.setattr(data, "_mirrors", (down.url, good.url))
+    monkeypatch.setattr(mnist, "_mirrors", (down.url, good.url))
     check_mnist(load_mnist(), arrays)
 
 
@@ -469,9 +470,9 @@ def test_a_file_with_the_wrong_hash_is_not_used(mirror, serve, tmp_path, monkeyp
     folder, arrays, cache = mirror
     write_mnist(tmp_path / "forged", compress=True, seed=9)
     forged, good = serve(tmp_path / "forged"), serve(folder)
-    monkeypatch.setattr(data, "_mirrors", (forged.url, good.url))
+    monkeypatch.setattr(mnist, "_mirrors", (forged.url, good.url))
     check_mnist(load_mnist(), arrays)
-    monkeypatch.setattr(data, "_mirrors", (forged.url,))
+    monkeypatch.setattr(mnist, "_mirrors", (forged.url,))
     for path in cache.iterdir():
         path.unlink()
     with pytest.raises(ConnectionError, match=says("train-images-idx3-ubyte.gz", "NN_FROM_SCRATCH_DATA", forged.url, "hash")):
@@ -482,7 +483,7 @@ def test_a_file_with_the_wrong_hash_is_not_used(mirror, serve, tmp_path, monkeyp
 def test_a_file_damaged_in_the_cache_is_fetched_again(mirror, serve, monkeypatch):
     folder, arrays, cache = mirror
     server = serve(folder)
-    monkeypatch.setattr(data, "_mirrors", (server.url,))
+    monkeypatch.setattr(mnist, "_mirrors", (server.url,))
     load_mnist()
     (cache / "t10k-labels-idx1-ubyte.gz").write_bytes(b"rubbish")
     check_mnist(load_mnist(), arrays)
@@ -492,7 +493,7 @@ def test_a_file_damaged_in_the_cache_is_fetched_again(mirror, serve, monkeypatch
 def test_no_mirror_answers(mirror, serve, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     first, second = serve(tmp_path / "empty"), serve(tmp_path / "empty")
-    monkeypatch.setattr(data, "_mirrors", (first.url, second.url))
+    monkeypatch.setattr(mnist, "_mirrors", (first.url, second.url))
     message = says("train-images-idx3-ubyte.gz could not be downloaded", "folder=", "NN_FROM_SCRATCH_DATA", first.url, "404", second.url)
     with pytest.raises(ConnectionError, match=message):
         load_mnist()

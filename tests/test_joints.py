@@ -1042,14 +1042,14 @@ def test_an_operation_that_returns_a_plain_number():
 
 def spy_on_rules(monkeypatch):
     "Every (operation, dtype of the argument, dtype of what its rule gave) of the walks back from now on."
-    from nn_from_scratch import backprop
-    seen, plain = [], backprop._like
+    from nn_from_scratch import tape
+    seen, plain = [], tape.sum_to
 
     def like(g, x, op):
         seen.append((getattr(op, "__name__", str(op)), x.dtype, np.asarray(g).dtype))
         return plain(g, x, op)
 
-    monkeypatch.setattr(backprop, "_like", like)
+    monkeypatch.setattr(tape, "sum_to", like)
     return seen
 
 

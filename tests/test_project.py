@@ -21,7 +21,8 @@ NOTEBOOKS = sorted(path for path in NBS.glob("*.ipynb"))
 API = {
     "forward": "weighted_sum neuron linear operation sigmoid tanh relu leaky_relu elu gelu silu softplus identity "
                "he_normal he_uniform glorot_normal glorot_uniform lecun_normal Module Linear Sequential mlp",
-    "losses": "mse mae huber binary_cross_entropy cross_entropy softmax log_softmax one_hot accuracy r2_score confusion_matrix",
+    "losses": "mse mae huber binary_cross_entropy cross_entropy softmax log_softmax one_hot",
+    "metrics": "accuracy r2_score confusion_matrix",
     "backprop": "numeric_grad grad value_and_grad defvjp stop_gradient grad_check Tensor",
     "optim": "SGD Adagrad RMSprop Adam AdamW step_decay exponential_decay cosine_decay one_cycle warmup clip_grad_norm gradient_descent",
     "training": "batches fit History evaluate predict EarlyStopping",
@@ -29,7 +30,7 @@ API = {
     "sharing": "save load export_onnx",
 }
 # Modules import only earlier ones.
-ORDER = ("aliases checks files functions initial tree parameters modules layers forward losses metrics backprop rules tape gradients checking numpy_rules "
+ORDER = ("aliases checks files functions initial tree turns parameters modules layers forward losses metrics backprop rules tape gradients checking numpy_rules "
          "asking fast speed optimizer optim schedules plots batches evaluation run stopping progress states checkpoints training data architecture sharing onnx "
          "estimators tables tasks cli").split()
 SPLIT = {"forward", "backprop", "rules", "speed", "optim", "training", "checkpoints", "data", "plots", "sharing", "cli"}  # on their way into rooms

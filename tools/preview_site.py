@@ -42,8 +42,31 @@ PLAY = "[Play with a network](playground/index.html)\n"  # that page says what i
 READ = "[Read the first chapter](01_forward.ipynb)\n[Train a network of your own](#the-code-of-the-chapters-is-a-library)\n"
 
 PROCESS = """
+import dataclasses
+import importlib
+import sys
+from pathlib import Path
+
+import fastcore.docments
+from export import parameters
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
+
+plain = fastcore.docments.docments
+
+def docments(s, full=False, **kwargs):  # the fields of a dataclass, also inherited ones, as the package's docstring explains them
+    found = plain(s, full=full, **kwargs)
+    if dataclasses.is_dataclass(s) and isinstance(s, type):
+        modules = (module for name, module in list(sys.modules.items()) if name.startswith("nn_from_scratch."))
+        ours = next((vars(module)[s.__name__] for module in modules if s.__name__ in vars(module)), s)
+        for name, what in parameters(ours.__doc__ or "").items():
+            if full and name in found: found[name]["docment"] = what
+    return found
+
+fastcore.docments.docments = docments
+for path in Path("nn_from_scratch").rglob("*.py"):
+    if not path.stem.startswith("_"): importlib.import_module(".".join(path.with_suffix("").parts))
+
 if __name__ == "__main__":
     refresh_quarto_yml()
     proc_nbs(force=True, n_workers=2)
@@ -92,7 +115,7 @@ def processed(copy: Path) -> Path:
     skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "nbdev.yml", "sidebar.yml")
     for name in "nbs", "nn_from_scratch": shutil.copytree(ROOT / name, copy / name, ignore=skip)
     (copy / "process.py").write_text(PROCESS, encoding="utf-8")
-    env = os.environ | {"PYTHONPATH": str(copy), "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"}
+    env = os.environ | {"PYTHONPATH": f"{copy}{os.pathsep}{ROOT / 'tools'}", "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "process.py"], cwd=copy, env=env, capture_output=True, text=True)
     if done.returncode: raise SystemExit(f"nbdev could not process the notebooks:\n{done.stdout}{done.stderr}")
     return copy / "_proc"

@@ -4,13 +4,17 @@
     python tools/run_notebooks.py 01_forward       only this one
     python tools/run_notebooks.py --stale          only those whose outputs are out of date
     python tools/run_notebooks.py --check          runs nothing; fails if outputs are out of date
+    python tools/run_notebooks.py --fold           runs nothing; folds in JupyterLab what a reader of the page does not see
 
-The package is exported first. Each notebook runs in a process of its own, in its folder, with outputs cleared and cells
-with `#| eval: false` or `nbdev_export()` left out. If a cell fails, nothing of that notebook is saved, and the exit code is 1.
+The package is exported before (tools/export.py), and after, for the examples in its docstrings. Each notebook runs in a process
+of its own, in its folder, with outputs cleared and cells with `#| eval: false` or `nbdev_export()` left out. If a cell fails,
+nothing of that notebook is saved, and the exit code is 1.
 
 Outputs are compared by digest, not by their bytes: on another machine the last digits of a training run differ. For
 each notebook, nbs/.digests.json holds a digest of its code cells and one of each package module it uses, taken when it
-last ran. Text, captions and module docstrings do not count, so editing prose leaves the outputs valid.
+last ran. Text, captions and docstrings do not count, so editing prose leaves the outputs valid.
+
+In JupyterLab a cell is folded if the site does not show its source, or shows it folded; all others are open.
 """
 
 from __future__ import annotations
@@ -49,33 +53,82 @@ def code_of(path: Path) -> str:
 
 
 def module_code(path: Path) -> str:
-    "The code of an exported module, without its docstring (prose of the notebook) and the marks between cells."
+    "The code of an exported module, without its docstrings (prose of the notebook) and the marks between cells."
     source = path.read_text(encoding="utf-8")
-    lines, body = source.splitlines(), ast.parse(source).body
-    if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-        del lines[body[0].lineno - 1:body[0].end_lineno]
+    lines: list[str | None] = [*source.splitlines()]
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) or not node.body: continue
+        text = node.body[0]
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
+            if text.lineno == getattr(node, "lineno", 0): continue
+            lines[text.lineno - 1:text.end_lineno] = [None] * (text.end_lineno - text.lineno + 1)
     return "\n".join(line for line in lines if line and not line.startswith("# %%"))
 
 
 def modules() -> dict[str, Path]:
-    return {path.stem: path for path in sorted((ROOT / PACKAGE).glob("*.py")) if path.stem != "_modidx"}
+    "The modules of the package by name, such as optim and plots.plane; `__init__` is the package, `plots` the package in it."
+    found = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = [*path.relative_to(ROOT / PACKAGE).with_suffix("").parts]
+        if parts[-1] == "_modidx": continue
+        if len(parts) > 1 and parts[-1] == "__init__": parts.pop()
+        found[".".join(parts)] = path
+    return found
 
 
-def imported(code: str) -> set[str]:
-    "The package's modules that `code` names in an import; `__init__` where it imports the package itself."
-    names = re.findall(rf"^\s*(?:from\s+|import\s+)(?:{PACKAGE}\b\.?|\.)(\w*)", code, flags=re.M)
-    return {name or "__init__" for name in names}
+def package_names() -> dict[str, str]:
+    "Of each name that the package itself brings, the module it comes from."
+    found = {}
+    for node in ast.walk(ast.parse((ROOT / PACKAGE / "__init__.py").read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom): continue
+        module = (node.module or "").removeprefix(f"{PACKAGE}.") if node.level == 0 else node.module or ""
+        for alias in node.names:
+            names = exported(module) if alias.name == "*" else [alias.asname or alias.name]
+            found |= {name: module or name for name in names}
+    return found
+
+
+def exported(module: str) -> list[str]:
+    "What `from module import *` brings."
+    path = modules().get(module)
+    if path is None: return []
+    source = path.read_text(encoding="utf-8")
+    written = re.search(r"^__all__ = (\[.*?\])", source, flags=re.M | re.S)
+    stars = re.findall(r"^from \.(\w+) import \*", source, flags=re.M)
+    inside = f"{module}." if path.stem == "__init__" else ""
+    return [*(ast.literal_eval(written[1]) if written else []), *(name for star in stars for name in exported(inside + star))]
+
+
+def imported(code: str, module: str = "") -> set[str]:
+    "The package's modules that `code`, that of `module`, names in an import; `__init__` where it imports the package itself."
+    known, found = modules(), set()
+    here = module.split(".") if known.get(module, Path()).stem == "__init__" else module.split(".")[:-1]
+    pattern = rf"^\s*(?:from\s+|import\s+)(?:({PACKAGE})\b\.?|(\.+))([\w.]*)(?:[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*))?"
+    for absolute, dots, name, what in re.findall(pattern, code, flags=re.M):
+        base = [] if absolute or here == [""] else here[:len(here) - len(dots) + 1]
+        target = ".".join([*base, *(name.split(".") if name else [])])
+        found.add(target or "__init__")
+        inner = (f"{target}.{part}" if target else part for part in re.findall(r"\w+", what))
+        found |= {part for part in inner if part in known and part != "__init__"}
+        found |= {target.rpartition(".")[0]} - {""}
+    return found
 
 
 def uses(code: str) -> dict[str, str]:
-    "Each module that `code` imports, directly or through another one, with its digest."
-    found, todo, known = {}, imported(code), modules()
+    "Each module that `code` imports, directly or through another one, with its digest; of the package itself, those whose names it uses."
+    known, names = modules(), package_names()
+    todo = imported(code)
+    if "__init__" in todo:
+        words = set(re.findall(r"\bnn\.(\w+)", code)) | {word for line in re.findall(rf"from {PACKAGE} import (.*)", code)
+                                                        for word in re.findall(r"\w+", line)}
+        todo = (todo - {"__init__"}) | {names[word] for word in words & names.keys()}
+    found: dict[str, str] = {}
     while todo:
         name = todo.pop()
         if name in found or name not in known: continue
         source = module_code(known[name])
         found[name] = digest(source)
-        todo |= imported(source)
+        todo |= imported(source, name) - {"__init__"}
     return dict(sorted(found.items()))
 
 
@@ -102,6 +155,34 @@ def why_stale(path: Path, digests: dict) -> str | None:
     was, is_ = then["modules"], now["modules"]
     changed = sorted(name for name in was.keys() | is_.keys() if was.get(name) != is_.get(name))
     return f"{', '.join(changed)} changed since it ran" if changed else None
+
+
+# ---------------------------------------------------------------- folding
+
+def folded(source: str) -> dict[str, bool]:
+    "What JupyterLab hides of a cell: its source where the site does not show it or folds it, its output where the site folds that."
+    options = "\n".join(line for line in source.splitlines() if line.startswith("#|"))
+    fold = re.search(r"^#\|\s*fold:(.*)", options, flags=re.M)
+    hidden = r"^#\|\s*(?:exporti?\b|hide\b|default_exp\b|include:\s*false|echo:\s*false|code-fold:\s*true)"
+    found = {"outputs_hidden": True} if fold else {}
+    if re.search(hidden, options, flags=re.M) or (fold and "Solution" in fold[1]): found["source_hidden"] = True
+    return found
+
+
+def fold(cells: list[dict]):
+    "Fold and unfold the cells of a notebook."
+    for cell in cells:
+        if cell["cell_type"] != "code": continue
+        kept = {key: value for key, value in cell["metadata"].get("jupyter", {}).items() if not key.endswith("_hidden")}
+        if kept := kept | folded("".join(cell["source"])): cell["metadata"]["jupyter"] = kept
+        else: cell["metadata"].pop("jupyter", None)
+
+
+def with_folds(path: Path) -> str:
+    "The text of the notebook at `path` with its cells folded and unfolded."
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    fold(notebook["cells"])
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 # ---------------------------------------------------------------- one notebook, in its own process
@@ -178,6 +259,7 @@ def run_one(path: Path):
             sys.exit(f"{where} fails:\n{head}\n\n" + "".join(o for out in outputs for o in out.get("traceback", [])))
         cell.outputs = tidy(outputs, where)
 
+    fold(nb.cells)
     cfg = get_config()
     clean_nb(nb, False, cfg.allowed_metadata_keys.split(), cfg.allowed_cell_metadata_keys.split(), cfg.clean_ids)
     text = nb2str(nb)
@@ -203,6 +285,11 @@ def environment() -> dict[str, str]:
     return env | threads | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1", "COLUMNS": "100"}
 
 
+def export() -> bool:
+    command = [sys.executable, str(ROOT / "tools" / "export.py")]
+    return subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, env=environment()).returncode == 0
+
+
 def run_in_process(path: Path) -> tuple[Path, float, str]:
     "Run one notebook; the seconds it took, and the error message ('' if none)."
     start = time.perf_counter()
@@ -220,6 +307,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="notebooks to run, such as 01_forward; all without any")
     parser.add_argument("--check", action="store_true", help="run nothing; fail if outputs are out of date")
+    parser.add_argument("--fold", action="store_true", help="run nothing; fold the cells that a reader of the page does not see")
     parser.add_argument("--stale", action="store_true", help="run only the notebooks whose outputs are out of date")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="notebooks run side by side")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
@@ -229,6 +317,9 @@ def main() -> int:
         return 0
 
     paths = notebooks(args.names)
+    if args.fold:
+        for path in paths: path.write_text(with_folds(path), encoding="utf-8", newline="\n")
+        return 0
     if args.check:
         digests = read_digests()
         stale = [(path, why) for path in paths if (why := why_stale(path, digests))]
@@ -239,8 +330,7 @@ def main() -> int:
         if stale: print("Run: python tools/run_notebooks.py --stale")
         return 1 if stale or left_over else 0
 
-    exported = subprocess.run([sys.executable, ROOT / "tools/export.py"], cwd=ROOT, stdin=subprocess.DEVNULL, env=environment())
-    if exported.returncode: return 1
+    if not export(): return 1
     if args.stale:
         digests = read_digests()
         paths = [path for path in paths if why_stale(path, digests)]
@@ -254,6 +344,7 @@ def main() -> int:
                 print(error, file=sys.stderr, flush=True)
             else: write_digests({path.name: taken[path.name]})
     write_digests({})
+    if not export(): return 1
     print(f"{len(paths) - len(failed)} of {len(paths)} notebooks ran to their end" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 

@@ -1,0 +1,8 @@
+"""The examples a network learns from: toy sets and digits, MNIST, splitting and standardising."""
+
+from .mnist import load_mnist, read_idx
+from .prepare import Standardize, train_valid_split
+from .toy import circles, load_digits, moons, regression, spiral, xor
+
+__all__ = ["moons", "circles", "spiral", "xor", "regression", "load_digits", "read_idx", "load_mnist",
+           "train_valid_split", "Standardize"]
