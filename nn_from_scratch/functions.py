@@ -7,7 +7,7 @@
 
 # %% auto #0
 __all__ = ['activations', 'weighted_sum', 'neuron', 'operation', 'linear', 'sigmoid', 'tanh', 'relu', 'leaky_relu', 'elu',
-           'softplus', 'silu', 'gelu', 'identity', 'as_dtype', 'cast']
+           'softplus', 'silu', 'gelu', 'identity', 'cast']
 
 # %% ../nbs/01_forward.ipynb #2439fa4f
 import functools
@@ -166,11 +166,11 @@ activations = {f.__name__: f for f in (sigmoid, tanh, relu, leaky_relu, elu, sof
 
 # %% ../nbs/01_forward.ipynb #985cb2a0
 @operation
-def as_dtype(x: Array, dtype: Dtype) -> Array:
-    "`x` as an array of this dtype."
-    return np.asarray(x, dtype)
-
-
 def cast(x: Array, dtype: Dtype) -> Array:
-    "`x` as an array of this dtype; `x` itself where it already is one."
-    return x if getattr(x, "dtype", None) == dtype else as_dtype(x, dtype)
+    """`x` as an array of this dtype.
+
+    Parameters:
+        x: or what can become one
+        dtype: of the result
+    """
+    return np.asarray(x, dtype)

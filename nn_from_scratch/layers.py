@@ -41,7 +41,9 @@ class Linear(Module):
         self.bias = np.zeros(n_out, dtype) if bias else None
 
     def __call__(self, x):
-        return linear(cast(x, self.weight.dtype), self.weight, self.bias)
+        if getattr(x, "dtype", None) != self.weight.dtype:
+            x = cast(x, self.weight.dtype)
+        return linear(x, self.weight, self.bias)
 
     def __repr__(self):
         n_in, n_out = self.weight.shape
