@@ -99,6 +99,7 @@ def save(model: Module, path: str | os.PathLike):
         >>> model = nn.mlp([4, 8, 3], rng=0)
         >>> nn.save(model, folder / "model.safetensors")
         >>> print(nn.load(folder / "model.safetensors"))
+        Sequential(Linear(4, 8), relu, Linear(8, 3))
     """
     to_bytes = optional("safetensors.numpy", "save", "safetensors").save
     if not isinstance(model, Module):
@@ -215,6 +216,7 @@ def load(path: str | os.PathLike, into: Module | None = None) -> Module:
         >>> nn.save(nn.mlp([4, 8, 3], rng=0), folder / "model.safetensors")
         >>> model = nn.load(folder / "model.safetensors")
         >>> print(model(np.zeros((2, 4), np.float32)).shape)
+        (2, 3)
     """
     if into is not None and not isinstance(into, Module):
         raise TypeError(f"load: into must be a model (a Module), not {type(into).__name__}")

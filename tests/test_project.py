@@ -19,8 +19,9 @@ NOTEBOOKS = sorted(path for path in NBS.glob("*.ipynb"))
 
 # The public names that are relied on from outside. A chapter may have more; none of these may go.
 API = {
-    "forward": "weighted_sum neuron linear operation sigmoid tanh relu leaky_relu elu gelu silu softplus identity "
-               "he_normal he_uniform glorot_normal glorot_uniform lecun_normal Module Linear Sequential mlp",
+    "functions": "weighted_sum neuron linear operation sigmoid tanh relu leaky_relu elu gelu silu softplus identity",
+    "initial": "he_normal he_uniform glorot_normal glorot_uniform lecun_normal",
+    "modules": "Module", "layers": "Linear Sequential mlp",
     "losses": "mse mae huber binary_cross_entropy cross_entropy softmax log_softmax one_hot",
     "metrics": "accuracy r2_score confusion_matrix",
     "backprop": "numeric_grad grad value_and_grad defvjp stop_gradient grad_check Tensor",
@@ -30,8 +31,8 @@ API = {
     "sharing": "save load export_onnx",
 }
 # Modules import only earlier ones.
-ORDER = ("aliases checks files functions initial tree parameters modules layers forward losses metrics backprop rules tape gradients checking numpy_rules "
-         "asking fast speed optimizer optim schedules plots batches evaluation run stopping progress states checkpoints training data architecture sharing onnx "
+ORDER = ("aliases checks files functions initial tree turns parameters modules layers forward losses metrics backprop rules tape gradients checking numpy_rules "
+         "asking fast speed optimizer schedules optim modern quick_steps settings plots batches evaluation run stopping progress states checkpoints training data architecture sharing onnx "
          "estimators tables tasks cli").split()
 SPLIT = {"forward", "backprop", "rules", "speed", "optim", "training", "checkpoints", "data", "plots", "sharing", "cli"}  # on their way into rooms
 
