@@ -1,4 +1,4 @@
-"""The examples in the docstrings: each runs as a session of its own and shows what it says."""
+"""The examples in the docstrings: each runs as a session of its own, with nn, np and an empty folder, and shows what it says."""
 
 import doctest
 import importlib
@@ -49,7 +49,7 @@ def test_example(name, tmp_path, monkeypatch):
     matplotlib = importlib.import_module("matplotlib")
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    test = doctest.DocTestParser().get_doctest(EXAMPLES[name], {"nn": nn, "np": np}, name, None, None)
+    test = doctest.DocTestParser().get_doctest(EXAMPLES[name], {"nn": nn, "np": np, "folder": tmp_path}, name, None, None)
     heard: list[str] = []
     runner = doctest.DocTestRunner(Close(), optionflags=doctest.NORMALIZE_WHITESPACE)
     runner.run(test, out=heard.append)
