@@ -41,11 +41,11 @@ API = {
 ORDER = """
     aliases checks files functions initial tree turns parameters modules layers
     losses metrics rules tape gradients checking numpy_rules asking fast
-    optimizer optim schedules modern quick_steps settings
+    optimizer schedules optim modern quick_steps settings
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots
     batches evaluation run stopping progress states checkpoints training
     data.toy data.mnist data.prepare data.augment data
-    architecture sharing onnx estimators tables tasks cli
+    architecture onnx sharing estimators tables tasks cli
 """.split()
 OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch"}  # asked for when they are needed
 
