@@ -26,8 +26,8 @@ except ImportError as error:
 
 # %% ../nbs/D_estimators.ipynb #44b77add
 from .data import Standardize, train_valid_split
-from .forward import (
-    Linear, Sequential, activations, mlp, sigmoid, softplus)
+from .functions import activations, sigmoid, softplus
+from .layers import Linear, Sequential, mlp
 from .losses import (
     binary_cross_entropy, cross_entropy, log_softmax, mse, softmax)
 from .metrics import accuracy, r2_score

@@ -13,7 +13,7 @@ import numpy as np
 
 from .architecture import Recipe, recipes
 from .data import Standardize
-from .forward import Module
+from .modules import Module
 from .onnx import to_onnx
 
 # %% ../nbs/D_estimators.ipynb #e0a90b02
