@@ -18,7 +18,7 @@ import numpy as np
 
 from . import checks
 from .batches import batches_of, checked_arrays, counted, in_batches, numbers
-from .forward import Module
+from .modules import Module
 from .tape import Tensor
 
 # %% ../nbs/05_training.ipynb #7a972392

@@ -21,9 +21,9 @@ import numpy as np
 from . import checks
 from .batches import Feed
 from .evaluation import Tally
-from .forward import Module
-from .optim import Optimizer
-from .plots import plot_history
+from .modules import Module
+from .optimizer import Optimizer
+from .plots.training import plot_history
 from .states import Held
 
 # %% ../nbs/05_training.ipynb #a918922b

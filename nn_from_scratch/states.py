@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .forward import Module
+from .modules import Module
 
 # %% ../nbs/E_checkpoints.ipynb #4c8c9e2d
 def pack(value: Any, arrays: dict, skip: frozenset = frozenset()) -> Any:

@@ -18,7 +18,7 @@ from statistics import median
 import numpy as np
 
 from . import checks
-from .plots import plot_learning_rates
+from .plots.training import plot_learning_rates
 from .run import Callback
 from .states import restore, snapshot
 

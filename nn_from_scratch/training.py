@@ -20,10 +20,11 @@ from .batches import Feed, batches, batches_of, checked_arrays, counted, weighed
 from .checkpoints import Checkpoints
 from .evaluation import (Tally, dtype_of, evaluate, evaluate_batches,
                                         evaluating, fitted, names_of, predict)
-from .forward import Module
+from .modules import Module
 from .gradients import value_and_grad
 from .losses import shares
-from .optim import Optimizer, clip_grad_norm
+from .optim import clip_grad_norm
+from .optimizer import Optimizer
 from .progress import progress_bar
 from .run import (Callback, Diverged, History, Listeners, Run, all_done,
                                  ending, until_stopped)
