@@ -9,6 +9,8 @@
 __all__ = []
 
 # %% ../nbs/03b_autodiff.ipynb #46e39a17
+from types import FunctionType
+
 import numpy as np
 
 from .rules import name_of, signature_of, table
@@ -34,7 +36,7 @@ composed: dict = {}
 # %% ../nbs/03b_autodiff.ipynb #06201ce5
 def by_name(function, args, kwargs):
     "The options of one of NumPy's functions by name, those at their default left out."
-    row = table.get(function, ())
+    row = table.get(function)
     if type(row) is not tuple or not kwargs and len(args) <= len(row):
         return args, kwargs
     try: known = signature_of(function).parameters
@@ -46,8 +48,9 @@ def by_name(function, args, kwargs):
                if name not in known or not same_default(value, known[name].default)}
     refuse_tensors(function, options, "is not known: say it with functions that have rules")
     allowed = signature_of(next(rule for rule in row if rule)).parameters
+    open_end = any(p.kind is p.VAR_KEYWORD for p in allowed.values())
     for name in options:
-        if name not in allowed:
+        if name not in allowed and not open_end:
             raise TypeError(f"{name_of(function)}: its derivative does not know the option "
                             f"{name!r}")
     return first, options
@@ -76,7 +79,7 @@ def refuse_tensors(op, options, why):
 # %% ../nbs/03b_autodiff.ipynb #c8e6af48
 # What an argument may be without a second look
 PLAIN = {np.ndarray, np.float64, np.float32, np.int64, np.bool_, float, int, bool, str,
-         tuple, list, slice, range, type, type(None), type(...)}
+         tuple, list, slice, range, type, type(None), type(...), FunctionType}
 
 
 def constant(op, a):

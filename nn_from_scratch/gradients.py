@@ -24,8 +24,9 @@ from nn_from_scratch.arguments import (
 from .modules import Module
 from .parameters import Layout
 from .rules import name_of
-from .tape import Tape, Tensor, value_of, walk_back
+from .tape import Tape, Tensor, value_of
 from .turns import exchanges
+from .walk import walk_back
 
 # %% ../nbs/03b_autodiff.ipynb #069715ce
 def value_and_grad(f: Callable, has_aux: bool = False) -> Callable:
@@ -162,7 +163,7 @@ def give_back(layout, turns):
     "Everything as it was, where the turn is still the caller's."
     frame = sys._getframe(1)
     for turn in turns:
-        if turn.holder is frame:
+        if turn._taken.get("by") is frame:
             if id(layout) in exchanges:  # Tensors stand there: f has not come to its end
                 layout.roll_back()
             turn.release()

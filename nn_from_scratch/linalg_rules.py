@@ -58,8 +58,8 @@ def _contract_together(letters, *operands):
         factors = ",".join([result, *(of[j] for j in others)])
         new = np.einsum(f"{factors}->{kept}", g, *(operands[j] for j in others))
         sizes = dict(zip(kept, new.shape))
-        shape = [sizes.get(c, 1) for c in of[i]]  # 1 where a letter was summed by itself
-        full = [sizes.get(c, n) for c, n in zip(of[i], np.shape(operands[i]))]
+        shape = [sizes.get(c, 1) for c in of[i]]  # 1: summed by itself, or stretched
+        full = [n if m == 1 else m for m, n in zip(shape, np.shape(operands[i]))]
         return np.broadcast_to(new.reshape(shape), full)
 
     def back(g, homes): return {i + 1: gradient(g, i) for i in (p - 1 for p in homes)}

@@ -231,6 +231,12 @@ def _full_like(a, fill_value, dtype=None):
     return np.broadcast_to(fill_value.astype(dtype or plain.dtype), np.shape(plain))
 
 
+def _copyto(dst, src, casting="same_kind", where=True):
+    raise TypeError("a Tensor cannot be written into an array (np.copyto, np.full, np.full_like "
+                    "of a plain array): np.broadcast_to(tensor, shape) fills a shape with it")
+
+
+composed[np.copyto] = _copyto
 composed[np.average], composed[np.median], composed[np.ptp] = _average, _median, _ptp
 composed[np.nansum], composed[np.nanmean] = _nansum, _nanmean
 composed[np.full_like] = _full_like
