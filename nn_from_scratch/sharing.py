@@ -5,284 +5,193 @@
 # %% auto #0
 __all__ = ['save', 'load', 'export_onnx']
 
-# %% ../nbs/09_sharing.ipynb #5152e96f
+# %% ../nbs/09_sharing.ipynb #f3a90b12
 import base64
-import importlib
 import json
 import math
 import os
-import secrets
-from collections.abc import Callable, Iterator
-from functools import partial
+import stat
 from pathlib import Path
 
 import numpy as np
 
-from .data import Standardize
-from .forward import (
-    _PARTS, Linear, Module, Sequential, _is_parameter, _items, _join, activations)
-from .losses import log_softmax, softmax
+from .architecture import (
+    arrays_of, brief, build, in_words, optional, recipes, write)
+from .forward import Module
+from .onnx import export_onnx
 
-# %% ../nbs/09_sharing.ipynb #c299ca81
-def _arrays(node, name: str = "") -> Iterator[tuple]:
-    "(name, node, key, array) for every array that a model holds: its parameters, and the state of its modules."
-    for key, value in _items(node):
-        full = _join(name, node, key)
-        if isinstance(value, np.ndarray) and (_is_state(node, key) or _is_parameter(value)):
-            yield full, node, key, value
-        elif isinstance(value, _PARTS) and not _is_state(node, key):
-            yield from _arrays(value, full)
-
-
-def _is_state(node, key) -> bool:
-    "Whether what `node` holds under `key` is state, and no parameter."
-    return isinstance(node, Module) and key.startswith("_")
+_all_ = ["export_onnx"]
 
 # %% ../nbs/09_sharing.ipynb #bdc13694
-def _torch_views(model: Module) -> dict[str, np.ndarray]:
-    "The parameters by PyTorch's names, as views in PyTorch's layout: the weight of a `Linear` is (n_out, n_in)."
-    model.parameters()  # answers for models that contain themselves, or mix dtypes
-    return {name: array.T if isinstance(node, Linear) and key == "weight" else array
-            for name, node, key, array in _arrays(model) if not _is_state(node, key)}
+def _views(model: Module) -> dict[str, np.ndarray]:
+    "The parameters by name, as views in PyTorch's layout."
+    expected = set(model.parameters())  # answers for models that contain themselves
+    found = {name: _turned(holder, key, array)
+             for name, holder, key, array, is_state in arrays_of(model) if not is_state}
+    if not expected <= found.keys():
+        raise RuntimeError("the model is being trained at this moment, in another thread")
+    return found
+
+
+def _turned(holder, key, array: np.ndarray) -> np.ndarray:
+    "An array of a layer with its axes in PyTorch's order."
+    for kind in type(holder).__mro__:
+        if kind in recipes:
+            return np.transpose(array, recipes[kind].axes.get(key))\
+                if key in recipes[kind].axes else array
+    return array
 
 
 def _state(model: Module) -> dict[str, np.ndarray]:
     "The arrays of state by name."
-    return {name: array for name, node, key, array in _arrays(model) if _is_state(node, key)}
+    return {name: array for name, _, _, array, is_state in arrays_of(model) if is_state}
 
 # %% ../nbs/09_sharing.ipynb #9e815c41
-_STATE_DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"}
+_STATE_DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+                 "uint64", "float32", "float64"}
 
 
 def _to_note(name: str, array: np.ndarray) -> dict:
-    "An array of state in a form that JSON can write. Raises `ValueError` for what is not made of numbers."
+    "An array of state in a form that JSON can write."
     if array.dtype.name not in _STATE_DTYPES:
-        raise ValueError(f"save: the state {name!r} is an array of {array.dtype}; a file can hold {', '.join(sorted(_STATE_DTYPES))}")
+        raise ValueError(f"save: the state {name!r} is an array of {array.dtype}; "
+                         f"a file can hold {', '.join(sorted(_STATE_DTYPES))}")
     data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
-    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": base64.b64encode(data).decode()}
+    return {"dtype": array.dtype.name, "shape": list(array.shape),
+            "data": base64.b64encode(data).decode()}
 
 
 def _from_note(name: str, note) -> np.ndarray:
     "The array again. Raises `ValueError` for a note that is not one."
-    dtype, shape = (note.get("dtype"), note.get("shape")) if isinstance(note, dict) else (None, None)
-    if not isinstance(dtype, str) or dtype not in _STATE_DTYPES or not isinstance(shape, list) \
-            or len(shape) > 32 or not all(type(n) is int and 0 <= n < 2**40 for n in shape) or not isinstance(note.get("data"), str):
-        raise ValueError(f"the state {name!r} is not noted as a dtype, a shape and data")
+    if not _is_note(note):
+        raise ValueError(f"the state {brief(name)} is not noted as a dtype, a shape and data")
+    dtype, shape = note["dtype"], note["shape"]
     data = base64.b64decode(note["data"], validate=True)
     if len(data) != math.prod(shape) * np.dtype(dtype).itemsize:
-        raise ValueError(f"the state {name!r} has {len(data)} bytes, which do not make {dtype} of shape {tuple(shape)}")
-    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(dtype).reshape(shape)
-
-# %% ../nbs/09_sharing.ipynb #bfb8fac7
-_FUNCTIONS = {**activations, "softmax": softmax, "log_softmax": log_softmax}
-_OPTIONS = {"leaky_relu": "slope", "elu": "alpha"}  # the number that a function may come with
+        raise ValueError(f"the state {brief(name)} has {len(data)} bytes, which do not make "
+                         f"{dtype} of shape {tuple(shape)}")
+    little = np.dtype(dtype).newbyteorder("<")
+    return np.frombuffer(data, little).astype(dtype).reshape(shape)
 
 
-class _Unknown(Exception):
-    "A layer that cannot be described."
-
-
-def _function(layer, path: str) -> tuple[str, dict[str, float]]:
-    "The name of a function of `_FUNCTIONS`, and its options. Raises `_Unknown` for any other."
-    plain, options = (layer.func, layer.keywords) if isinstance(layer, partial) and not layer.args else (layer, {})
-    for name, function in _FUNCTIONS.items():
-        numbers = all(isinstance(value, (int, float, np.number)) and abs(value) < 1e30 for value in options.values())
-        if plain is function and numbers and options.keys() <= {_OPTIONS.get(name)}:
-            return name, {key: float(value) for key, value in options.items()}
-    what = type(layer).__name__ if isinstance(layer, Module) else getattr(layer, "__name__", None)
-    if what is None or what in _FUNCTIONS:  # another function of a known name, such as np.tanh
-        what = repr(layer)
-    raise _Unknown(f"layer {path!r} is {what}" if path else f"it is {what}")
-
-
-def _describe(layer, path: str = "", known: dict | None = None) -> dict:
-    "What a layer is, in a form that JSON can write. Raises `_Unknown` for what cannot be rebuilt from a file."
-    known = {} if known is None else known  # the layers met so far: a shared one is described once
-    if type(layer) is Sequential:
-        return {"layer": "Sequential", "layers": [_describe(part, f"{path}.{i}".lstrip("."), known) for i, part in enumerate(layer)]}
-    if id(layer) in known and isinstance(layer, Module):
-        return {"layer": "again", "of": known[id(layer)]}
-    known[id(layer)] = path
-    if type(layer) in (Linear, Standardize):  # their sizes are those of their arrays
-        return {"layer": type(layer).__name__}
-    name, options = _function(layer, path)
-    return {"layer": name, **options}
-
-# %% ../nbs/09_sharing.ipynb #f0194466
-def _build(note, tensors: dict, state: dict, path: str = "", built: dict | None = None):
-    "The layer that a description describes, with the sizes of the arrays at hand. Raises `ValueError` where they do not fit."
-    built = {} if built is None else built
-    kind = note.get("layer") if isinstance(note, dict) else None
-    if path.count(".") > 50:
-        raise ValueError(f"layer {_brief(path)} lies more than 50 levels deep")
-    if kind == "Sequential" and isinstance(note.get("layers"), list):
-        return Sequential(*(_build(part, tensors, state, f"{path}.{i}".lstrip("."), built) for i, part in enumerate(note["layers"])))
-    if kind == "Linear":
-        layer = built[path] = _build_linear(path, tensors)
-    elif kind == "Standardize":  # made from a single row, which gives it its size; its numbers come later
-        layer = built[path] = Standardize(np.asarray(_get(state, _join_path(path, "_mean")))[None])
-    elif kind == "again" and isinstance(note.get("of"), str) and note["of"] in built:
-        layer = built[note["of"]]
-    else:
-        layer = _build_function(kind, note, path)
-    return layer
-
-
-def _build_linear(path: str, tensors: dict) -> Linear:
-    "A `Linear` of the size that its arrays have in the file."
-    weight, bias = _get(tensors, _join_path(path, "weight")), tensors.get(_join_path(path, "bias"))
-    if weight.ndim != 2 or 0 in weight.shape or bias is not None and bias.shape != weight.shape[:1]:
-        shapes = f"a weight {weight.shape}" + (f" and a bias {bias.shape}" if bias is not None else "")
-        raise ValueError(f"layer {path!r} is a Linear, but it has {shapes}; expected (n_out, n_in) and (n_out,)")
-    return Linear(*weight.shape[::-1], bias=bias is not None, init=lambda shape, rng, dtype: np.zeros(shape, dtype), dtype=weight.dtype)
-
-
-def _build_function(kind, note, path: str) -> Callable:
-    "The function of that name, with its options."
-    options = {key: value for key, value in note.items() if key != "layer"} if isinstance(note, dict) else {}
-    if not isinstance(kind, str) or kind not in _FUNCTIONS or not options.keys() <= {_OPTIONS.get(kind)} \
-            or not all(type(value) in (int, float) and abs(value) < 1e30 for value in options.values()):
-        raise ValueError(f"layer {path!r} is described as {_brief(note)}, which is no layer of this library")
-    return partial(_FUNCTIONS[kind], **options) if options else _FUNCTIONS[kind]
-
-
-def _get(arrays: dict, name: str) -> np.ndarray:
-    "The array of that name. Raises `ValueError` where there is none."
-    if name not in arrays:
-        raise ValueError(f"{name!r} is missing")
-    return arrays[name]
-
-
-def _join_path(path: str, name: str) -> str: return f"{path}.{name}" if path else name
-
-
-def _brief(value) -> str:
-    "A value as it prints, cut to one line."
-    text = repr(value)
-    return text if len(text) <= 100 else text[:100] + "…"
-
-# %% ../nbs/09_sharing.ipynb #17b6f25c
-def _architecture(model: Module, tensors: dict) -> dict:
-    'The entry "model" for the metadata; or "unknown", the reason why the architecture cannot be written down.'
-    try:
-        description = _describe(model)
-        rebuilt = _build(description, tensors, _state(model))
-    except (_Unknown, ValueError) as reason:
-        return {"unknown": str(reason)}
-    if _pattern(rebuilt) != _pattern(model):
-        return {"unknown": "its layers hold or share arrays in a way of their own"}
-    return {"model": description}
-
-
-def _pattern(model: Module) -> dict[str, str]:
-    "The name of each array, and the first name that the same array goes by."
-    first: dict[int, str] = {}
-    arrays = list(_arrays(model))
-    return {name: first.setdefault(id(array), name) for name, _, _, array in arrays}
-
-# %% ../nbs/09_sharing.ipynb #debf6325
-def _write(path, data: bytes):
-    "Write a file entirely or not at all: whatever happens, `path` holds its old content or the new one."
-    path = Path(os.path.realpath(path))  # through a link, to the file it leads to
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # on the disk, before it takes the name
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)  # still there only if something failed
-
-# %% ../nbs/09_sharing.ipynb #833bacc8
-def _library(name: str, what: str, install: str):
-    "The module `name`; an `ImportError` that says what to install where it is missing."
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f"{what} needs the library {install}, which is not installed: pip install {install}") from error
+def _is_note(note) -> bool:
+    "Whether a note has the form that `_to_note` gives it."
+    if not isinstance(note, dict) or not isinstance(note.get("data"), str):
+        return False
+    dtype, shape = note.get("dtype"), note.get("shape")
+    return (isinstance(dtype, str) and dtype in _STATE_DTYPES
+            and isinstance(shape, list) and len(shape) <= 32
+            and all(type(n) is int and 0 <= n < 2**40 for n in shape))
 
 # %% ../nbs/09_sharing.ipynb #2cb10ebd
 def save(model: Module, path: str | os.PathLike):
     """Write the parameters, state and architecture of a model to a safetensors file.
 
-    Names and layouts are PyTorch's:
-    `torch.nn.Sequential(...).load_state_dict(safetensors.torch.load_file(path))` takes the file
-    as it is. State and architecture stand in its metadata. Raises `TypeError` or `ValueError`
-    for what cannot be saved.
+    Names and layouts are PyTorch's: `load_state_dict(safetensors.torch.load_file(path))`
+    takes the file as it is. State and architecture stand in its metadata. Raises
+    `TypeError` or `ValueError` for what cannot be saved; a file is whole or as it was.
 
     Parameters:
         model: what to save; in float32 or float64
-        path: the file, `.safetensors` by custom; an existing one is replaced at the end, in one
-            step
+        path: the file, `.safetensors` by custom; replaced in one step
+
+    Example:
+        >>> model = nn.mlp([4, 8, 3], rng=0)
+        >>> nn.save(model, folder / "model.safetensors")
+        >>> print(nn.load(folder / "model.safetensors"))
     """
-    to_bytes = _library("safetensors.numpy", "save", "safetensors").save
+    to_bytes = optional("safetensors.numpy", "save", "safetensors").save
     if not isinstance(model, Module):
         raise TypeError(f"save: expected a model (a Module), not {type(model).__name__}")
     if (dtype := model.parameters().vector.dtype).name not in ("float32", "float64"):
         raise ValueError(f"save: the parameters are {dtype}; a file can hold float32 and float64")
-    # a view must become an array of its own: safetensors writes numbers in the order in which they lie in memory
-    tensors = {name: np.ascontiguousarray(view) for name, view in _torch_views(model).items()}
-    note = {"version": 1, "state": {name: _to_note(name, array) for name, array in _state(model).items()}}
-    text = json.dumps(note | _architecture(model, tensors))
-    if len(text) > 50e6:
-        raise ValueError(f"save: the state of the model takes {len(text) / 1e6:.0f} MB; at most 50 MB fit beside the parameters")
-    _write(path, to_bytes(tensors, metadata={"nn_from_scratch": text}))
+    # a view must become an array of its own: numbers are written as they lie in memory
+    tensors = {name: np.array(view, order="C") for name, view in _views(model).items()}
+    state = _state(model)
+    note = {"version": 1, "state": {name: _to_note(name, a) for name, a in state.items()}}
+    text = json.dumps(note | in_words(model, tensors | state))
+    if len(text) > _LARGEST_NOTE:
+        raise ValueError(f"save: the state of the model takes {len(text) / 1e6:.0f} MB; "
+                         "at most 50 MB fit beside the parameters")
+    write(path, to_bytes(tensors, metadata={"nn_from_scratch": text}))
+
+
+_LARGEST_NOTE = 50_000_000  # characters
 
 # %% ../nbs/09_sharing.ipynb #bd5e2a8c
 def _read(path) -> tuple[dict[str, np.ndarray], dict]:
-    "The arrays of a safetensors file by name, and what `save` noted beside them: {} in a file of another program."
-    library = _library("safetensors", "load", "safetensors")
+    "The arrays of a file by name, and what `save` noted beside them, {} if it did not."
+    library = optional("safetensors", "load", "safetensors")
+    data = Path(path).read_bytes()
     try:
-        with library.safe_open(path, framework="numpy") as file:
-            names, metadata = list(file.keys()), file.metadata() or {}
-            for name in names:
-                if (dtype := file.get_slice(name).get_dtype()) not in ("F32", "F64"):
-                    raise ValueError(f"{name!r} is of type {dtype}; this library reads float32 (F32) and float64 (F64)")
-            tensors = {name: file.get_tensor(name) for name in names}
+        entries = library.deserialize(data)
     except library.SafetensorError as error:
-        raise ValueError(f"not a safetensors file, or damaged: {error}") from None
-    note = _read_note(metadata["nn_from_scratch"]) if "nn_from_scratch" in metadata else {}
-    return tensors, note
+        reason = brief(str(error), str, 300)
+        raise ValueError(f"not a safetensors file, or damaged: {reason}") from None
+    return {name: _tensor(name, entry) for name, entry in entries}, _read_note(data)
 
 
-def _read_note(text: str) -> dict:
+def _tensor(name: str, entry: dict) -> np.ndarray:
+    "An array of the file. Raises `ValueError` for one that is not made of floats."
+    dtype = {"F32": "<f4", "F64": "<f8"}.get(entry["dtype"])
+    if dtype is None:
+        raise ValueError(f"{brief(name)} is of type {entry['dtype']}; this library reads "
+                         "float32 (F32) and float64 (F64)")
+    array = np.frombuffer(entry["data"], dtype)
+    return array.reshape(entry["shape"]).astype(dtype[1:], copy=False)
+
+
+def _read_note(data: bytes) -> dict:
     "What `save` wrote into the metadata, its state made arrays again."
+    stop = 8 + int.from_bytes(data[:8], "little")
+    values = sum(data.count(mark, 8, stop) for mark in (b",", b"[", b"{"))
+    if stop > 1.3 * _LARGEST_NOTE or values > 1_000_000:  # JSON takes many times its length
+        raise ValueError(f"its header has {stop / 1e6:.0f} MB and {values:,} values, more "
+                         "than `save` would write")
+    text = (json.loads(data[8:stop]).get("__metadata__") or {}).get("nn_from_scratch")
+    if text is None:
+        return {}
     try:
         note = json.loads(text)
     except RecursionError:
         raise ValueError("its metadata is nested too deeply") from None
-    if not isinstance(note, dict) or note.get("version") != 1 or not isinstance(note.get("state"), dict):
-        raise ValueError(f"its metadata is not of the kind that this version writes: {_brief(note)}")
-    return note | {"state": {name: _from_note(name, array) for name, array in note["state"].items()}}
+    if not isinstance(note, dict) or note.get("version") != 1 \
+            or not isinstance(note.get("state"), dict):
+        raise ValueError("its metadata is not of the kind that this version writes: "
+                         f"{brief(note)}")
+    state = {name: _from_note(name, array) for name, array in note["state"].items()}
+    return note | {"state": state}
 
 # %% ../nbs/09_sharing.ipynb #86a775d1
 def _fill(model: Module, tensors: dict, state: dict | None):
-    "Put the arrays of a file into a model, all or none. Raises `ValueError` that lists everything that does not fit."
-    views = _torch_views(model)
-    wrong = _misfits(views, tensors) + (_misfits(_state(model), state) if state is not None else [])
+    "Put the arrays of a file into a model, all or none."
+    views = _views(model)
+    wrong = _misfits(views, tensors)
+    wrong += _misfits(_state(model), state) if state is not None else []
     if wrong:
         more = [f"and {len(wrong) - 8} more"] if len(wrong) > 8 else []
         raise ValueError("it does not fit the model: " + "; ".join(wrong[:8] + more))
     for name, tensor in tensors.items():
         views[name][...] = tensor
-    for name, node, key, _ in list(_arrays(model)):
-        if state is not None and name in state and _is_state(node, key):
-            vars(node)[key] = state[name]
+    for name, holder, key, _, is_state in list(arrays_of(model)):
+        if state is not None and is_state and name in state:
+            vars(holder)[key] = state[name]
 
 
 def _misfits(ours: dict, theirs: dict) -> list[str]:
-    "What keeps the arrays of a file, `theirs`, from taking the places of `ours`; a shared array may come under one name."
-    wrong = [f"the file has {name!r}, which the model has not" for name in theirs.keys() - ours.keys()]
-    found: dict[tuple, str] = {}  # where an array lies in memory -> a name under which the file has it
+    "What keeps arrays from taking the places of ours; a shared one may have one name."
+    wrong = [f"the file has {brief(name)}, which the model has not"
+             for name in theirs.keys() - ours.keys()]
+    found: dict[tuple, str] = {}  # where an array lies in memory -> a name in the file
     for name in sorted(ours.keys() & theirs.keys()):
         mine, its = (f"{a[name].dtype} {a[name].shape}" for a in (ours, theirs))
         first = found.setdefault(_place(ours[name]), name)
         if mine != its:
             wrong.append(f"{name!r} is {its} in the file and {mine} in the model")
-        elif theirs[name].tobytes() != theirs[first].tobytes():
+        elif first != name and theirs[name].tobytes() != theirs[first].tobytes():
             wrong.append(f"{name!r} and {first!r} are one array in the model and two in the file")
-    return sorted(wrong + [f"{name!r} is missing in the file" for name, array in ours.items() if _place(array) not in found])
+    return sorted(wrong + [f"{name!r} is missing in the file"
+                           for name, array in ours.items() if _place(array) not in found])
 
 
 def _place(array) -> tuple: return array.ctypes.data, array.nbytes
@@ -291,21 +200,25 @@ def _place(array) -> tuple: return array.ctypes.data, array.nbytes
 def load(path: str | os.PathLike, into: Module | None = None) -> Module:
     """Read a model from a safetensors file; nothing in the file is ever executed.
 
-    With `into`, its parameters (weights of a `Linear` as PyTorch's (n_out, n_in)) and its state
-    become those of the file, all or none. Raises `ValueError` with the name of the file for one
-    that is damaged or does not fit.
+    With `into`, its parameters (weights of a `Linear` as PyTorch's (n_out, n_in)) and its
+    state become those of the file, all or none. Raises `ValueError` with the name of the
+    file for one that is damaged or does not fit.
 
     Parameters:
-        path: a safetensors file: written by `save`, or by another program
+        path: a safetensors file: by `save`, or by another program
         into: a model to fill; needed for a file without architecture
 
     Returns:
         the model that was built, or `into`
+
+    Example:
+        >>> nn.save(nn.mlp([4, 8, 3], rng=0), folder / "model.safetensors")
+        >>> model = nn.load(folder / "model.safetensors")
+        >>> print(model(np.zeros((2, 4), np.float32)).shape)
     """
     if into is not None and not isinstance(into, Module):
         raise TypeError(f"load: into must be a model (a Module), not {type(into).__name__}")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"load: there is no file {os.fspath(path)}")
+    _check_regular(path)
     try:
         tensors, note = _read(path)
         model = _build_model(tensors, note) if into is None else into
@@ -315,134 +228,27 @@ def load(path: str | os.PathLike, into: Module | None = None) -> Module:
     return model
 
 
+def _check_regular(path):
+    "Raises `FileNotFoundError` where there is no file, `ValueError` for a pipe or device."
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFDIR
+    if stat.S_ISDIR(mode):
+        raise FileNotFoundError(f"load: there is no file {os.fspath(path)}")
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"load: {os.fspath(path)} is no regular file, but a pipe or a device")
+
+
 def _build_model(tensors: dict, note: dict) -> Module:
-    "The model that the metadata describes. Raises `ValueError` where there is no description, and says what to do."
+    "The model that the metadata describes; where there is none, what to do."
     if "model" in note:
-        model = _build(note["model"], tensors, note["state"])
+        model = build(note["model"], tensors | note["state"])
         if not isinstance(model, Module):
             raise ValueError("what it describes is a function, not a model")
         return model
-    why = f"cannot be rebuilt: {note['unknown']}" if "unknown" in note else "is not in the file, which another program wrote"
-    raise ValueError(f"the architecture {why}. Make the model, and fill it with load(path, into=model)")
-
-# %% ../nbs/09_sharing.ipynb #bfbeb6f8
-class _Graph:
-    "A list of ONNX operations in the making, with the numbers they need."
-
-    def __init__(self, helper):
-        self.helper, self.nodes, self.constants, self.layer = helper, [], {}, ""
-
-    def add(self, op: str, *inputs: str, **attributes) -> str:
-        "Append an operation; the name of its result."
-        name = f"{self.layer}/{op}_{len(self.nodes)}"
-        self.nodes.append(self.helper.make_node(op, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, name: str, array) -> str:
-        "Put down numbers that an operation needs; their name."
-        self.constants[name] = np.array(array)
-        return name
-
-    def number(self, value: float, dtype) -> str:
-        "A constant of one number."
-        return self.constant(f"{value!r} {dtype}", np.asarray(value, dtype))
-
-# %% ../nbs/09_sharing.ipynb #391ecb1e
-def _gelu(g, x, dtype):
-    "0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))"
-    c = lambda value: g.number(value, dtype)
-    cube = g.add("Mul", g.add("Mul", x, x), x)
-    inner = g.add("Mul", c(0.7978845608028654), g.add("Add", x, g.add("Mul", c(0.044715), cube)))
-    return g.add("Mul", g.add("Mul", c(0.5), x), g.add("Add", c(1), g.add("Tanh", inner)))
-
-
-def _silu(g, x, dtype):
-    "x / (1 + e^-x); x · Sigmoid(x) is fused by some runtimes into an operation that they lack for float64"
-    return g.add("Div", x, g.add("Add", g.number(1, dtype), g.add("Exp", g.add("Neg", x))))
-
-
-def _elu(g, x, dtype, alpha=1.0):
-    "max(x, 0) + alpha (e^min(x, 0) - 1); the operation Elu is not there for float64 everywhere"
-    c = lambda value: g.number(value, dtype)
-    below = g.add("Sub", g.add("Exp", g.add("Min", x, c(0))), c(1))
-    return g.add("Add", g.add("Max", x, c(0)), g.add("Mul", c(alpha), below))
-
-
-def _softplus(g, x, dtype):
-    "max(x, 0) + ln(1 + e^-|x|)"
-    c = lambda value: g.number(value, dtype)
-    rest = g.add("Log", g.add("Add", c(1), g.add("Exp", g.add("Neg", g.add("Abs", x)))))
-    return g.add("Add", g.add("Max", x, c(0)), rest)
-
-
-_TO_ONNX = {
-    "identity": lambda g, x, dtype: g.add("Identity", x),
-    "sigmoid": lambda g, x, dtype: g.add("Sigmoid", x),
-    "tanh": lambda g, x, dtype: g.add("Tanh", x),
-    "relu": lambda g, x, dtype: g.add("Relu", x),
-    "leaky_relu": lambda g, x, dtype, slope=0.01: g.add("LeakyRelu", x, alpha=slope),
-    "silu": _silu, "gelu": _gelu, "elu": _elu, "softplus": _softplus,
-    "softmax": lambda g, x, dtype: g.add("Softmax", x, axis=-1),
-    "log_softmax": lambda g, x, dtype: g.add("LogSoftmax", x, axis=-1),
-}
-
-# %% ../nbs/09_sharing.ipynb #3f090de6
-def _add_layer(g: _Graph, layer, path: str, x: str, dtype) -> tuple[str, np.dtype]:
-    "Append a layer that takes the result named `x`; the name and dtype of its own. Raises `ValueError` for one that ONNX cannot say."
-    if type(layer) is Sequential:
-        for i, part in enumerate(layer):
-            x, dtype = _add_layer(g, part, f"{path}.{i}".lstrip("."), x, dtype)
-        return x, dtype
-    g.layer = path or type(layer).__name__
-    if type(layer) is Linear:
-        if dtype != layer.weight.dtype:
-            dtype = layer.weight.dtype
-            x = g.add("Cast", x, to=g.helper.np_dtype_to_tensor_dtype(dtype))
-        x = g.add("MatMul", x, g.constant(f"{g.layer}.weight", layer.weight))
-        return (x if layer.bias is None else g.add("Add", x, g.constant(f"{g.layer}.bias", layer.bias))), dtype
-    if type(layer) is Standardize:
-        x = g.add("Sub", x, g.constant(f"{g.layer}.mean", layer.mean.astype(dtype)))
-        return g.add("Div", x, g.constant(f"{g.layer}.std", layer.std.astype(dtype))), dtype
-    try:
-        name, options = _function(layer, path)
-    except _Unknown as reason:
-        raise ValueError(f"export_onnx: {reason}, which has no counterpart in ONNX; Sequential, Linear, Standardize and these "
-                         f"functions have: {', '.join(_TO_ONNX)}") from None
-    return _TO_ONNX[name](g, x, dtype, **options), dtype
-
-# %% ../nbs/09_sharing.ipynb #d53acb68
-def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
-    """Write what a model computes as an ONNX file, with an input "x" and an output "y", for any
-    batch size.
-
-    Raises `ValueError` or `TypeError` for a model with a layer that ONNX has no counterpart
-    for, and for an example that does not fit.
-
-    Parameters:
-        model: a Sequential, or one of the layers it may hold
-        path: the file, `.onnx` by custom; an existing one is replaced at the end, in one step
-        example: inputs (n, ...) of float32 or float64, such as x[:1]; n may be any number later
-    """
-    onnx = _library("onnx", "export_onnx", "onnx")
-    if not isinstance(model, Module):
-        raise TypeError(f"export_onnx: expected a model (a Module), not {type(model).__name__}")
-    example = np.asarray(example)
-    if example.dtype.name not in ("float32", "float64") or example.ndim < 2:
-        raise ValueError("export_onnx: example must be a batch (n, ...) of float32 or float64, "
-                         f"not {example.dtype} of shape {example.shape}")
-    graph = _Graph(onnx.helper)
-    result, dtype = _add_layer(graph, model, "", "x", example.dtype)
-    graph.nodes.append(onnx.helper.make_node("Identity", [result], ["y"], name="y"))
-    _write(path, _onnx_model(onnx, graph, example, model(example), dtype).SerializeToString())
-
-
-def _onnx_model(onnx, graph: _Graph, example, prediction, dtype):
-    "The whole of an ONNX file, checked."
-    info = lambda name, a, dtype: onnx.helper.make_tensor_value_info(
-        name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["batch", *a.shape[1:]])
-    constants = [onnx.numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in graph.constants.items()]
-    x, y = info("x", example, example.dtype), info("y", prediction, dtype)
-    whole = onnx.helper.make_graph(graph.nodes, "nn_from_scratch", [x], [y], constants)
-    model = onnx.helper.make_model(whole, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8, producer_name="nn_from_scratch")
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    why = "is not in the file, which another program wrote"
+    if "unknown" in note:
+        why = f"cannot be rebuilt: {brief(note['unknown'], str, 300)}"
+    raise ValueError(f"the architecture {why}. Make the model, and fill it with "
+                     "load(path, into=model)")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import cli
+from nn_from_scratch import cli, tasks
 
 main = cli.main.__wrapped__  # the function itself, whatever called the tests
 
@@ -353,13 +353,13 @@ def test_the_same_seed_gives_the_same_run(folder, capsys):
 
 
 def test_an_interrupt_keeps_what_was_learnt(folder, monkeypatch, capsys):
-    fit = cli.fit
+    fit = tasks.fit
 
     def interrupted(*args, callbacks=(), **kwargs):
         def stop(run):
             if run.epoch == 2: raise KeyboardInterrupt
         return fit(*args, callbacks=[*callbacks, stop], **kwargs)
 
-    monkeypatch.setattr(cli, "fit", interrupted)
+    monkeypatch.setattr(tasks, "fit", interrupted)
     with pytest.raises(SystemExit) as end: main(data=table(rows()), target="y", output="run")
     assert end.value.code == 130 and json.loads((folder / "run" / "history.json").read_text())["stopped"] == "interrupted"

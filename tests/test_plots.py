@@ -138,8 +138,8 @@ def test_import_does_not_import_matplotlib():
 
 
 def test_it_needs_no_other_module_of_the_package():
-    source = Path(plots.__file__).read_text(encoding="utf-8")
-    assert not re.search(r"^\s*(from|import) nn_from_scratch", source, re.M)
+    for path in Path(plots.__file__).parent.glob("*.py"):
+        assert not re.search(r"^\s*(from|import) (nn_from_scratch|\.\.)", path.read_text(encoding="utf-8"), re.M), path.name
 
 
 def test_the_palette_repeats_nothing():
@@ -151,9 +151,9 @@ def lightness(rgb):
     return np.where(light > 0.008856, 116 * np.cbrt(light) - 16, 903.3 * light)
 
 
-@pytest.mark.parametrize("cmap, start, end", [("_sequential", 0, 1), ("_diverging", 0.5, 0), ("_diverging", 0.5, 1)])
+@pytest.mark.parametrize("cmap, start, end", [("white_to_blue", 0, 1), ("vermillion_to_blue", 0.5, 0), ("vermillion_to_blue", 0.5, 1)])
 def test_colour_maps_fall_evenly_in_lightness(cmap, start, end):
-    steps = np.diff(lightness(getattr(plots, cmap)()(np.linspace(start, end, 9))[:, :3]))
+    steps = np.diff(lightness(getattr(plots.figures, cmap)()(np.linspace(start, end, 9))[:, :3]))
     assert (steps < 0).all()
     assert np.ptp(steps) < 0.5 * -steps.mean()
 
@@ -310,7 +310,7 @@ def test_f_is_asked_for_the_whole_grid_where_it_can_take_it():
 ])
 def test_single_points_give_the_same_surface(f):
     xs, ys = np.linspace(-1, 1, 10), np.linspace(0, 2, 12)
-    np.testing.assert_allclose(plots._heights(f, xs, ys), bowl(np.meshgrid(xs, ys)))
+    np.testing.assert_allclose(plots.surface.heights(f, xs, ys), bowl(np.meshgrid(xs, ys)))
 
 
 def test_contours_are_a_constant_factor_apart_or_even(monkeypatch):

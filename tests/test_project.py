@@ -30,7 +30,7 @@ API = {
     "sharing": "save load export_onnx",
 }
 # Modules import only earlier ones.
-ORDER = ("aliases checks files functions initial tree parameters modules layers forward losses metrics backprop rules tape gradients checking numpy_rules "
+ORDER = ("aliases checks files functions initial tree turns parameters modules layers forward losses metrics backprop rules tape gradients checking numpy_rules "
          "asking fast speed optimizer optim schedules plots batches evaluation run stopping progress states checkpoints training data architecture sharing onnx "
          "estimators tables tasks cli").split()
 SPLIT = {"forward", "backprop", "rules", "speed", "optim", "training", "checkpoints", "data", "plots", "sharing", "cli"}  # on their way into rooms

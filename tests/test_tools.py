@@ -1,7 +1,11 @@
-"""The tools that save notebooks and make README.md: what counts as a change, and what is written."""
+"""The tools that save notebooks, export them and make README.md: what counts as a change, and what is written."""
 
+import ast
 import json
+import shutil
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ pytestmark = pytest.mark.project
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+import export  # noqa: E402
 import make_readme  # noqa: E402
 import run_notebooks  # noqa: E402
 
@@ -40,12 +45,186 @@ def test_docstrings_are_prose(tmp_path):
     assert code("one", "1", "def f():\n    'doc'\n    return 1") != code("one", "1", "def f():\n    'doc'\n    return 2")
 
 
-@pytest.mark.parametrize("line, module", [
-    ("from nn_from_scratch.forward import linear", "forward"), ("import nn_from_scratch as nn", "__init__"),
-    ("    from .backprop import Tensor", "backprop"), ("from nn_from_scratch import mlp", "__init__"), ("from numpy import exp", None)])
-def test_imported_modules(line, module):
-    assert run_notebooks.imported(f"x = 1\n{line}\n") == ({module} if module else set())
+@pytest.mark.parametrize("line, found", [
+    ("from nn_from_scratch.tape import Tensor", "tape"), ("import nn_from_scratch as nn", "__init__"), ("from numpy import exp", ""),
+    ("    from .tape import Tensor", "tape"), ("from nn_from_scratch import mlp", "__init__"),
+    ("from nn_from_scratch.data.toy import moons", "data data.toy"), ("from nn_from_scratch import mlp, data", "__init__ data")])
+def test_imported_modules(line, found):
+    assert run_notebooks.imported(f"x = 1\n{line}\n") == {*found.split()}
 
+
+@pytest.mark.parametrize("line, module, found", [
+    ("from .toy import moons", "data", "data.toy data"), ("from .toy import moons", "data.mnist", "data.toy data"),
+    ("from ..tape import Tensor", "data.mnist", "tape"), ("from . import toy, mnist", "data.prepare", "data data.toy data.mnist"),
+    ("from .tape import (\n    Tensor,\n    record,\n)", "gradients", "tape")])
+def test_relative_imports(line, module, found):
+    assert run_notebooks.imported(f"{line}\n", module) == {*found.split()}
+
+
+def test_a_notebook_depends_on_the_modules_whose_names_it_uses():
+    used = run_notebooks.uses("import nn_from_scratch as nn\nnn.moons(10)")
+    assert "data.toy" in used and "sharing" not in used and "__init__" not in used
+    assert {"training", "tape"} <= run_notebooks.uses("from nn_from_scratch import fit").keys()
+
+
+@pytest.mark.parametrize("source, hidden", [
+    ("#| export\nx = 1", "source"), ("#| exporti room\nx = 1", "source"), ("#| exports room\nx = 1", ""), ("#| hide\nx = 1", "source"),
+    ("#| include: false\nx", "source"), ("#| echo: false\nx", "source"), ("#| code-fold: true\nx", "source"), ("x = 1", ""),
+    ("#| code-fold: show\nx", ""), ('#| fold: "What comes out"\nx', "outputs"), ('#| fold: "Solution"\nx', "outputs source"),
+    ("#| example: relu\nx", "")])
+def test_what_the_site_does_not_show_is_folded(source, hidden):
+    cells = [{"cell_type": "code", "source": source.splitlines(keepends=True), "metadata": {"jupyter": {"source_hidden": True}, "tags": ["a"]}}]
+    run_notebooks.fold(cells)
+    assert cells[0]["metadata"].get("jupyter", {}) == {f"{what}_hidden": True for what in hidden.split()}
+    assert cells[0]["metadata"]["tags"] == ["a"]
+
+
+# ---------------------------------------------------------------- the export
+
+def carried(tmp_path, source: str, **examples: list[str]) -> str:
+    "`source` as the export would leave it."
+    path, known = tmp_path / "room.py", {}
+    path.write_text(textwrap.dedent(source).lstrip("\n"), encoding="utf-8")
+    module = export.Module(path)
+    module.inherit(known)
+    module.carry(examples)
+    return path.read_text(encoding="utf-8")
+
+
+def test_comments_become_a_docstring_and_the_signature_closes_up(tmp_path):
+    written = carried(tmp_path, '''
+        # %% ../nbs/a.ipynb #1
+        @operation
+        def scale(
+            x: Array,  # numbers (n, …)
+            # by how much,
+            by: float = 1e-3,  # a factor
+            *rest: int,
+            out=None,  # where
+        ) -> Array:  # numbers (n, …), a # among them
+            "x times a factor. Raises `ValueError` for a factor of 0."
+            return x * by  # quick
+        ''', scale=[">>> nn.scale(2, 3)", "6"])
+    assert written == textwrap.dedent('''
+        # %% ../nbs/a.ipynb #1
+        @operation
+        def scale(x: Array, by: float = 1e-3, *rest: int, out=None) -> Array:
+            """x times a factor. Raises `ValueError` for a factor of 0.
+
+            Parameters:
+                x: numbers (n, …)
+                by: by how much, a factor
+                out: where
+
+            Returns:
+                numbers (n, …), a # among them
+
+            Example:
+                >>> nn.scale(2, 3)
+                6
+            """
+            return x * by  # quick
+        ''').lstrip("\n")
+    assert carried(tmp_path, written) == written, "a second time changes nothing"
+    assert export.parameters(ast.parse(written).body[0].body[0].value.value) == {
+        "x": "numbers (n, …)", "by": "by how much, a factor", "out": "where"}
+
+
+def test_a_class_explains_what_makes_it(tmp_path):
+    written = carried(tmp_path, '''
+        @dataclass
+        class Base:
+            "One."
+
+            lr: float  # a rate
+            eps: float = 1e-8  # a little
+            kind: ClassVar[str] = "a"  # not a parameter
+            steps: int = field(default=0, init=False)  # not one either
+
+        @dataclass
+        class More(Base):
+            "Two."
+
+            lr: float = 1.0  # another rate
+
+        class Layer:
+            def __init__(
+                self,
+                n: int,  # units
+            ):
+                self.n = n
+        ''')
+    docstrings = [ast.get_docstring(node) for node in ast.parse(written).body]
+    assert docstrings == ["One.\n\nParameters:\n    lr: a rate\n    eps: a little",
+                          "Two.\n\nParameters:\n    lr: another rate\n    eps: a little", "Parameters:\n    n: units"]
+    assert "    lr: float\n    eps: float = 1e-8\n" in written and "# not a parameter" in written and "# not one either" in written
+    assert "    def __init__(self, n: int):\n" in written
+
+
+def test_what_needs_no_change_stays(tmp_path):
+    source = '''
+        def one(x): return x  # the same
+
+        def _private(
+            x,  # a number
+        ):
+            return x
+
+        @call_parse
+        def main(
+            data: str = "digits",  # read by --help
+        ):
+            "Train."
+
+        def long(first_of_the_arguments: int, second_of_the_arguments: int,
+                 third_of_the_arguments: int) -> int:
+            "As it was written."
+            return 0  # nothing
+        '''
+    assert carried(tmp_path, source) == textwrap.dedent(source).lstrip("\n")
+
+
+def test_lines_fit(tmp_path):
+    written = carried(tmp_path, f'''
+        def f(
+            first_of_the_arguments: Sequence[int] = (1, 2),  # {"many words " * 15}
+            second_of_the_arguments: Sequence[int] = (1, 2),
+            third_of_the_arguments: Sequence[int] = (1, 2),
+        ) -> int:  # {"many words " * 15}
+            "{"A sentence. " * 15}"
+            return 0
+        ''', f=[">>> 1", "1"])
+    assert max(map(len, written.splitlines())) <= 100
+    assert written.startswith("def f(\n    first_of_the_arguments: Sequence[int] = (1, 2), second_of_the_arguments: Sequence[int] = (1, 2),\n")
+
+
+def test_a_cell_becomes_a_session():
+    code = "x = 1\n# twice\nfor i in range(2):\n    x *= 2\n\nprint(x)\nprint('a')\n[x,\n x];"
+    assert export.session(code, ["4", "a", "[4, 4]"]) == [
+        ">>> x = 1", ">>> # twice", ">>> for i in range(2):", "...     x *= 2", ">>> print(x)", "4", ">>> print('a')", "a",
+        ">>> [x,", "...  x]", "[4, 4]"]
+    outputs = [{"output_type": "stream", "text": ["1\n", "\n", "2\n"]}, {"data": {"image/png": "", "text/plain": ["<Figure>"]}}]
+    assert export.shown(outputs) == ["1", "<BLANKLINE>", "2"]
+
+
+def test_the_package_is_what_the_notebooks_export(tmp_path):
+    "Exported once more, in a copy, nothing changes; and what a plain `nbdev_export` left behind there is mended."
+    for name in "nbs", "nn_from_scratch": shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "settings.ini", tmp_path)
+    package = tmp_path / "nn_from_scratch"
+    before = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    for path in before:
+        if path.name == "tape.py": path.write_text(before[path] + before[path], encoding="utf-8")
+    (package / "left.py").write_text("# AUTOGENERATED! DO NOT EDIT! File to edit: ../nbs/gone.ipynb.\n", encoding="utf-8")
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'tools')!r}); import export; print(export.export(export.Path.cwd()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, stdin=subprocess.DEVNULL, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip() == "[]", "examples of names that the package does not have"
+    after = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    assert [str(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path)] == []
+
+
+# ---------------------------------------------------------------- saving
 
 def test_a_progress_bar_leaves_nothing():
     bar = "\r  0%|          | 0/3 [00:00<?, ?it/s]\r100%|██████████| 3/3 [00:00<00:00, 99.1it/s]\n"

@@ -9,7 +9,7 @@
   Jupyter and an editor look for it, and the signature closes up. A cell whose first line is `#| example: name` becomes the
   example there, with its saved output.
 
-The notebooks stay the only source; `python tools/export.py --comments` leaves the comments where they are, as the site wants them.
+The notebooks stay the only source.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import ast
 import io
 import json
 import re
-import sys
 import textwrap
 import tokenize
 from dataclasses import dataclass, field
@@ -222,8 +221,16 @@ def docstring(text: str, explained: Explained, example: list[str], indent: int) 
     if "\n" not in body and len(body) + indent + 6 <= WIDTH:
         quote = '"' if '"' not in body else '"""'
         if not body.endswith('"'): return [" " * indent + raw + quote + body + quote]
-    body = f'{raw}"""{body}' + ("\n" if "\n" in body or body.endswith('"') else "") + '"""'
+    body = f'{raw}"""' + ("" if text else "\n") + body + ("\n" if "\n" in body or body.endswith('"') else "") + '"""'
     return [" " * indent + line if line else "" for line in body.split("\n")]
+
+
+def parameters(docstring: str) -> dict[str, str]:
+    "What a docstring written here says of each parameter."
+    section = re.search(r"^( *)Parameters:\n((?:\1    .*\n?)+)", docstring + "\n", flags=re.M)
+    if not section: return {}
+    entries = re.findall(rf"^{section[1]}    (\w+): (.*(?:\n{section[1]}        .*)*)", section[2], flags=re.M)
+    return {name: re.sub(r"\s+", " ", what).strip() for name, what in entries}
 
 
 def folded(paragraph: str, room: int) -> str:
@@ -325,10 +332,9 @@ class Module:
         return edits
 
 
-def export(root: Path = ROOT, comments: bool = False) -> list[str]:
+def export(root: Path = ROOT) -> list[str]:
     "Write the package of the project at `root`; the names that have an example and are not in the package."
     modules = [Module(path) for path in rooms(root)]
-    if comments: return []
     sessions, known, waiting = examples(root), {}, modules
     for _ in range(4):  # bases may stand in a module that comes later
         for module in waiting: module.inherit(known)
@@ -337,4 +343,4 @@ def export(root: Path = ROOT, comments: bool = False) -> list[str]:
 
 
 if __name__ == "__main__":
-    if lost := export(comments="--comments" in sys.argv[1:]): print(f"an example of what the package does not have: {', '.join(lost)}")
+    if lost := export(): print(f"an example of what the package does not have: {', '.join(lost)}")

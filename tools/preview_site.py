@@ -42,13 +42,32 @@ PLAY = "[Play with a network](playground/index.html)\n"  # that page says what i
 READ = "[Read the first chapter](01_forward.ipynb)\n[Train a network of your own](#the-code-of-the-chapters-is-a-library)\n"
 
 PROCESS = """
+import dataclasses
+import importlib
+import sys
 from pathlib import Path
 
-from export import export
+import fastcore.docments
+from export import parameters
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
+
+plain = fastcore.docments.docments
+
+def docments(s, full=False, **kwargs):  # the fields of a dataclass, also inherited ones, as the package's docstring explains them
+    found = plain(s, full=full, **kwargs)
+    if dataclasses.is_dataclass(s) and isinstance(s, type):
+        modules = (module for name, module in list(sys.modules.items()) if name.startswith("nn_from_scratch."))
+        ours = next((vars(module)[s.__name__] for module in modules if s.__name__ in vars(module)), s)
+        for name, what in parameters(ours.__doc__ or "").items():
+            if full and name in found: found[name]["docment"] = what
+    return found
+
+fastcore.docments.docments = docments
+for path in Path("nn_from_scratch").rglob("*.py"):
+    if not path.stem.startswith("_"): importlib.import_module(".".join(path.with_suffix("").parts))
+
 if __name__ == "__main__":
-    export(Path.cwd(), comments=True)  # nbdev reads what parameters mean in the comments beside them
     refresh_quarto_yml()
     proc_nbs(force=True, n_workers=2)
 """

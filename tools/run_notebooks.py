@@ -6,8 +6,9 @@
     python tools/run_notebooks.py --check          runs nothing; fails if outputs are out of date
     python tools/run_notebooks.py --fold           runs nothing; folds in JupyterLab what a reader of the page does not see
 
-The package is exported before (tools/export.py), and after, for the examples in its docstrings. Each notebook runs in a process of its own, in its folder, with outputs cleared and cells
-with `#| eval: false` or `nbdev_export()` left out. If a cell fails, nothing of that notebook is saved, and the exit code is 1.
+The package is exported before (tools/export.py), and after, for the examples in its docstrings. Each notebook runs in a process
+of its own, in its folder, with outputs cleared and cells with `#| eval: false` or `nbdev_export()` left out. If a cell fails,
+nothing of that notebook is saved, and the exit code is 1.
 
 Outputs are compared by digest, not by their bytes: on another machine the last digits of a training run differ. For
 each notebook, nbs/.digests.json holds a digest of its code cells and one of each package module it uses, taken when it
@@ -158,20 +159,22 @@ def why_stale(path: Path, digests: dict) -> str | None:
 
 # ---------------------------------------------------------------- folding
 
-def folds(source: str) -> bool:
-    "Whether the source of a cell is folded in JupyterLab: where the site does not show it, or shows it folded."
+def folded(source: str) -> dict[str, bool]:
+    "What JupyterLab hides of a cell: its source where the site does not show it or folds it, its output where the site folds that."
     options = "\n".join(line for line in source.splitlines() if line.startswith("#|"))
-    return bool(re.search(r"^#\|\s*(?:exporti?\b|hide\b|default_exp\b|include:\s*false|echo:\s*false|code-fold:\s*true|fold:)",
-                          options, flags=re.M))
+    fold = re.search(r"^#\|\s*fold:(.*)", options, flags=re.M)
+    hidden = r"^#\|\s*(?:exporti?\b|hide\b|default_exp\b|include:\s*false|echo:\s*false|code-fold:\s*true)"
+    found = {"outputs_hidden": True} if fold else {}
+    if re.search(hidden, options, flags=re.M) or (fold and "Solution" in fold[1]): found["source_hidden"] = True
+    return found
 
 
 def fold(cells: list[dict]):
     "Fold and unfold the cells of a notebook."
     for cell in cells:
         if cell["cell_type"] != "code": continue
-        kept = {key: value for key, value in cell["metadata"].get("jupyter", {}).items() if key != "source_hidden"}
-        if folds("".join(cell["source"])): kept["source_hidden"] = True
-        if kept: cell["metadata"]["jupyter"] = kept
+        kept = {key: value for key, value in cell["metadata"].get("jupyter", {}).items() if not key.endswith("_hidden")}
+        if kept := kept | folded("".join(cell["source"])): cell["metadata"]["jupyter"] = kept
         else: cell["metadata"].pop("jupyter", None)
 
 

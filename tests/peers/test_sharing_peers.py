@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
+from nn_from_scratch.architecture import recipes
+from nn_from_scratch.forward import activations
+from nn_from_scratch.onnx import to_onnx
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -41,9 +44,10 @@ def close(a, b):
 
 
 def test_every_function_of_the_file_is_here():
-    assert {name.split()[0] for name in PAIRS} == set(nn.sharing._FUNCTIONS) == set(nn.sharing._TO_ONNX)
-    activations = {f for f in vars(nn.forward).values() if hasattr(f, "plain")} - {nn.linear, nn.forward._cast}
-    assert activations <= set(nn.sharing._FUNCTIONS.values())
+    functions = {function for function in recipes if not isinstance(function, type)}
+    assert {name.split()[0] for name in PAIRS} == {function.__name__ for function in functions}
+    assert functions == {function for function in to_onnx if not isinstance(function, type)}
+    assert set(activations.values()) <= functions
 
 
 # ---------------------------------------------------------------- PyTorch
