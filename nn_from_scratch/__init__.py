@@ -8,6 +8,8 @@ from nn_from_scratch.backprop import *
 from nn_from_scratch.numpy_rules import *
 from nn_from_scratch.speed import *
 from nn_from_scratch.optim import *
+from nn_from_scratch.modern import *
+from nn_from_scratch import quick_steps, settings  # which fill the tables: a quicker form of the rules, what is asked of settings
 from nn_from_scratch.training import *
 from nn_from_scratch.data import *
 from nn_from_scratch.plots import *

@@ -7,10 +7,8 @@
 
 # %% auto #0
 __all__ = ['number', 'at_least_0', 'below_1', 'share', 'at_most_1', 'above_0', 'positive', 'name_of', 'counted', 'plain', 'whole',
-           'count_or_none', 'flag', 'function', 'kind', 'floating', 'sizes_of_layers', 'layers', 'array', 'as_array',
-           'floats', 'float64', 'finite', 'lengths', 'weights_of', 'bias_of', 'as_many_as_inputs', 'like_prediction',
-           'from_0_to_1', 'answers_like_prediction', 'spread_out', 'one_a_sample', 'labels_below', 'logits_of_classes',
-           'classes_of', 'votes', 'one_label_each', 'at_least_one_label_each', 'above_all']
+           'count_or_none', 'flag', 'function', 'kind', 'floating', 'sizes_of_layers', 'all_callable', 'array',
+           'as_array', 'floats', 'float64', 'finite', 'lengths', 'weights_of', 'bias_of', 'as_many_as_inputs']
 
 # %% ../nbs/F_checks.ipynb #0bfbdf48
 import math
@@ -117,8 +115,8 @@ def sizes_of_layers(who: str, name: str, sizes: Sequence[int]) -> Sequence[int]:
     return sizes
 
 
-def layers(who: str, layers: Sequence[Any]) -> Sequence[Layer]:
-    "callables: modules, or functions such as relu"
+def all_callable(who: str, name: str, layers: Sequence[Any]) -> Sequence[Layer]:
+    "things that can be called: modules, or functions such as relu"
     for i, layer in enumerate(layers):
         if not callable(layer):
             raise TypeError(f"{who}: layer {i} is not callable: {layer!r}")
@@ -201,116 +199,3 @@ def as_many_as_inputs(who: str, name: str, w: Any, x: Any) -> Any:
     if np.shape(x)[-1:] != np.shape(w)[:1]:
         raise ValueError(f"{who}: every input needs a weight, but x is {np.shape(x)} and w is {np.shape(w)}")
     return w
-
-# %% ../nbs/F_checks.ipynb #6c4dcaa0
-def like_prediction(who: str, name: str, target: Any, prediction: Array) -> Array:
-    "of the prediction's shape, for (n, 1) against (n,) would silently become (n, n); cast to its dtype"
-    target = target if type(target) is np.ndarray else np.asarray(target)
-    p, t = prediction.shape, target.shape
-    if p != t:
-        hint = f" (try target.reshape{p})" if p == (*t, 1) else f" (try prediction.reshape{t})" if t == (*p, 1) else ""
-        raise ValueError(f"{who}: the prediction is {p} but the target is {t}; they must have the same shape{hint}")
-    if prediction.size == 0:
-        raise ValueError(f"{who}: there is nothing to compare, prediction and target are {p}")
-    return target if target.dtype == prediction.dtype else target.astype(prediction.dtype)
-
-
-def from_0_to_1(who: str, name: str, value: Array) -> Array:
-    "from 0 to 1"
-    if not (value.min() >= 0 and value.max() <= 1):  # so that NaN is caught, too
-        raise ValueError(f"{who}: {name} must be in 0..1, but they go from {value.min()} to {value.max()}")
-    return value
-
-
-def answers_like_prediction(who: str, name: str, target: Any, prediction: Array) -> Array:
-    "from 0 for no to 1 for yes, of the prediction's shape"
-    return from_0_to_1(who, "targets", like_prediction(who, name, target, prediction))
-
-
-def spread_out(who: str, name: str, target: Any, prediction: Array) -> Array:
-    "of the prediction's shape, and not all the same"
-    target = like_prediction(who, name, target, prediction)
-    if (target == target[:1]).all():
-        raise ValueError(f"{who}: all targets are the same, so there is no variance to explain")
-    return target
-
-
-def one_a_sample(who: str, name: str, weight: Any, losses: Array) -> Array | None:
-    "one number a sample, (n,), not negative, finite, not all zero; or None"
-    if weight is None:
-        return None
-    weight, n = np.asarray(weight), len(losses) if losses.ndim else 1
-    if weight.shape != (n,):
-        raise ValueError(f"the weight must be one number a sample, ({n},), but it is {weight.shape}")
-    if not 0 < weight.sum(dtype=np.float64) < np.inf or (weight < 0).any():
-        raise ValueError(f"weights must be non-negative, finite and not all zero; these go from {weight.min()} to {weight.max()}")
-    return weight
-
-# %% ../nbs/F_checks.ipynb #47cb34b2
-def labels_below(who: str, labels: Any, n: int) -> Array:
-    """(m,) whole numbers of 0 to n - 1
-
-    Parameters:
-        n: the number of classes
-    """
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"{who}: labels must be whole numbers (0 to {n - 1}), not {labels.dtype}: try labels.astype(int)")
-    if labels.ndim != 1:
-        raise ValueError(f"{who}: labels must be one number a sample, (m,), but they are {labels.shape}: try labels.reshape(-1)")
-    if labels.size and (labels[labels.argmin()] < 0 or labels[labels.argmax()] >= n):  # quicker than min and max
-        raise ValueError(f"{who}: labels must be from 0 to {n - 1}, for {n} outputs, but they go from {labels.min()} to {labels.max()}")
-    return labels
-
-
-def logits_of_classes(who: str, name: str, logits: Any) -> Array:
-    "floating-point numbers (n, k), n at least 1, k at least 2"
-    logits = np.asarray(logits)
-    if logits.ndim != 2 or logits.size == 0:
-        raise ValueError(f"{who}: logits must be (samples, classes), at least one of each, but they are {logits.shape}")
-    if logits.shape[1] == 1:
-        raise ValueError(f"{who}: one logit has nothing to compare with; for a yes or no use binary_cross_entropy")
-    return floats(who, name, logits)
-
-
-def classes_of(who: str, name: str, target: Any, logits: Array) -> Array:
-    "labels (n,) of 0 to k - 1, or probabilities (n, k), where logits are (n, k)"
-    target, (n, k) = np.asarray(target), logits.shape
-    if target.shape == (n,):
-        return labels_below(who, target, k)
-    if target.shape != (n, k):
-        raise ValueError(f"{who}: the logits are {logits.shape}, so the target must be {n} labels, ({n},), or "
-                         f"probabilities, ({n}, {k}); it is {target.shape}")
-    return from_0_to_1(who, "target probabilities", target).astype(logits.dtype, copy=False)
-
-
-def votes(who: str, name: str, logits: Any) -> Array:
-    "(n, k), or for a yes or no (n,) or (n, 1)"
-    logits = np.asarray(logits)
-    if logits.ndim not in (1, 2) or logits.shape[-1] == 0:
-        raise ValueError(f"{who}: logits must be (n, k), or (n,) for a yes or no, at least one of each, but they are {logits.shape}")
-    return logits
-
-
-def one_label_each(who: str, name: str, labels: Any, logits: Array) -> Array:
-    "(n,) labels of 0 to k - 1"
-    labels = np.asarray(labels).reshape(-1)
-    if len(labels) != len(logits):
-        raise ValueError(f"{who}: {len(logits)} predictions and {len(labels)} labels; it takes as many of one as of the other")
-    if labels.dtype.kind in "bf" and np.all(labels % 1 == 0):
-        labels = labels.astype(int)  # the answers to a yes or no often come as 0.0 and 1.0
-    return labels_below(who, labels, logits.shape[1] if logits.ndim == 2 and logits.shape[1] > 1 else 2)
-
-
-def at_least_one_label_each(who: str, name: str, labels: Any, logits: Array) -> Array:
-    "(n,) labels of 0 to k - 1, n at least 1"
-    labels = one_label_each(who, name, labels, logits)
-    if len(labels) == 0:
-        raise ValueError(f"{who}: there are no samples")
-    return labels
-
-
-def above_all(who: str, name: str, n: int, labels: Array) -> int:
-    "more than the largest label"
-    labels_below(who, labels, n)
-    return n

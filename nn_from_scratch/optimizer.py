@@ -1,4 +1,4 @@
-"""A learning rate, a count of steps, memories as long as the parameters: what every rule of chapter 4 shares.
+"""A learning rate, a count of steps, memories as long as the parameters: what the rules share.
 
 model, gradients -> Optimizer.update -> the rule `step(theta, g, lr, *memories)`, in place
 """
@@ -11,151 +11,250 @@ __all__ = ['Optimizer']
 # %% ../nbs/04_optim.ipynb #78cd1a4b
 import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from .forward import Module, Parameters
 
-# %% ../nbs/04_optim.ipynb #e39e0b94
-class Optimizer:
-    """What the optimizers share: a learning rate, a count of steps, memories as long as the parameters, `update`.
+# %% ../nbs/04_optim.ipynb #b2dde8c6
+Groups = Mapping[str, Mapping[str, Any]] | None  # pattern of names -> their lr, weight_decay
 
-    A subclass is a dataclass with a field `lr`. It names its memories in `memories`, and writes its rule, in place, in
-    `step(theta, g, lr, *memories)`.
+# %% ../nbs/04_optim.ipynb #e39e0b94
+@dataclass
+class Optimizer:
+    """What the optimizers share: a learning rate, a count of steps, memories, `update`.
+
+    A subclass names its memories, arrays as long as the parameters and 0 at first, in
+    `memories`, and writes its rule, in place, in `step(theta, g, lr, *memories)`.
+
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        groups: name -> settings
     """
 
-    memories: tuple[str, ...] = ()
-    lr: Any
+    lr: float | Callable[[int], float]
+    groups: Groups = field(default=None, kw_only=True, repr=False)
+    memories: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
+    by_shape = False  # whether the rule wants its arrays one by one, in their shapes
 
     def __post_init__(self):
-        if callable(self.lr):
-            plain_number(self.lr(0), at_least_0, f"{type(self).__name__}: lr is a schedule, step -> number, but lr(0)")
-        else:
-            check_settings(self, at_least_0, "lr")
+        settle(self)
         self.reset()
 
     def reset(self) -> None:
         "Forget every step taken; the settings stay."
         self.steps = 0  # updates done so far
-        self.memory: dict[str, np.ndarray] = {}  # name of an array of parameters -> its memories, one a row
-        self._model = None  # a weak reference to the model that these steps were taken with
+        self.memory: dict[str, np.ndarray] = {}  # name of an array -> its memories, in rows
+        self._model = None  # the model that these steps were taken with
+
+    def first_memories(self, theta) -> np.ndarray:
+        """What is remembered before the first step: zeros.
+
+        Returns:
+            (memories, numbers in θ)
+        """
+        dtype = np.float32 if theta.dtype == np.float16 else theta.dtype
+        return np.zeros((len(self.memories), theta.size), dtype)
 
     def learning_rate(self) -> float:
         "The learning rate of the next step."
-        return float(self.lr(self.steps) if callable(self.lr) else self.lr)  # type: ignore[arg-type]
+        return float(self.lr(self.steps) if callable(self.lr) else self.lr)
 
-    def step(self, *args: Any, **kwargs: Any) -> None:
-        "The rule, `step(theta, g, lr, *memories)`: change θ and the memories in place; they and the gradient g are flat arrays."
-        raise NotImplementedError(f"{type(self).__name__} does not say how it steps: define step(self, theta, g, lr, *memories)")
+    def step(self, theta, g, lr, *memories) -> None:
+        "The rule: change θ and the memories in place, but not the gradient g."
+        raise NotImplementedError(f"{type(self).__name__} does not say how it steps: "
+                                  "define step(self, theta, g, lr, *memories)")
+
+    def rules(self, shapes: Mapping[str, tuple]) -> dict:
+        "name -> the optimizer that steps for this parameter: here by `groups` alone."
+        return rules_by_name(self, shapes)
 
     def update(self, model, grads) -> None:
-        """One step downhill. Raises `ValueError` or `TypeError` where parameters, gradients and
-        earlier steps do not fit together.
+        """One step downhill. Raises `ValueError` or `TypeError`, and changes nothing, where
+        parameters, gradients and earlier steps do not fit together.
 
         Parameters:
             model: a Module, Parameters, an array or a dict of arrays: changed in place
             grads: its gradients, as value_and_grad returns them
         """
-        _recognise(self, model)
-        work = [(theta, g, _recall(self, name, theta, g)) for name, theta, g in _pairs(model, grads)]
-        lr = self.learning_rate()
+        work = arranged(self, model, grads)  # (rule, its η, θ, g, memories)
         self.steps += 1
-        for theta, g, memory in work:
-            _in_blocks(self.step, theta, g, lr, memory)
+        for rule, lr, theta, g, memories in work:
+            rule.steps = self.steps
+            step = type(rule).step
+            quicker.get(step, step)(rule, theta, g, lr, *memories)
+
+    def state_dict(self) -> dict:
+        "Settings, steps and memories, for a checkpoint."
+        return {name: value for name, value in vars(self).items()
+                if name[0] != "_" and name != "memories" and not isinstance(value, Optimizer)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Go on from a state that `state_dict` has given."
+        vars(self).update({k: v for k, v in state.items() if k in vars(self)}, _model=None)
 
     def __getstate__(self):  # a copy or a pickle goes on with a copy of the model
         return {**vars(self), "_model": None}
 
 # %% ../nbs/04_optim.ipynb #d43ebc6b
-_block = 65_536  # numbers in a block
+asked: dict = {}
+quicker: dict = {}
 
 
-def _recognise(optimizer, model):
-    "A `ValueError` for another model than the one the steps so far were taken with."
+def settle(settings):
+    "Look at every setting as `asked` says for its class, and keep it as a plain number."
+    for kind in reversed(type(settings).__mro__):
+        for name, demand in asked.get(kind, {}).items():
+            value = demand(type(settings).__name__, name, getattr(settings, name), settings)
+            object.__setattr__(settings, name, value)  # a frozen dataclass lets it pass
+
+
+def twin(optimizer, **settings):
+    "The same optimizer, at the same step, with other settings."
+    other = object.__new__(type(optimizer))
+    vars(other).update(vars(optimizer) | settings)
+    return other
+
+def rules_by_name(optimizer, shapes):
+    "name -> the optimizer itself, or a twin with the settings of the first group it fits."
+    groups = optimizer.groups or {}
+    for pattern in groups:
+        if not any(fnmatchcase(name, pattern) for name in shapes):
+            raise ValueError(f"{type(optimizer).__name__}: no parameter fits the group {pattern!r}; "
+                             f"there are {', '.join(shapes)}")
+    twins = {pattern: twin(optimizer, **settings) for pattern, settings in groups.items()}
+    return {name: next((t for pattern, t in twins.items() if fnmatchcase(name, pattern)), optimizer)
+            for name in shapes}
+
+
+def arranged(optimizer, model, grads):
+    "Who changes what: [(rule, its learning rate, θ, g, memories)]; all is looked at first."
+    frozen, shapes = getattr(model, "frozen", ()), None
     if isinstance(model, Module):
-        if not optimizer.steps or optimizer._model is None:
-            optimizer._model = weakref.ref(model)
-        elif optimizer._model() is not model:
-            raise ValueError(f"{_steps_of(optimizer)} with another model: make one optimizer for each, or call its reset()")
+        model = _recognised(optimizer, model)
+    if isinstance(model, Parameters) and isinstance(grads, Parameters):
+        _refuse_others(model, grads)
+        arrays = [("the parameter vector", model.vector, grads.vector)]
+        shapes = model.shapes
+    else:
+        arrays = _pairs(model, grads)
+    arrays = [(name, theta, *_recall(optimizer, name, theta, g)) for name, theta, g in arrays]
+    if optimizer.groups or optimizer.by_shape or frozen:
+        return _divided(optimizer, arrays, shapes, frozen)
+    lr = optimizer.learning_rate()
+    return [(optimizer, lr, theta, g, memories) for _, theta, g, memories in arrays]
+
+
+def _divided(optimizer, arrays, shapes, frozen):
+    "The same where parameters have a rule or settings of their own, by name or by shape."
+    rules = optimizer.rules(shapes or {name: theta.shape for name, theta, *_ in arrays})
+    rates = {}  # a schedule is asked once
+    for rule in rules.values():
+        if id(rule) not in rates:
+            rates[id(rule)] = rule.learning_rate()
+    if shapes is not None:
+        _, *flat, memories = arrays[0]
+        arrays = [(name, *(a[part].reshape(shape) for a in flat),
+                   [m[part].reshape(shape) for m in memories])
+                  for name, part, shape in _runs(rules, shapes, frozen)]
+    return [(rules[name], rates[id(rules[name])], theta, g, memories[:len(rules[name].memories)])
+            for name, theta, g, memories in arrays if name not in frozen]
+
+
+def _runs(rules, shapes, frozen):
+    "(first name, slice, shape) of the neighbours in the vector that one rule changes alike."
+    def kind(name): return name in frozen, id(rules[name]), rules[name].by_shape and name
+    end = 0
+    for _, run in groupby(shapes, kind):
+        names = list(run)
+        start, end = end, end + sum(math.prod(shapes[name]) for name in names)
+        yield names[0], slice(start, end), shapes[names[0]] if rules[names[0]].by_shape else -1
+
+
+def _recognised(optimizer, model):
+    "The model's parameters. A `ValueError` if the steps so far were taken with others."
+    parameters = model.parameters()
+    model_then, parameters_then, parts_then = optimizer._model or (None, None, None)
+    if parameters_then is not None and parameters_then() is parameters:
+        return parameters
+    parts = [m for m in model.modules() if any(map(_is_array, vars(m).values()))]
+    if optimizer.steps and model_then is not None:
+        if model_then() is not model:
+            raise ValueError(f"{_steps_of(optimizer)} with another model: "
+                             "make one optimizer for each, or call its reset()")
+        new = [part for part in parts if all(then() is not part for then in parts_then)]
+        if new:
+            raise ValueError(f"{_steps_of(optimizer)} and the model has {new[0]!r} only since "
+                             "then: make a new optimizer, or call its reset()")
+    optimizer._model = weakref.ref(model), weakref.ref(parameters), [*map(weakref.ref, parts)]
+    return parameters
+
+
+def _is_array(value): return isinstance(value, np.ndarray)
 
 
 def _steps_of(optimizer):
-    return f"{type(optimizer).__name__}.update: this optimizer has taken {optimizer.steps} step{'s' * (optimizer.steps > 1)}"
+    return (f"{type(optimizer).__name__}.update: this optimizer has taken {optimizer.steps} "
+            f"step{'s' * (optimizer.steps > 1)}")
+
+
+def _refuse_others(model, grads):
+    "A `ValueError` for gradients of parameters with other names or shapes."
+    ours, theirs = model.shapes, grads.shapes
+    if ours is not theirs and list(ours.items()) != list(theirs.items()):
+        raise ValueError("update: these are the gradients of another model. This one has "
+                         f"{model!r}\nbut the gradients are {grads!r}")
+
+
+def arrays_by_name(model):
+    "name -> array, under the names that `Optimizer.memory` has."
+    if isinstance(model, Module):
+        model = model.parameters()
+    if isinstance(model, Parameters):
+        return {"the parameter vector": model.vector}
+    return dict(model) if isinstance(model, Mapping) else {"the array": model}
 
 
 def _pairs(model, grads):
-    "(name, parameters, gradients) for whatever `value_and_grad` takes and returns."
-    if isinstance(model, Module):
-        model = model.parameters()
+    "(name, parameters, gradients) for whatever else `value_and_grad` takes and returns."
     if isinstance(grads, Module):
-        raise TypeError("update: the second argument is a model; give the gradients that value_and_grad returns")
-    if isinstance(model, Parameters) and isinstance(grads, Parameters):
-        ours, theirs = model.shapes, grads.shapes
-        if ours is not theirs and list(ours.items()) != list(theirs.items()):
-            raise ValueError(f"update: these are the gradients of another model. This one has {model!r}\nbut the gradients are {grads!r}")
-        return [("the parameter vector", model.vector, grads.vector)]
+        raise TypeError("update: the second argument is a model; give the gradients that "
+                        "value_and_grad returns")
     if isinstance(model, Mapping) and isinstance(grads, Mapping):
         if model.keys() != grads.keys():
-            raise ValueError(f"update: the parameters are {', '.join(model)}, but the gradients {', '.join(grads)}")
+            raise ValueError(f"update: the parameters are {', '.join(model)}, but the "
+                             f"gradients {', '.join(grads)}")
         return [(name, theta, np.asarray(grads[name])) for name, theta in model.items()]
     if isinstance(model, Mapping):
-        raise TypeError(f"update: the parameters have names, {', '.join(model)}, but the gradients are a {type(grads).__name__}")
+        raise TypeError(f"update: the parameters have names, {', '.join(model)}, but the "
+                        f"gradients are a {type(grads).__name__}")
     return [("the array", model, np.asarray(grads))]
 
 
 def _recall(optimizer, name, theta, g):
-    "The memories for `theta`, zeros at first. An error where parameters, gradient and memories do not fit."
-    who = type(optimizer).__name__
+    "g, and the memories for `theta`, zeros at first. An error where they do not fit."
     if not isinstance(theta, np.ndarray) or theta.dtype.kind != "f":
         kind = theta.dtype if isinstance(theta, np.ndarray) else type(theta).__name__
-        raise TypeError(f"{who}.update changes arrays of floating-point numbers in place, but {name} is {kind}")
+        raise TypeError(f"{type(optimizer).__name__}.update changes arrays of floating-point "
+                        f"numbers in place, but {name} is {kind}")
     if theta.shape != g.shape:
-        raise ValueError(f"{who}.update: {name} has the shape {theta.shape}, but its gradient {g.shape}")
+        raise ValueError(f"{type(optimizer).__name__}.update: {name} has the shape "
+                         f"{theta.shape}, but its gradient {g.shape}")
     if optimizer.steps == 0:
-        optimizer.memory[name] = np.zeros((len(optimizer.memories), theta.size), theta.dtype)
+        optimizer.memory[name] = optimizer.first_memories(theta)
     memory = optimizer.memory.get(name)
     if memory is None or memory.shape[1] != theta.size:
-        before = ", ".join(f"{known} of size {m.shape[1]:,}" for known, m in optimizer.memory.items())
-        raise ValueError(f"{_steps_of(optimizer)} with {before}, and now meets {name} of size {theta.size:,}: "
-                         "make one optimizer for each model, or call its reset()")
-    return memory
-
-
-def _in_blocks(step, theta, g, lr, memory):
-    "Run `step` on a block of the numbers after the other, so that they and what is computed from them stay in the cache."
-    flat, g = theta.reshape(-1), g.reshape(-1)
-    rows = [memory[i] for i in range(len(memory))]  # an array that is unpacked, *memory, takes three times as long
-    if flat.size <= _block:
-        step(flat, g, lr, *rows)
-    else:
-        for start in range(0, flat.size, _block):
-            block = slice(start, start + _block)
-            step(flat[block], g[block], lr, *[row[block] for row in rows])
-    if not theta.flags.c_contiguous:  # then `flat` is a copy
-        theta[...] = flat.reshape(theta.shape)
-
-# %% ../nbs/04_optim.ipynb #68e71abb
-at_least_0 = "a number of at least 0", lambda value: 0 <= value < math.inf
-below_1 = "a number of at least 0 and below 1", lambda value: 0 <= value < 1
-share = "a number above 0 and below 1", lambda value: 0 < value < 1
-at_most_1 = "a number above 0 and at most 1", lambda value: 0 < value <= 1
-positive = "a positive number", lambda value: 0 < value < math.inf
-whole = "a whole number of at least 1", lambda value: 1 <= value < math.inf and value == int(value)
-
-
-def plain_number(value, kind, what):
-    "`value` as a plain Python number (NumPy's float64 would turn float32 work into float64), or a `ValueError`."
-    wanted, fits = kind
-    number = value.item() if isinstance(value, np.generic) else value
-    if not isinstance(number, (int, float)) or not fits(number):
-        raise ValueError(f"{what} must be {wanted}, not {value!r}")
-    return number
-
-
-def check_settings(settings, kind, *names):
-    "Replace these attributes by plain numbers; a `ValueError` for one that is not of this kind."
-    for name in names:
-        number = plain_number(getattr(settings, name), kind, f"{type(settings).__name__}: {name}")
-        object.__setattr__(settings, name, number)  # which passes by the lock of a frozen dataclass
+        before = ", ".join(f"{known} of size {m.shape[1]:,}"
+                           for known, m in optimizer.memory.items())
+        raise ValueError(f"{_steps_of(optimizer)} with {before}, and now meets {name} of size "
+                         f"{theta.size:,}: make one optimizer for each model, or call its reset()")
+    if theta.dtype == np.float16:  # whose squares are soon 0 or infinite
+        g = g.astype(memory.dtype)
+    if theta.ndim == 1:
+        return g, [memory[i] for i in range(len(memory))]
+    return g, [memory[i].reshape(theta.shape) for i in range(len(memory))]

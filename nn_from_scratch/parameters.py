@@ -121,20 +121,6 @@ def _common_slice(arrays):
     return base[begin // base.itemsize:at // base.itemsize]
 
 
-def _number_of(name, holder, array, names, arrays):
-    "The number of a parameter, noted in `names` and `arrays` if it is new."
-    if isinstance(holder, tuple):
-        raise TypeError(f"the parameter {name!r} stands in a tuple, where it cannot be replaced: use a list")
-    for number, known in enumerate(arrays):
-        if known is array:
-            return number
-    if name in names:
-        raise ValueError(f"two parameters of the model are called {name!r}: give one of them another name")
-    names.append(name)
-    arrays.append(array)
-    return len(arrays) - 1
-
-
 def _holds_step(value):
     "Whether `value` is, or holds, something that listens to the steps of `operation`."
     if isinstance(value, (list, tuple, dict)):
@@ -166,7 +152,6 @@ class Layout:
 
     def __init__(self, model: Any, before: "Layout | None" = None):
         found = list(slots(model))
-        self.names: list[str] = []  # of the parameters, depth first, each once
         self.places: list[tuple] = []  # (holder, key, number of the parameter); a shared one stands in several
         arrays = self._find(found, before)
         same = before is not None and before.names == self.names and all(map(is_, before.arrays, arrays))
@@ -179,20 +164,29 @@ class Layout:
 
     def _find(self, found, before):
         "The parameters among the slots `found`, each once; notes their names and places."
-        arrays: list[Array] = []
-        known = before.names if before is not None else ()
+        numbers: dict[int, int] = {}  # id of an array -> its number
+        arrays: dict[str, Array] = {}
+        known = {} if before is None else before.parameters
         for name, holder, key, value, is_state in found:
             if is_state:
                 continue
             if isinstance(value, np.floating) and name in known:  # an array without axes that became a number of NumPy's
                 value = np.asarray(value)
             if is_parameter(value):
-                self.places.append((holder, key, _number_of(name, holder, value, self.names, arrays)))
+                if isinstance(holder, tuple):
+                    raise TypeError(f"the parameter {name!r} stands in a tuple, where it cannot be replaced: use a list")
+                number = numbers.setdefault(id(value), len(arrays))
+                if number == len(arrays):
+                    if name in arrays:
+                        raise ValueError(f"two parameters of the model are called {name!r}: give one of them another name")
+                    arrays[name] = value
+                self.places.append((holder, key, number))
             elif not isinstance(value, containers) and _holds_step(value):
                 raise RuntimeError(f"{name!r} is a {type(value).__name__}: a gradient of this model is being taken, by another thread "
                                    "or by an outer call; one at a time, or a copy of the model for each. Inside the function itself, "
                                    "use the attributes (model.layer.weight) in place of model.parameters()")
-        return arrays
+        self.names = list(arrays)  # of the parameters, depth first, each once
+        return list(arrays.values())
 
     def _remember(self, model, found):
         "Note what every part holds now."

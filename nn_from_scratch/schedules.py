@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .optimizer import at_least_0, at_most_1, check_settings, positive, share, whole
+from .optimizer import settle
 
 # %% ../nbs/04_optim.ipynb #71e032b7
 @dataclass(frozen=True)
@@ -30,10 +30,7 @@ class step_decay:
     every: int
     factor: float = 0.1
 
-    def __post_init__(self):
-        check_settings(self, at_least_0, "lr")
-        check_settings(self, whole, "every")
-        check_settings(self, at_most_1, "factor")
+    __post_init__ = settle
 
     def __call__(self, step: int) -> float:
         return self.lr * self.factor ** (step // self.every)
@@ -51,9 +48,7 @@ class exponential_decay:
     lr: float
     factor: float
 
-    def __post_init__(self):
-        check_settings(self, at_least_0, "lr")
-        check_settings(self, at_most_1, "factor")
+    __post_init__ = settle
 
     def __call__(self, step: int) -> float:
         return self.lr * self.factor ** step
@@ -74,9 +69,7 @@ class cosine_decay:
     steps: int
     final: float = 0.0
 
-    def __post_init__(self):
-        check_settings(self, at_least_0, "lr", "final")
-        check_settings(self, whole, "steps")
+    __post_init__ = settle
 
     def __call__(self, step: int) -> float:
         return _half_cosine(self.lr, self.final, min(step / self.steps, 1))
@@ -100,10 +93,7 @@ class warmup:
     then: float | Callable[[int], float]
     steps: int
 
-    def __post_init__(self):
-        check_settings(self, whole, "steps")
-        if not callable(self.then):
-            check_settings(self, at_least_0, "then")
+    __post_init__ = settle
 
     def __call__(self, step: int) -> float:
         after = max(0, step - self.steps)
@@ -130,11 +120,7 @@ class one_cycle:
     div: float = 25.0
     final_div: float = 1e4
 
-    def __post_init__(self):
-        check_settings(self, at_least_0, "lr")
-        check_settings(self, whole, "steps")
-        check_settings(self, share, "rise")
-        check_settings(self, positive, "div", "final_div")
+    __post_init__ = settle
 
     def __call__(self, step: int) -> float:
         low, top, last = self.lr / self.div, self.rise * self.steps - 1, self.steps - 1

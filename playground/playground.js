@@ -12,8 +12,7 @@ let view = null, points = null, sizes = [], history = [], drawn = [];
 
 const unitInputs = () => [...$("units").querySelectorAll("input")];
 
-function layUnits() {
-  const before = unitInputs().map((input) => input.value);
+function layUnits(before = unitInputs().map((input) => input.value)) {
   const row = document.createElement("div");
   for (let i = 0; i < Number($("layers").value); i++) {
     const input = Object.assign(document.createElement("input"), { type: "number", min: 1, max: MOST_UNITS, value: before[i] ?? 4 });
@@ -32,13 +31,46 @@ const within = (input, low, high) => {
 };
 
 const choices = () => ({
-  data: $("data").value, activation: $("activation").value, optimizer: $("optimizer").value, lr: Number($("lr").value),
-  seed: within($("seed"), 0, 999), sizes: unitInputs().map((input) => within(input, 1, MOST_UNITS)),
+  data: $("data").value, noise: Number($("noise").value), activation: $("activation").value, seed: within($("seed"), 0, 999),
+  sizes: unitInputs().map((input) => within(input, 1, MOST_UNITS)),
+  optimizer: $("optimizer").value, lr: Number($("lr").value), decay: Number($("decay").value), batch: Number($("batch").value),
 });
 
-function code({ data, sizes, activation, optimizer, lr, seed }) {
-  const toy = { moons: "moons(300, 0.15", circles: "circles(300, 0.1", spiral: "spiral(300, 0.05" }[data];
-  const rule = { sgd: `SGD(lr=${lr})`, momentum: `SGD(lr=${lr}, momentum=0.9)`, rmsprop: `RMSprop(lr=${lr})`, adam: `Adam(lr=${lr})` }[optimizer];
+// ---------------------------------------------------------------- the address holds the choices, so that a page can be shared
+
+const SELECTS = ["data", "noise", "activation", "optimizer", "lr", "decay", "batch"];
+const USUAL = { noise: { moons: "0.15", circles: "0.1", spiral: "0.05", xor: "0.1" }, lr: { sgd: "1", momentum: "0.1", rmsprop: "0.01", adam: "0.01" } };
+const lines = () => document.querySelector("input[name=lines]:checked").value;
+
+function address() {
+  const words = new URLSearchParams(SELECTS.map((id) => [id, $(id).value]));
+  words.set("layers", choices().sizes.join(","));
+  words.set("seed", $("seed").value);
+  words.set("lines", lines());
+  return `?${words}`.replaceAll("%2C", ",");
+}
+
+function preset(query) { // what the address does not name is as usual; what no choice has is left alone
+  const words = new URLSearchParams(query);
+  const set = (id, value) => { if ([...$(id).options].some((option) => option.value === value)) $(id).value = value; };
+  for (const id of ["data", "activation", "optimizer", "decay", "batch"]) if (words.has(id)) set(id, words.get(id));
+  for (const [id, by] of [["noise", "data"], ["lr", "optimizer"]]) set(id, words.get(id) ?? USUAL[id][$(by).value]);
+  if (words.has("seed")) $("seed").value = words.get("seed");
+  if (words.has("layers")) {
+    const sizes = words.get("layers").split(",").filter(Boolean).slice(0, 4);
+    $("layers").value = sizes.length;
+    layUnits(sizes);
+  }
+  const shown = document.querySelector(`input[name=lines][value="${CSS.escape(words.get("lines") ?? "")}"]`);
+  if (shown) shown.checked = true;
+}
+
+const remember = () => window.history.replaceState(null, "", address());
+
+function code({ data, noise, sizes, activation, optimizer, lr, decay, batch, seed }) {
+  const toy = `${data}(300, ${noise}`, more = decay ? `, weight_decay=${decay}` : "";
+  const rule = { sgd: `SGD(lr=${lr}${more})`, momentum: `SGD(lr=${lr}, momentum=0.9${more})`, rmsprop: `RMSprop(lr=${lr}${more})`,
+    adam: decay ? `AdamW(lr=${lr}${more})` : `Adam(lr=${lr})` }[optimizer];
   return `import nn_from_scratch as nn
 
 x, y = nn.${toy}, rng=${seed})
@@ -51,7 +83,7 @@ model = nn.mlp([${[2, ...sizes, 1].join(", ")}], nn.${activation}, rng=${seed})
 optimizer = nn.${rule}
 loss_and_gradient = nn.value_and_grad(lambda model, x, y: nn.binary_cross_entropy(model(x), y))
 
-for x, y in nn.batches(*train, 32, rng=${seed}):  # once through the data; the playground goes on
+for x, y in nn.batches(*train, ${batch}, rng=${seed}):  # once through the data; the playground goes on
     loss, gradient = loss_and_gradient(model, x, y)
     optimizer.update(model, gradient)
 `;
@@ -401,15 +433,34 @@ $("train").onclick = () => {
   if (training) { tell("Training …"); more(); } else rest();
 };
 $("controls").onsubmit = (event) => event.preventDefault();
-for (const id of ["data", "activation", "seed"]) $(id).onchange = restart;
-$("layers").onchange = () => { layUnits(); restart(); };
-$("units").onchange = restart;
-for (const id of ["optimizer", "lr"]) $(id).onchange = () => {
+function anew() { remember(); restart(); }
+function goOn() { // with other steps, from where it is
+  remember();
   $("code").textContent = code(choices());
   if (view?.diverged) restart();
   else ask({ type: "change", ...choices() });
+}
+for (const id of ["noise", "activation", "seed", "units"]) $(id).onchange = anew;
+$("data").onchange = () => { $("noise").value = USUAL.noise[$("data").value]; anew(); };
+$("layers").onchange = () => { layUnits(); anew(); };
+for (const id of ["lr", "decay", "batch"]) $(id).onchange = goOn;
+$("optimizer").onchange = () => {
+  $("lr").value = USUAL.lr[$("optimizer").value];
+  if (!training && ready) tell(`The learning rate is ${$("lr").value} now, a usual one for this optimizer.`);
+  goOn();
 };
-for (const radio of document.querySelectorAll("input[name=lines]")) radio.onchange = draw;
+for (const radio of document.querySelectorAll("input[name=lines]")) radio.onchange = () => { remember(); draw(); };
+for (const link of document.querySelectorAll('a[href^="?"]')) link.onclick = (event) => {
+  event.preventDefault();
+  preset(link.search);
+  anew();
+  document.getElementById("bench").scrollIntoView({ behavior: still.matches ? "auto" : "smooth" });
+};
+$("share").onclick = async () => {
+  remember();
+  try { await navigator.clipboard.writeText(location.href); $("share").textContent = "copied"; }
+  catch { $("share").textContent = "it stands above, in the address bar"; }
+};
 $("numbers").ontoggle = showTables;
 
 $("net").onpointermove = ({ offsetX, offsetY }) => {
@@ -439,5 +490,6 @@ if (!window.Worker || !window.WebAssembly) {
 }
 colours();
 layUnits();
+preset(location.search);
 sizes = choices().sizes;
 draw();

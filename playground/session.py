@@ -9,43 +9,43 @@ import numpy as np
 
 import nn_from_scratch as nn
 
-DATA = {
-    "moons": lambda rng: nn.moons(300, 0.15, rng),
-    "circles": lambda rng: nn.circles(300, 0.1, rng),
-    "spiral": lambda rng: nn.spiral(300, 0.05, rng),
-}
+DATA = {"moons": nn.moons, "circles": nn.circles, "spiral": nn.spiral, "xor": nn.xor}
 ACTIVATIONS = {f.__name__: f for f in (nn.tanh, nn.relu, nn.sigmoid, nn.gelu, nn.identity)}
 OPTIMIZERS = {
     "sgd": nn.SGD,
-    "momentum": lambda lr: nn.SGD(lr, momentum=0.9),
-    "rmsprop": nn.RMSprop,
-    "adam": nn.Adam,
+    "momentum": lambda lr, weight_decay: nn.SGD(lr, momentum=0.9, weight_decay=weight_decay),
+    "rmsprop": lambda lr, weight_decay: nn.RMSprop(lr, weight_decay=weight_decay),
+    "adam": lambda lr, weight_decay: nn.AdamW(lr, weight_decay=weight_decay),  # without decay this is Adam
 }
 SIDE, REACH = 40, 2.4  # the plane is drawn on SIDE x SIDE points, from -REACH to REACH in both directions
-BATCH = 32
 
 
 class Session:
-    def __init__(self, data, sizes, activation, optimizer, lr, seed):
-        x, y = DATA[data](seed)
+    def __init__(self, data="moons", noise=0.15, sizes=(4, 4), activation="tanh", seed=0, **how):
+        x, y = DATA[data](300, noise=noise, rng=seed)
         y = y[:, None].astype(np.float32)  # one logit: is it class 1?
         (x, y), (x_valid, y_valid) = nn.train_valid_split(x, y, valid=1 / 3, rng=seed)
         standardize = nn.Standardize(x)
         self.train, self.valid = (standardize(x), y), (standardize(x_valid), y_valid)
         self.model = nn.mlp([2, *sizes, 1], ACTIVATIONS[activation], rng=seed)
         self.gradient = nn.value_and_grad(lambda model, x, y: nn.binary_cross_entropy(model(x), y))
-        self.batches, self.steps, self.diverged = self.endless_batches(seed), 0, False
+        self.rng, self.steps, self.diverged = np.random.default_rng(seed), 0, False
         _, self.grads = self.gradient(self.model, *self.train)
-        self.use(optimizer, lr)
+        self.rule = self.batch = None
+        self.use(**how)
         across = np.linspace(-REACH, REACH, SIDE, dtype=np.float32)
         self.plane = np.stack(np.meshgrid(across, -across), axis=-1).reshape(-1, 2)  # row by row, from the top left
 
-    def use(self, optimizer, lr):
-        self.optimizer = OPTIMIZERS[optimizer](lr)
+    def use(self, optimizer="sgd", lr=1.0, decay=0.0, batch=32):
+        "How to step from now on. The same optimizer with another rate or decay keeps its memory."
+        if optimizer != self.rule:
+            self.rule, self.optimizer = optimizer, OPTIMIZERS[optimizer](lr, weight_decay=decay)
+        self.optimizer.lr, self.optimizer.weight_decay = lr, decay
+        if batch != self.batch:
+            self.batch, self.batches = batch, self.endless_batches(batch)
 
-    def endless_batches(self, seed):
-        rng = np.random.default_rng(seed)
-        while True: yield from nn.batches(*self.train, BATCH, rng)
+    def endless_batches(self, batch):
+        while True: yield from nn.batches(*self.train, batch, self.rng)
 
     def step(self):
         x, y = next(self.batches)
@@ -96,14 +96,14 @@ class Session:
 session = None
 
 
-def start(data, sizes, activation, optimizer, lr, seed):
+def start(**choices):
     global session
-    session = Session(data, sizes, activation, optimizer, lr, seed)
+    session = Session(**choices)
     return session.view() | {"points": session.points()}
 
 
-def change(optimizer, lr):
-    session.use(optimizer, lr)
+def change(**how):
+    session.use(**how)
     return session.view()
 
 

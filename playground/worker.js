@@ -32,10 +32,11 @@ async function load() {
 }
 
 const answers = {
-  start: ({ data, sizes, activation, optimizer, lr, seed }) => plain(python.start(data, toJs(sizes), activation, optimizer, lr, seed)),
-  change: ({ optimizer, lr }) => plain(python.change(optimizer, lr)),
+  start: ({ data, noise, sizes, activation, seed, ...how }) => plain(python.start.callKwargs({ data, noise, sizes: toJs(sizes), activation, seed, ...taken(how) })),
+  change: (how) => plain(python.change.callKwargs(taken(how))),
   run: ({ steps, milliseconds }) => plain(python.run(steps, milliseconds)),
 };
+const taken = ({ optimizer, lr, decay, batch }) => ({ optimizer, lr, decay, batch });
 
 self.onmessage = async ({ data: message }) => {
   try {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nn_from_scratch import optim
-from nn_from_scratch import optimizer as room
+from nn_from_scratch import quick_steps
 from nn_from_scratch.backprop import value_and_grad
 from nn_from_scratch.forward import Module, Parameters, mlp
 from nn_from_scratch.losses import mse
@@ -92,7 +92,7 @@ def test_array_dict_module_and_blocks_agree(make, monkeypatch):
         optimizers[2].update(arrays, dict(grads))
         optimizers[3].update(column[:, 1], grads.vector[::-1][::-1])
         with monkeypatch.context() as m:
-            m.setattr(room, "_block", 7)
+            m.setattr(quick_steps, "block", 7)
             optimizers[4].update(blocks, grads.vector)
         assert np.array_equal(grads.vector, before), "the gradients are not changed"
     assert np.array_equal(model.parameters().vector, vector)

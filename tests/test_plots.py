@@ -698,3 +698,52 @@ def test_mp4_without_ffmpeg_says_so(tmp_path, monkeypatch):
     from matplotlib.animation import FFMpegWriter
     monkeypatch.setattr(FFMpegWriter, "isAvailable", classmethod(lambda cls: False))
     with pytest.raises(RuntimeError, match=says("ffmpeg", ".gif and .html")): animate_boundary(film(1), *corners(), tmp_path / "film.mp4")
+
+
+# ---------------------------------------------------------------- names stay text, grids keep their points
+
+ODD = ["$10_$20", "a$^", "_under", "\\frac", "100%"]
+NAMED = {
+    "plot_loss_surface": lambda n: plot_loss_surface(bowl, paths={n: [[1, 1], [0, 0]], "b": [[1, 0], [0, 0]]}, resolution=8),
+    "plot_network": lambda n: plot_network([2, 1], labels=[n, n]),
+    "plot_graph": lambda n: plot_graph([(n, [], 1.0)]),
+    "plot_history": lambda n: plot_history({"train_loss": [1.0, 0.5], "metrics": {n: {"train": [0.1, 0.2]}}}),
+    "plot_history of two": lambda n: plot_history({"train_loss": [1.0], "metrics": {n: {"train": [0.1]}, "b": {"train": [1]}}}),
+    "plot_schedule": lambda n: plot_schedule({n: 0.1, "b": 0.2}, 3),
+    "plot_activations": lambda n: plot_activations({n: np.tanh}),
+    "plot_histograms": lambda n: plot_histograms({n: np.arange(9.0)}),
+    "plot_images": lambda n: plot_images(np.arange(8).reshape(2, 4), [n, n]),
+    "plot_confusion_matrix": lambda n: plot_confusion_matrix([[3, 1], [0, 5]], labels=[n, "b"]),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("plot", NAMED)
+def test_names_reach_the_picture_as_they_are(plot, name, recwarn):
+    figure = np.atleast_1d(NAMED[plot](name))[0].figure
+    figure.canvas.draw()
+    found = [text for text in figure.findobj(matplotlib.text.Text) if name in text.get_text()]
+    assert found, [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+    assert all(not text.get_parse_math() for text in found if "$" in name)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("low, reach", [(1.7e9, 11), (1.7e9, 0.5), (-3e7, 4), (1e12, 100)])
+def test_a_grid_far_from_0_keeps_its_points(low, reach):
+    x = low + reach * np.random.default_rng(0).random((30, 2))
+    grid = boundary_grid(x, 200)
+    assert grid.dtype == np.float64 and len(np.unique(grid, axis=0)) == 200 * 200
+    y = (x[:, 0] > low + reach / 2).astype(int)
+    ax = plot_decision_boundary(lambda p: p[:, 0] - low - reach / 2, x, y, resolution=50)
+    np.testing.assert_array_equal(winners(ax, 2)[0], [0] * 25 + [1] * 25)
+    ax.figure.canvas.draw()
+
+
+def test_a_legend_hides_no_point():
+    corner = np.array([[1, 1], [0, 1], [1, 0], [0, 0], [0.5, 0.5]])
+    free = plot_decision_boundary(line, corner[[1, 2, 3, 4]], [0, 1, 0, 1], resolution=10)  # the upper right is free
+    taken = plot_decision_boundary(line, corner, [0, 1, 0, 1, 0], resolution=10)
+    for ax, points in ((free, corner[1:]), (taken, corner)):
+        ax.figure.canvas.draw()
+        box = ax.get_legend().get_window_extent()
+        assert not any(box.contains(*ax.transData.transform(p)) for p in points)

@@ -92,6 +92,10 @@ PAGE = '<html><body><h1>T</h1><h2 id="s">S</h2><p>{}</p></body></html>'
     ("so $$x = 1$$", "raw TeX"),
     ("so \\frac{1}{2}", "raw TeX"),
     ("so $a_i = 1$", "raw TeX"),
+    ("and so ::: {.callout-note}", "raw fence"),
+    ("Exported source", "'Exported source'"),
+    ('<a href="/nn_from_scratch/b.html">from the 404 page</a> <a href="/b.html#s">x</a>', ""),
+    ('<a href="/gone.html">x</a>', "link to /gone.html, which is not there"),
     ('<b id="s">twice</b>', "anchor #s is used 2 times"),
     ("</p><h4>deep</h4><p>", "skips from level 2 to 4"),
     ("</p><h1>another</h1><p>", "first-level headings"),
@@ -101,7 +105,59 @@ def test_pages(tmp_path, text, wrong):
     (tmp_path / "a.html").write_text(PAGE.format(text), encoding="utf-8")
     (tmp_path / "b.html").write_text(PAGE.format(""), encoding="utf-8")
     (tmp_path / "there.png").write_bytes(b"")
-    problems, _ = check.page_problems(tmp_path)
+    problems, _ = check.page_problems(tmp_path, check.read_pages(tmp_path, playground=tmp_path / "none"))
+    if wrong: assert any(wrong in problem for problem in problems), problems
+    else: assert problems == []
+
+
+QUARTO = """<html><head>
+<link href="site_libs/quarto-html/quarto-syntax-highlighting.css" rel="stylesheet" class="quarto-color-scheme" id="quarto-text-highlighting-styles">
+<link href="site_libs/quarto-html/quarto-syntax-highlighting-dark.css" rel="stylesheet" class="quarto-color-scheme quarto-color-alternate" id="quarto-text-highlighting-styles">
+<link href="site_libs/bootstrap/bootstrap.min.css" rel="stylesheet" class="quarto-color-scheme" id="quarto-bootstrap" data-mode="light">
+<link href="site_libs/bootstrap/bootstrap-dark.min.css" rel="stylesheet" class="quarto-color-scheme quarto-color-alternate" id="quarto-bootstrap" data-mode="dark">
+</head><body><main class="content" id="quarto-document-content"><h1 class="title">T</h1>
+<section id="s" class="level2"><h2 class="anchored">S</h2><p>{}</p></section></main></body></html>"""
+
+
+def test_pages_as_quarto_writes_them(tmp_path):
+    for file, text in ("index.html", ""), ("404.html", '<a href="/index.html">Start here</a> <a href="/index.html#s">x</a>'):
+        (tmp_path / file).write_text(QUARTO.format(text), encoding="utf-8")
+    none = tmp_path / "none"
+    assert check.page_problems(tmp_path, check.read_pages(tmp_path, none))[0] == []
+    (tmp_path / "index.html").write_text(QUARTO.format('<b id="s">twice</b> <h2>S ::: {.fold}</h2>'), encoding="utf-8")
+    problems = check.page_problems(tmp_path, check.read_pages(tmp_path, none))[0]
+    assert len(problems) == 2 and "anchor #s is used 2 times" in problems[0] and "raw fence" in problems[1]
+
+
+def test_the_playground_is_checked_with_the_site(tmp_path):
+    (tmp_path / "optim.html").write_text(PAGE.format(""), encoding="utf-8")
+    (tmp_path / "play").mkdir()
+    (tmp_path / "play" / "index.html").write_text(PAGE.format('<a href="../optim.html#s">x</a> <a href="../04_optim.html">y</a>'), encoding="utf-8")
+    problems = check.page_problems(tmp_path, check.read_pages(tmp_path, tmp_path / "play"))[0]
+    assert problems == ["playground/index.html: link to ../04_optim.html, which is not there"]
+
+
+# ---------------------------------------------------------------- what is handed to Quarto
+
+TITLE = {"cell_type": "raw", "source": ["---\n", "title: T\n", "---"], "metadata": {}}
+
+
+@pytest.mark.parametrize(("cell", "wrong"), [
+    (markdown(["## A\n", "\n", "::: {.callout-note}\n", "b\n", ":::"]), ""),
+    (markdown("## A\n\ntext"), "is one string"),
+    (markdown(["## A", "text"]), "lines do not each end"),
+    (markdown(["## A ::: {.launch}\n", "x\n", ":::"]), "a fence within a line"),
+    (markdown(["::: {.launch}\n", "x"]), "not closed"),
+    (markdown(["x\n", ":::"]), "closes what was not opened"),
+    (markdown(["```\n", "::: {.x} in code\n", "```"]), ""),
+    (code(["#| label: fig-a\n", "a(); b()"], shows("image/png"), shows("image/png")), "shows 2 pictures"),
+    (code(["#| label: fig-a\n", "#| fig-subcap: [a, b]\n", "a(); b()"], shows("image/png"), shows("image/png")), ""),
+    (code(["#| code-fold: show\n", '#| code-summary: "Exported source"\n', "a()"]), "which file"),
+    (TITLE, "2 cells with its title"),
+])
+def test_what_is_handed_to_quarto(tmp_path, cell, wrong):
+    (tmp_path / "x.ipynb").write_text(json.dumps(notebook(TITLE, cell)), encoding="utf-8")
+    problems = check.handed_problems(tmp_path)
     if wrong: assert any(wrong in problem for problem in problems), problems
     else: assert problems == []
 
@@ -116,7 +172,7 @@ def test_formulas_are_parsed_by_katex(tmp_path):
 
 def test_addresses_are_those_of_nbdev():
     assert [site.address(file) for file in ("index.ipynb", "04_optim.ipynb", "A_rules.ipynb", "10_frameworks.ipynb", "sources.qmd")] == [
-        "index.html", "optim.html", "rules.html", "10_frameworks.html", "sources.html"]
+        "index.html", "optim.html", "A_rules.html", "frameworks.html", "sources.html"]
 
 
 def test_names_are_linked_but_not_within_links_headings_code_or_formulas():
@@ -155,6 +211,54 @@ def test_a_cell_becomes_a_figure_with_number_caption_and_alternative(tmp_path):
     assert '<figure id="fig-a"><img src="figures/forward-a.png" alt="A line from the top left"' in page.markdown
     assert "[Figure 1.]{.number} A line: it falls" in page.markdown and "As [Figure 1](#fig-a) shows." in page.markdown
     assert (tmp_path / "figures/forward-a.png").exists()
+
+
+def test_an_exported_cell_names_its_file():
+    files = site.modules_of("02_losses.ipynb")
+    assert len(files) > 10 and set(files.values()) >= {"nn_from_scratch/losses.py"}
+
+
+def test_colours_and_type_come_from_quartos_themes():
+    light, dark = site.tokens(site.NBS / "site.scss"), site.tokens(site.NBS / "site-dark.scss")
+    sheet = site.style()
+    assert f"--paper: {light['paper']};" in sheet and f"--paper: {dark['paper']};" in sheet and "/* light" not in sheet
+    assert f"--ui: {light['ui']};" in sheet
+    assert len(set(light) & set(dark)) == len(dark), "the dark theme sets what the light one does not"
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ("<msup><mrow><mi>tanh</mi><mo>&#8289;</mo></mrow><mn>2</mn></msup><mi>z</mi>", "<msup><mi>tanh</mi><mn>2</mn></msup><mspace"),
+    ("<msup><mrow><mi>tanh</mi><mo>&#8289;</mo></mrow><mn>2</mn></msup><mo>(</mo>", "<msup><mi>tanh</mi><mn>2</mn></msup><mo>(</mo>"),
+    ("<mrow><mi>log</mi><mo>&#8289;</mo></mrow><mi>x</mi>", "<mrow><mi>log</mi><mo>&#8289;</mo><mspace"),
+    ("<msup><mi>f</mi><mo>′</mo></msup>", '<mrow><mi>f</mi><mo lspace="0" rspace="0">′</mo></mrow>'),
+])
+def test_formulas_stand_as_tex_sets_them(before, after):
+    assert site.mathml(before).startswith(after) and site.mathml(site.mathml(before)) == site.mathml(before)
+
+
+def test_after_quartos_render(tmp_path, monkeypatch):
+    "postrender.py on a site of two pages: search without TeX, one list of all pages, a skip link, the present page marked."
+    import postrender
+    side = ('<body class="x"><a href="./index.html" class="sidebar-item-text sidebar-link">A</a>'
+            '<a href="./optim.html" class="sidebar-item-text sidebar-link active">B</a>')
+    body = ('<main class="content" id="quarto-document-content"><p>first</p><section id="s" class="level2"><h2>S</h2>'
+            '<p><math><semantics><mi>θ</mi><annotation encoding="application/x-tex">\\theta</annotation></semantics></math> moves</p></section></main>')
+    for name in "index", "optim":
+        (tmp_path / f"{name}.html").write_text(f'<title>{name.title()} – book</title><meta name="description" content="about {name}">{side}{body}', encoding="utf-8")
+    (tmp_path / "index.llms.md").write_text("i", encoding="utf-8")
+    (tmp_path / "04_optim.llms.md").write_text("o", encoding="utf-8")
+    (tmp_path / "llms.txt").write_text("# book\n\n## Pages\n\n- [Index](index.llms.md)\n", encoding="utf-8")
+    (tmp_path / "search.json").write_text(json.dumps([{"href": "optim.html#s", "section": "", "text": "θ\\theta moves"}]), encoding="utf-8")
+    monkeypatch.setenv("QUARTO_PROJECT_OUTPUT_DIR", str(tmp_path))
+    postrender.main()
+    assert json.loads((tmp_path / "search.json").read_text(encoding="utf-8"))[0]["text"] == "S\nθ moves"
+    assert (tmp_path / "llms.txt").read_text(encoding="utf-8") == (
+        "# book\n\n## Pages\n\n- [Index](index.llms.md): about index\n- [Optim](optim.llms.md): about optim\n")
+    page = (tmp_path / "optim.html").read_text(encoding="utf-8")
+    assert '<a class="skip" href="#quarto-document-content">' in page and 'active" aria-current="page"' in page and '<main tabindex="-1"' in page
+    before = page
+    postrender.main()
+    assert (tmp_path / "optim.html").read_text(encoding="utf-8") == before
 
 
 def test_an_output_folder_that_is_no_site_is_left_alone(tmp_path):

@@ -126,6 +126,43 @@ def notebook_problems() -> list[str]:
     return problems
 
 
+# ---------------------------------------------------------------- what is handed to Quarto
+
+def handed_problems(folder: Path) -> list[str]:
+    "The notebooks in `folder`, prepared for Quarto, hold what it needs: whole lines, fences on lines of their own, a caption a picture."
+    problems = []
+    for path in sorted(folder.glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for cell in cells:
+            source, text = cell["source"], site.text_of(cell["source"])
+            where = f"{path.name}, for Quarto: the cell that begins '{text[:50]}'".replace("\n", " ")
+            if not isinstance(source, list):
+                problems.append(f"{where} is one string: Quarto would join its lines; write a list")
+            elif any(not line.endswith("\n") for line in source[:-1]) or any("\n" in line[:-1] for line in source):
+                problems.append(f"{where}: its lines do not each end where they end")
+            if cell["cell_type"] == "markdown": problems += [f"{where}: {problem}" for problem in fence_problems(text)]
+            pictures = sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+            opts = site.options(text) if cell["cell_type"] == "code" else {}
+            if pictures > 1 and opts.get("label") and "fig-subcap" not in opts:
+                problems.append(f"{where} shows {pictures} pictures under one label: give fig-subcap, or a cell each")
+            if opts.get("code-summary") == "Exported source": problems.append(f"{where} does not say which file it goes to")
+        titles = [cell for cell in cells if cell["cell_type"] == "raw" and site.text_of(cell["source"]).startswith("---")]
+        if len(titles) != 1: problems.append(f"{path.name}, for Quarto: {len(titles)} cells with its title, not one")
+    return problems
+
+
+def fence_problems(text: str) -> list[str]:
+    "Each fence of colons stands on a line of its own, after an empty line or at the top, and is closed."
+    problems, depth, lines = [], 0, []
+    site.outside_code(text, lambda piece: lines.extend(piece.split("\n")) or piece)
+    for line in lines:
+        if ":::" not in line: continue
+        if not re.match(r"\s*:{3,}(\s*\{[^}]*\}|\s*[\w-]+)?\s*$", line): problems.append(f"a fence within a line: '{line[:60]}'")
+        else: depth += 1 if re.search(r":{3,}\s*[\w{]", line) else -1
+    if depth: problems.append("a fence (:::) that is not closed" if depth > 0 else "a fence (:::) closes what was not opened")
+    return problems
+
+
 # ---------------------------------------------------------------- the pages
 
 class Seen(HTMLParser):
@@ -146,7 +183,7 @@ class Seen(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         get = dict(attrs).get
-        if get("id"): self.ids[get("id")] += 1
+        if get("id") and tag not in ("link", "script", "style"): self.ids[get("id")] += 1  # Quarto gives its light and dark themes one id
         if tag == "a" and get("href") is not None: self.links.append(get("href"))
         if tag == "img": self.pictures.append((get("src", ""), get("alt")))
         if tag in ("img", "script", "iframe", "source", "video", "audio", "embed") and get("src"): self.loads.append(get("src"))
@@ -170,37 +207,57 @@ RAW_TEX = re.compile(r"\$\$|\\(?:frac|sum|partial|nabla|theta|eta|left|right|beg
 LATER = ("lite/", "playground/")  # built beside the site, by tools of their own
 
 
-def page_problems(folder: Path) -> tuple[list[str], list[tuple[str, str, bool]]]:
+def target(page: str, path: str, base: str) -> str:
+    "The file in the site that a link on a page leads to: 'playground/x.html' and '../y.html' give 'y.html'."
+    if path.startswith("/"): return path.removeprefix(base).lstrip("/")
+    return os.path.normpath(os.path.join(os.path.dirname(page), path)) if path else page
+
+
+def link_problem(folder: Path, pages: dict[str, Seen], name: str, link: str, base: str) -> str:
+    "What is wrong with a link on the page `name`, or ''."
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc: return ""
+    path, anchor = target(name, unquote(parts.path), base), unquote(parts.fragment)
+    if path.startswith(LATER) and path not in pages:
+        wanted = re.search(r"path=([\w.-]+\.ipynb)", parts.query)
+        missing = wanted and not (folder / "notebooks" / wanted[1]).exists()
+        return f"{link}: there is no such notebook" if missing else ""
+    if path not in pages and not (folder / path).exists(): return f"link to {link}, which is not there"
+    there = pages.get(path)
+    return f"link to {link}: there is no such anchor" if anchor and there and anchor not in there.ids else ""
+
+
+def read_pages(folder: Path, playground: Path = site.ROOT / "playground") -> dict[str, Seen]:
+    "Every page of the site by name, and the playground's, which is made beside it."
+    files = {path.name: path for path in sorted(folder.glob("*.html"))}
+    if (playground / "index.html").exists(): files["playground/index.html"] = playground / "index.html"
+    return {name: Seen(path.read_text(encoding="utf-8")) for name, path in files.items()}
+
+
+def page_problems(folder: Path, pages: dict[str, Seen] | None = None) -> tuple[list[str], list[tuple[str, str, bool]]]:
     "What is wrong with the pages in `folder`, and every formula on them."
-    pages = {path.name: Seen(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.html"))}
+    pages = read_pages(folder) if pages is None else pages
+    base = site.settings().get("doc_baseurl", "")
     problems: list[str] = []
     formulas: list[tuple[str, str, bool]] = []
     for name, page in pages.items():
         problems += [f"{name}: anchor #{anchor} is used {n} times" for anchor, n in page.ids.items() if n > 1]
-        for link in dict.fromkeys(page.links):
-            parts = urlsplit(link)
-            if parts.scheme or parts.netloc: continue
-            path, anchor = unquote(parts.path), unquote(parts.fragment)
-            path = path.removeprefix("./")
-            if path.startswith(LATER) and not (folder / path.split("/")[0]).exists():
-                wanted = re.search(r"path=([\w.-]+\.ipynb)", parts.query)
-                if wanted and not (folder / "notebooks" / wanted[1]).exists(): problems.append(f"{name}: {link}: there is no such notebook")
-                continue
-            if path and not (folder / path).exists(): problems.append(f"{name}: link to {link}, which is not there")
-            elif anchor and (target := pages.get(path or name)) and anchor not in target.ids:
-                problems.append(f"{name}: link to {link}: there is no such anchor")
+        links = (link_problem(folder, pages, name, link, base) for link in dict.fromkeys(page.links))
+        problems += [f"{name}: {problem}" for problem in links if problem]
         for source, alt in page.pictures:
-            if not source.startswith("data:") and not urlsplit(source).scheme and not (folder / unquote(source)).exists():
-                problems.append(f"{name}: picture {source} is missing")
+            there = source.startswith("data:") or urlsplit(source).scheme or (folder / target(name, unquote(source), base)).exists()
+            if not there: problems.append(f"{name}: picture {source} is missing")
             if not (alt or "").strip() and "favicon" not in source: problems.append(f"{name}: picture {source} has no text alternative")
         for address in page.loads:
             if urlsplit(address).netloc: problems.append(f"{name}: loads {address} from another host")
         if not page.levels or page.levels.count(1) != 1: problems.append(f"{name}: has {page.levels.count(1)} first-level headings")
         for above, level in zip(page.levels, page.levels[1:]):
             if level > above + 1: problems.append(f"{name}: a heading skips from level {above} to {level}")
-        if raw := RAW_TEX.search(" ".join(page.words)): problems.append(f"{name}: raw TeX on the page: {raw[0]!r}")
-        if "??" in " ".join(page.words) and "?@fig" in " ".join(page.words): problems.append(f"{name}: an unresolved reference")
-        if reference := re.search(r"[?@]fig-[\w-]+", " ".join(page.words)): problems.append(f"{name}: unresolved reference {reference[0]}")
+        words = " ".join(page.words)
+        if raw := RAW_TEX.search(words): problems.append(f"{name}: raw TeX on the page: {raw[0]!r}")
+        if fence := re.search(r":::.{0,30}", words): problems.append(f"{name}: a raw fence on the page: {fence[0]!r}")
+        if "Exported source" in words: problems.append(f"{name}: 'Exported source' in place of the file's name")
+        if reference := re.search(r"[?@]fig-[\w-]+", words): problems.append(f"{name}: unresolved reference {reference[0]}")
         formulas += [(name, tex, display) for tex, display in page.formulas]
     return problems, formulas
 
@@ -233,7 +290,9 @@ def main() -> int:
     problems = notebook_problems()
     with tempfile.TemporaryDirectory() as folder:
         built = args.site or Path(folder) / "site"
-        if not args.site: site.build(built)
+        if not args.site:
+            site.build(built, work=Path(folder) / "work")
+            problems += handed_problems(Path(folder) / "work" / "_proc")
         found, formulas = page_problems(built)
         pages = len(list(built.glob("*.html")))
     wrong, reason = katex_problems(formulas) if formulas else ([], "the pages hold no TeX to parse")

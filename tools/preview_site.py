@@ -32,6 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
+from postrender import mathml
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, ASSETS = ROOT / "nbs", ROOT / "tools" / "site"
@@ -39,6 +40,10 @@ READER = "markdown+emoji-example_lists"
 RUN = "[Run this page in your browser (fetches Python, about 25 MB)](lite/lab/index.html?path={file})\n"
 OPEN = "[Open the notebook](notebooks/{file})\n"
 PLAY = "[Play with a network](playground/index.html)\n"  # that page says what it fetches before it does
+PLAYS = {  # the chapters' own states of the playground
+    "01_forward.ipynb": "?data=circles&layers=3&optimizer=adam", "03_backprop.ipynb": "?data=xor&layers=4&optimizer=sgd&lines=grads",
+    "04_optim.ipynb": "?data=moons&layers=4,4&optimizer=momentum", "05_training.ipynb": "?data=moons&noise=0.35&layers=8,8&optimizer=adam&lr=0.03",
+}
 READ = "[Read the first chapter](01_forward.ipynb)\n[Train a network of your own](#the-code-of-the-chapters-is-a-library)\n"
 
 PROCESS = """
@@ -56,11 +61,11 @@ plain = fastcore.docments.docments
 
 def docments(s, full=False, **kwargs):  # the fields of a dataclass, also inherited ones, as the package's docstring explains them
     found = plain(s, full=full, **kwargs)
-    if dataclasses.is_dataclass(s) and isinstance(s, type):
+    if full and dataclasses.is_dataclass(s) and isinstance(s, type):
         modules = (module for name, module in list(sys.modules.items()) if name.startswith("nn_from_scratch."))
         ours = next((vars(module)[s.__name__] for module in modules if s.__name__ in vars(module)), s)
         for name, what in parameters(ours.__doc__ or "").items():
-            if full and name in found: found[name]["docment"] = what
+            if name in found: found[name]["docment"] = what
     return found
 
 fastcore.docments.docments = docments
@@ -114,6 +119,8 @@ def processed(copy: Path) -> Path:
     for name in "settings.ini", "setup.py", "README.md", "LICENSE", "_quarto.yml": shutil.copy2(ROOT / name, copy)
     skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "nbdev.yml", "sidebar.yml")
     for name in "nbs", "nn_from_scratch": shutil.copytree(ROOT / name, copy / name, ignore=skip)
+    (copy / "tools").mkdir()
+    shutil.copy2(ROOT / "tools" / "postrender.py", copy / "tools")  # which Quarto runs from there
     (copy / "process.py").write_text(PROCESS, encoding="utf-8")
     env = os.environ | {"PYTHONPATH": f"{copy}{os.pathsep}{ROOT / 'tools'}", "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "process.py"], cwd=copy, env=env, capture_output=True, text=True)
@@ -125,6 +132,14 @@ def options(source: str) -> dict:
     "The `#|` options at the top of a cell."
     lines = [line[2:].strip() for line in source.splitlines() if line.startswith("#|")]
     return {key: value for line in lines for key, value in (yaml.safe_load(line) if ":" in line else {line: True}).items()}
+
+
+def folded(cell: dict, opts: dict) -> str:
+    "The summary of a cell that is folded with all it shows, or ''. nbs/filter.lua decides likewise for Quarto."
+    summary = opts.get("code-summary", "")
+    if opts.get("fold"): return opts["fold"] if isinstance(opts["fold"], str) else summary or "Solution"
+    if cell["metadata"].get("jupyter", {}).get("outputs_hidden"): return summary or "Output"
+    return summary if opts.get("code-fold") is True and summary in ("Solution", "Prediction") else ""
 
 
 def code_of(source: str) -> str:
@@ -217,11 +232,25 @@ def with_sources(text: str, entries: dict[str, tuple[list[str], str]]) -> str:
     return outside_code(text, lambda piece: "\n".join(map(line, piece.split("\n"))))
 
 
+EXPORTED = '#| code-fold: show\n#| code-summary: "Exported source"\n'  # what nbdev makes of `#| exports`
+
+
+def modules_of(file: str) -> dict[str, str]:
+    "For each cell of a notebook that is exported: the file of the package that it goes to."
+    cells = json.loads((NBS / file).read_text(encoding="utf-8"))["cells"]
+    sources = [(cell.get("id"), text_of(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    own = next((found[1] for _, source in sources if (found := re.search(r"^#\|\s*default_exp\s+([\w.]+)", source, flags=re.M))), "")
+    directives = ((key, re.search(r"^#\|\s*exports?(?:[ \t]+([\w.]+))?[ \t]*$", source, flags=re.M)) for key, source in sources)
+    return {key: f"{settings()['lib_path']}/{(found[1] or own).replace('.', '/')}.py" for key, found in directives if found}
+
+
 def launch(file: str, lite: bool) -> str:
     "The line of links under a page's title."
     from build_lite import LEFT_OUT
     if file == "index.ipynb": links = READ + (PLAY if lite else "")
-    else: links = (RUN if lite and Path(file).stem not in LEFT_OUT else "") + OPEN
+    else:
+        play = PLAY.replace("index.html", "index.html" + PLAYS[file]) if lite and file in PLAYS else ""
+        links = (RUN if lite and Path(file).stem not in LEFT_OUT else "") + play + OPEN
     return "::: {.launch}\n" + links.format(file=file) + ":::"
 
 
@@ -232,7 +261,7 @@ def prepare(folder: Path, lite: bool = False) -> dict[str, dict]:
     entries = bibliography((NBS / "references.bib").read_text(encoding="utf-8"))
     host = re.escape(own.get("doc_host", "") + own.get("doc_baseurl", "")) if own.get("doc_host") else None
     for file, notebook in notebooks.items():
-        page = address(file)
+        page, modules = address(file), modules_of(file)
         own_names = {name: at.partition("#")[2] for name, at in names.items() if at.startswith(page + "#")}
         anchors = set(own_names.values())
         methods = {name.rpartition(".")[2] for name in own_names if "." in name}  # on this page `fit` may be a method of that name
@@ -253,8 +282,12 @@ def prepare(folder: Path, lite: bool = False) -> dict[str, dict]:
                         return f"### {match[1]} {{#{own.get(match[1].replace(chr(92), ''), slug(match[1]) + '-again')} .api}}"
                     text = re.sub(r"^### (.+?)[ \t]*$", heading, text_of(output["data"]["text/markdown"]), flags=re.M)
                     output["data"]["text/markdown"] = with_sources(linked(text, here, page), entries)
+            elif (source := text_of(cell["source"])).startswith(EXPORTED) and cell.get("id") in modules:
+                cell["source"] = f"#| exported: {modules[cell['id']]}\n" + source.removeprefix(EXPORTED)
         at = next((i for i, cell in enumerate(notebook["cells"]) if cell["cell_type"] != "raw"), 0)
         notebook["cells"].insert(at, {"cell_type": "markdown", "id": "launch", "metadata": {}, "source": launch(file, lite)})
+        for cell in notebook["cells"]:  # Quarto joins the lines of a list, and splits a single string without keeping its line ends
+            cell["source"] = text_of(cell["source"]).splitlines(keepends=True)
         (folder / file).write_text(json.dumps(notebook, ensure_ascii=False, indent=1), encoding="utf-8")
     return notebooks
 
@@ -280,15 +313,11 @@ class Page:
     def __init__(self, file: str, source: Path, out: Path, notebook: dict | None = None):
         self.file, self.address, self.out = file, address(file), out
         self.meta: dict = {}
-        self.module = ""
         self.figures: dict[str, int] = {}
         if notebook is None:
             _, front, body = source.read_text(encoding="utf-8").split("---\n", 2)
             self.meta, self.markdown = yaml.safe_load(front), body
         else:
-            original = json.loads((NBS / file).read_text(encoding="utf-8"))
-            found = re.search(r"^#\|\s*default_exp\s+(\w+)", "\n".join(text_of(c["source"]) for c in original["cells"]), flags=re.M)
-            self.module = found[1] if found else ""
             self.markdown = "\n\n".join(self.cell(cell) for cell in notebook["cells"])
         self.markdown = re.sub(r"@(fig-[\w-]+)", self.figure_link, self.markdown)
 
@@ -304,18 +333,17 @@ class Page:
         opts = options(source)
         if opts.get("include") is False: return ""
         if is_reference(cell): return "\n\n".join(["::: {.reference}", re.sub(r"\A---\n", "", reference_text(cell)), ":::"])
-        parts, code = [], code_of(source)
+        parts, code, fold = [], code_of(source), folded(cell, opts)
         if code and opts.get("echo") is not False:
             block, summary = fenced(code, "python"), opts.get("code-summary", "Code")
-            if opts.get("code-fold") == "show" and summary == "Exported source" and self.module:
-                block = raw(f'<div class="exported"><div class="from">nn_from_scratch/{self.module}.py</div>') + block + raw("</div>")
-            elif opts.get("code-fold"):
+            if "exported" in opts:
+                block = raw(f'<div class="exported"><div class="from">{opts["exported"]}</div>') + block + raw("</div>")
+            elif opts.get("code-fold") and not fold:
                 shown = " open" if opts["code-fold"] == "show" else ""
                 block = raw(f'<details class="fold"{shown}><summary>{html.escape(summary)}</summary>') + block + raw("</details>")
             parts.append(block)
         if opts.get("output") is not False: parts += [self.output(output, opts) for output in cell.get("outputs", [])]
-        if opts.get("code-fold") is True and opts.get("code-summary") == "Solution" and len(parts) > 1:  # its output is folded too
-            parts = [parts[0].removesuffix(raw("</details>")), *parts[1:], raw("</details>")]
+        if fold and parts: parts = [raw(f'<details class="fold"><summary>{html.escape(fold)}</summary>'), *parts, raw("</details>")]
         return "\n".join(parts)
 
     def output(self, output: dict, opts: dict) -> str:
@@ -348,6 +376,24 @@ class Page:
 
     @property
     def subtitle(self) -> str: return str(self.meta.get("description", ""))
+
+
+# ---------------------------------------------------------------- colours and type
+
+def tokens(path: Path) -> dict[str, str]:
+    "The SCSS variables that a theme sets: {'paper': '#fff', …}."
+    return dict(re.findall(r"\$([\w-]+):\s*([^;]+?)(?:\s*!default)?;", path.read_text(encoding="utf-8")))
+
+
+def style() -> str:
+    "The preview's stylesheet, in the colours and the type of Quarto's themes, nbs/site.scss and nbs/site-dark.scss."
+    light, dark = tokens(NBS / "site.scss"), tokens(NBS / "site-dark.scss")
+    sheet = (ASSETS / "style.css").read_text(encoding="utf-8")
+    values = {"light": light, "dark": light | dark}
+    def block(match: re.Match) -> str:
+        theme, names = match[1], match[2].split()
+        return " ".join(f"--{name}: {values[theme][name]};" for name in names)
+    return re.sub(r"/\* (light|dark): ([\w ]+) \*/", block, sheet)
 
 
 # ---------------------------------------------------------------- HTML
@@ -390,10 +436,7 @@ def finish(body: str) -> str:
     body = re.sub(r"<pre><code>", '<pre tabindex="0"><code>', body)
     body = re.sub(r' (id="cb\d+(?:-\d+)?"|aria-hidden="true" tabindex="-1")', "", body)
     body = re.sub(r'<a href="#cb[\d-]+"></a>', "", body)
-    # after a function's name TeX leaves a little room, and a prime is as large as its letter: MathML, left alone, does neither
-    body = re.sub(r"<mo>(?:&#8289;|\u2061)</mo>(</mrow>)?(?!<m(?:o|row><mo)[^>]*>[(\[|])",
-                  r'<mo>&#8289;</mo><mspace width="0.17em"></mspace>\1', body)
-    body = re.sub(r"<msup>(<mi>\w</mi>)<mo[^>]*>(′+|″)</mo></msup>", r'<mrow>\1<mo lspace="0" rspace="0">\2</mo></mrow>', body)
+    body = mathml(body)
     body = re.sub(r"<table.*?</tr>", lambda m: m[0].replace("<table", '<table class="many"', 1) if m[0].count("<th") > 4 else m[0],
                   body, flags=re.S)  # <thead> and four columns or more
     body = re.sub(r'(<math display="block".*?</math>)', r'<span class="display" tabindex="0">\1</span>', body, flags=re.S)
@@ -474,19 +517,23 @@ def build_lite(out: Path) -> None:
     if done.returncode: raise SystemExit("tools/build_lite.py failed; it needs the extra `lite`")
 
 
-def build(out: Path, lite: bool = False) -> list[str]:
-    "Builds the site into the folder `out`; returns the names of its pages."
+def build(out: Path, lite: bool = False, work: Path | None = None) -> list[str]:
+    """Builds the site into the folder `out`; returns the names of its pages. The notebooks are prepared in the new folder `work`,
+    if one is named: what is then in `work`/_proc is what Quarto would get."""
     if out.exists():
         if any(out.iterdir()) and not (out / "search.js").exists():
             raise SystemExit(f"{out} is not empty and holds no site: choose another folder")
         shutil.rmtree(out)
     out.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
-        notebooks = prepare(processed(Path(folder)), lite)
+        work = work or Path(folder) / "work"
+        work.mkdir()
+        notebooks = prepare(processed(work), lite)
     for path in sorted(NBS.iterdir()):
         if path.suffix in (".gif", ".png", ".svg", ".css"): shutil.copy2(path, out)
     for path in sorted(ASSETS.iterdir()):
-        if path.name != "page.html": shutil.copy2(path, out)
+        if path.suffix == ".js": shutil.copy2(path, out)
+    (out / "style.css").write_text(style(), encoding="utf-8")
     (out / "notebooks").mkdir()
     there = [(text, file) for _, pages in contents() for text, file in pages if (NBS / file).exists()]
     for file in listed():

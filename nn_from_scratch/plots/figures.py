@@ -25,6 +25,7 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK = COLORS
 # for thin lines: the darker ones first
 CURVES = (BLUE, VERMILLION, BLACK, PURPLE, GREEN, ORANGE, SKY)
 INK, GREY, RUST = "#222222", "#737373", "#A84300"
+GIVEN, FOUND = "#D6EAF5", "#FBE3B5"  # what goes in, and what comes out
 
 # %% ../../nbs/B_plots.ipynb #9fca18f1
 def mpl():
@@ -95,3 +96,29 @@ def numbers(who, what, value, ndim=None):
     if out.size == 0:
         raise ValueError(f"{who}: {what} is empty, its shape is {out.shape}")
     return out
+
+# %% ../../nbs/B_plots.ipynb #63e75aad
+def plane_points(who, x):
+    "The data points as an array (n, 2)."
+    x = numbers(who, "x", x)
+    if x.ndim != 2 or x.shape[1] != 2:
+        raise ValueError(f"{who}: a picture of the plane needs two features, x (n, 2), "
+                         f"but x is {x.shape}")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{who}: x holds numbers that are not finite "
+                         f"({np.sum(~np.isfinite(x))} of {x.size})")
+    return x
+
+
+def plane_classes(who, y, n):
+    "The classes of the data points as an integer array (n,)."
+    y = numbers(who, "y", y)
+    if y.ndim == 2 and y.shape[1] == 1: y = y[:, 0]
+    if y.shape != (n,):
+        raise ValueError(f"{who}: x has {n} points, so y must be {n} classes, ({n},), "
+                         f"but y is {y.shape}")
+    odd = y[(y < 0) | (y != np.floor(y))]
+    if odd.size:
+        raise ValueError(f"{who}: y must hold the classes 0, 1, 2, …, "
+                         f"but it holds {odd[0]}")
+    return y.astype(int)

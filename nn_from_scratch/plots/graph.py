@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .figures import GREY, INK, RUST, axes_of, mpl
+from .figures import FOUND, GIVEN, GREY, INK, RUST, axes_of, mpl
 
 # %% ../../nbs/B_plots.ipynb #89511610
 def _short(value):
@@ -196,6 +196,9 @@ def plot_graph(nodes: Sequence, ax=None):
 
     Returns:
         the Axes
+
+    Example:
+        >>> ax = nn.plot_graph([("x", [], 2.0, 3.0), ("w", [], 3.0, 2.0), ("×", [0, 1], 6.0, 1.0)])
     """
     nodes = _graph_nodes(nodes)
     places = _Places(nodes)
@@ -203,7 +206,7 @@ def plot_graph(nodes: Sequence, ax=None):
     ax = axes_of(ax, size=(right + 0.3, high - low + 0.1))
     used = {j for _, inputs in nodes for j in inputs}
     for i, (texts, inputs) in enumerate(nodes):
-        fill = "#D6EAF5" if not inputs else "white" if i in used else "#FBE3B5"
+        fill = GIVEN if not inputs else "white" if i in used else FOUND
         _draw_node(ax, places.x(i), places.y[i], places.widths[i], places.heights[i],
                    texts, fill)
         for stops in places.arrows(i, inputs): _draw_edge(ax, stops)

@@ -77,6 +77,12 @@ def plot_images(
 
     Returns:
         array of Axes, one a picture
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> axes = nn.plot_images(x[:16], titles=y[:16])
+        >>> print(len(axes))
+        16
     """
     images = _pictures(images, shape)
     n, own = len(images), axes is None
@@ -132,6 +138,13 @@ def plot_confusion_matrix(matrix, labels=None, ax=None):
 
     Returns:
         the Axes
+
+    Example:
+        >>> counts = nn.confusion_matrix(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0]))
+        >>> ax = nn.plot_confusion_matrix(counts, labels=["no", "yes"])
+        >>> print(counts)
+        [[1 1]
+         [0 0]]
     """
     matrix, labels = _table(matrix, labels)
     k, long = len(matrix), max(map(len, labels)) > 3

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .figures import (BLUE, GREY, INK, ORANGE, SKY, VERMILLION,
+from .figures import (BLUE, FOUND, GIVEN, GREY, INK, VERMILLION,
                                            axes_of, mpl, numbers)
 
 # %% ../../nbs/B_plots.ipynb #2bec8754
@@ -100,6 +100,10 @@ def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=
 
     Returns:
         the Axes
+
+    Example:
+        >>> model = nn.mlp([2, 3, 1], rng=0)
+        >>> ax = nn.plot_network([2, 3, 1], weights=[model[0].weight, model[2].weight])
     """
     sizes = [int(n) for n in sizes]
     labels = _check_network(sizes, labels, max_units)
@@ -113,7 +117,7 @@ def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=
         look = _look(None if weights is None else weights[i][np.ix_(u, v)], largest)
         _draw_step(ax, step * i, step * (i + 1), left, right, look, top, sizes[i:i + 2])
     for i, (_, places, gap) in enumerate(columns):
-        fill = SKY if i == 0 else ORANGE if i == last else "white"
+        fill = GIVEN if i == 0 else FOUND if i == last else "white"
         text = f"{labels[i]}\n{sizes[i]} unit{'s' * (sizes[i] > 1)}"
         _draw_layer(ax, step * i, places, gap, fill, top, text)
     ax.set(xlim=(-0.9, step * last + 0.9), ylim=(-top - 2.2, top + 2.5))

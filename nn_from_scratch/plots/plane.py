@@ -17,33 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from .figures import (BLACK, COLORS, GREY, INK, MARKERS, RUST,
-                                           VERMILLION, axes_of, legend, mpl, numbers)
-
-# %% ../../nbs/B_plots.ipynb #63e75aad
-def _points(who, x):
-    "The data points as an array (n, 2)."
-    x = numbers(who, "x", x)
-    if x.ndim != 2 or x.shape[1] != 2:
-        raise ValueError(f"{who}: a picture of the plane needs two features, x (n, 2), "
-                         f"but x is {x.shape}")
-    if not np.isfinite(x).all():
-        raise ValueError(f"{who}: x holds numbers that are not finite "
-                         f"({np.sum(~np.isfinite(x))} of {x.size})")
-    return x
-
-
-def _classes(who, y, n):
-    "The classes of the data points as an integer array (n,)."
-    y = numbers(who, "y", y)
-    if y.ndim == 2 and y.shape[1] == 1: y = y[:, 0]
-    if y.shape != (n,):
-        raise ValueError(f"{who}: x has {n} points, so y must be {n} classes, ({n},), "
-                         f"but y is {y.shape}")
-    odd = y[(y < 0) | (y != np.floor(y))]
-    if odd.size:
-        raise ValueError(f"{who}: y must hold the classes 0, 1, 2, …, "
-                         f"but it holds {odd[0]}")
-    return y.astype(int)
+                                           VERMILLION, axes_of, legend, mpl, numbers,
+                                           plane_classes, plane_points)
 
 # %% ../../nbs/B_plots.ipynb #b78517c7
 def boundary_grid(x, resolution=200, margin=0.1) -> np.ndarray:
@@ -58,8 +33,15 @@ def boundary_grid(x, resolution=200, margin=0.1) -> np.ndarray:
 
     Returns:
         (resolution * resolution, 2), row by row, the lowest row first
+
+    Example:
+        >>> print(nn.boundary_grid([[0, 0], [4, 2]], resolution=2, margin=0))
+        [[0. 0.]
+         [4. 0.]
+         [0. 2.]
+         [4. 2.]]
     """
-    x = _points("boundary_grid", x)
+    x = plane_points("boundary_grid", x)
     if resolution < 2:
         raise ValueError("boundary_grid: resolution must be at least 2, "
                          f"not {resolution}")
@@ -167,10 +149,17 @@ def plot_decision_boundary(
 
     Returns:
         the Axes
+
+    Example:
+        >>> x, y = nn.moons(200, rng=0)
+        >>> near = lambda p: p @ [1.0, -3.0]  # a logit for each point
+        >>> ax = nn.plot_decision_boundary(near, x, y, title="a neuron, by hand")
+        >>> print(ax.get_title())
+        a neuron, by hand
     """
     who = "plot_decision_boundary"
-    x = _points(who, x)
-    y = _classes(who, y, len(x))
+    x = plane_points(who, x)
+    y = plane_classes(who, y, len(x))
     grid = boundary_grid(x, resolution, margin)
     output = np.asarray(predict(grid))
     scores = _scores(who, output, len(grid))
@@ -218,6 +207,11 @@ def plot_half_plane(w, b, ax=None, limits=None):
 
     Returns:
         the Axes
+
+    Example:
+        >>> ax = nn.plot_half_plane(w=[1, 1], b=-1.5, limits=(-0.5, 2.2))  # AND
+        >>> print(ax.get_xlim())
+        (np.float64(-0.5), np.float64(2.2))
     """
     w, b = _half_plane(w, b)
     length = np.linalg.norm(w)
@@ -274,10 +268,20 @@ def animate_boundary(frames: Sequence, x, y, path, fps=5, resolution=100) -> Pat
 
     Returns:
         the file written
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> x, y = nn.moons(100, rng=0)
+        >>> turn = lambda k: lambda p: p @ [np.cos(k), np.sin(k)]  # a model a frame
+        >>> frames = [(f"frame {k}", turn(k)) for k in range(3)]
+        >>> path = nn.animate_boundary(frames, x, y, Path(mkdtemp()) / "turning.gif")
+        >>> print(path.name)
+        turning.gif
     """
     who, path, frames = "animate_boundary", Path(path), list(frames)
-    x = _points(who, x)
-    y = _classes(who, y, len(x))
+    x = plane_points(who, x)
+    y = plane_classes(who, y, len(x))
     if not frames: raise ValueError(f"{who}: there are no frames")
     writer, grid = _film_writer(path, fps), boundary_grid(x, resolution)
     asked = [(caption, predict(grid) if callable(predict) else predict)

@@ -107,6 +107,13 @@ def plot_loss_surface(
 
     Returns:
         the Axes
+
+    Example:
+        >>> bowl = lambda t: t[0] ** 2 + 4 * t[1] ** 2
+        >>> path = nn.gradient_descent(bowl, [-1.5, 1.2], nn.SGD(0.1), steps=20)
+        >>> ax = nn.plot_loss_surface(bowl, paths={"SGD": path})
+        >>> print(path.shape)
+        (21, 2)
     """
     paths, own = _walks(paths), ax is None
     for what, (low, high) in (("x_range", x_range), ("y_range", y_range)):

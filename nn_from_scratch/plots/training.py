@@ -84,6 +84,12 @@ def plot_history(history: Mapping, ax=None, log=False):
 
     Returns:
         array of Axes: the losses, then the metrics where there are any
+
+    Example:
+        >>> x, y = nn.moons(200, rng=0)
+        >>> model = nn.mlp([2, 8, 2], rng=0)
+        >>> history = nn.fit(model, nn.cross_entropy, nn.Adam(0.01), (x, y), progress=False)
+        >>> axes = nn.plot_history(history.to_dict(), log=True)
     """
     train, valid, metrics = _records(history)
     panels = 2 if metrics else 1
@@ -113,6 +119,9 @@ def plot_schedule(schedules, steps: int, ax=None):
 
     Returns:
         the Axes
+
+    Example:
+        >>> ax = nn.plot_schedule({"one cycle": nn.one_cycle(0.01, steps=100)}, steps=100)
     """
     if not isinstance(schedules, Mapping): schedules = {"learning rate": schedules}
     if steps < 1:
@@ -158,6 +167,9 @@ def plot_learning_rates(rates, losses, ax=None):
 
     Returns:
         the Axes
+
+    Example:
+        >>> ax = nn.plot_learning_rates([0.001, 0.01, 0.1, 1], [2.3, 1.9, 0.8, 4.0])
     """
     rates, losses = _rates(rates, losses)
     kept = np.isfinite(losses)
@@ -205,6 +217,11 @@ def plot_activations(
 
     Returns:
         array of Axes, one a function
+
+    Example:
+        >>> axes = nn.plot_activations({"tanh": nn.tanh, "relu": nn.relu})
+        >>> print(len(axes))
+        2
     """
     if not isinstance(functions, Mapping) or not functions:
         raise TypeError("plot_activations: functions must be a dict, name -> function")
@@ -257,6 +274,11 @@ def plot_histograms(layers, axes=None, limits=None, bins=40):
 
     Returns:
         array of Axes, one a layer
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> h = np.tanh(rng.normal(size=(100, 20)))
+        >>> axes = nn.plot_histograms({"layer 1": h, "layer 2": np.tanh(h @ np.ones((20, 5)))})
     """
     if not isinstance(layers, Mapping):
         layers = {f"layer {i}": layer for i, layer in enumerate(layers, 1)}

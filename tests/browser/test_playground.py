@@ -126,7 +126,7 @@ def test_it_trains_and_the_loss_falls(ready):
         seen.page.wait_for_function("document.getElementById('steps').textContent == '0'")
         assert number(seen, "train-loss") == first
 
-        for data in "circles", "spiral":
+        for data in "circles", "spiral", "xor":
             for optimizer, lr in ("adam", "0.03"), ("momentum", "0.03"), ("rmsprop", "0.01"):
                 seen.page.select_option("#data", data)
                 seen.page.select_option("#optimizer", optimizer)
@@ -136,6 +136,12 @@ def test_it_trains_and_the_loss_falls(ready):
                 before = number(seen, "train-loss")
                 train_until(seen, 300)
                 assert number(seen, "train-loss") < before, (data, optimizer)
+        steps = number(seen, "steps")  # how it steps changes on the way, and nothing starts again
+        for name, value in ("lr", "0.003"), ("decay", "0.01"), ("batch", "8"), ("optimizer", "adam"):
+            seen.page.select_option(f"#{name}", value)
+        assert seen.page.input_value("#lr") == "0.01"
+        train_until(seen, steps + 100)
+        assert "optimizer=adam" in seen.page.url and "decay=0.01" in seen.page.url
         for activation in "relu", "sigmoid", "gelu", "identity":
             seen.page.select_option("#activation", activation)
             seen.page.wait_for_function("document.getElementById('steps').textContent == '0'")
@@ -153,14 +159,37 @@ def test_steps_that_are_too_large_are_said(ready):
         start(seen)
         seen.page.select_option("#activation", "identity")
         seen.page.select_option("#layers", "4")
-        seen.page.select_option("#lr", "10")
         seen.page.select_option("#optimizer", "momentum")
+        seen.page.select_option("#lr", "10")
         seen.page.wait_for_function("document.getElementById('steps').textContent == '0'")
         seen.page.click("#train")
         seen.page.wait_for_function("document.getElementById('status').classList.contains('error')"
                                     " || Number(document.getElementById('steps').textContent.replaceAll(',', '')) > 500", timeout=60_000)
         said = seen.page.inner_text("#status")
         assert "smaller learning rate" in said and seen.page.inner_text("#train") == "Train"
+        assert seen.errors == []
+
+
+def test_the_address_holds_the_choices(site):
+    folder, home = site
+    with opened(home) as seen:
+        seen.page.goto(f"{home}/playground/index.html?data=xor&noise=0.25&layers=3,5&optimizer=rmsprop&activation=relu&batch=8&decay=0.1&seed=7&lines=grads")
+        code = seen.page.text_content("#code")
+        for text in "nn.xor(300, 0.25, rng=7)", "nn.mlp([2, 3, 5, 1], nn.relu, rng=7)", "RMSprop(lr=0.01, weight_decay=0.1)", "nn.batches(*train, 8,":
+            assert text in code
+        assert seen.page.is_checked("input[value=grads]")
+        seen.page.select_option("#optimizer", "adam")
+        seen.page.fill("#seed", "3")
+        seen.page.press("#seed", "Tab")
+        address = seen.page.url
+        assert "lr=0.01" in address and "seed=3" in address and "layers=3,5" in address
+        before = seen.page.text_content("#code")
+        seen.page.goto(address)
+        assert seen.page.text_content("#code") == before
+        seen.page.goto(f"{home}/playground/index.html?data=<b>&layers=99,x&lr=-1&seed=1e9&optimizer=__proto__")  # nonsense is left alone
+        assert "nn.moons(300, 0.15" in seen.page.text_content("#code") and seen.errors == []
+        seen.page.click('a[href*="data=spiral"]')
+        assert "nn.spiral(300, 0.05" in seen.page.text_content("#code") and "data=spiral" in seen.page.url
         assert seen.errors == []
 
 

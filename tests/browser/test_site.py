@@ -157,7 +157,7 @@ def test_the_keyboard_reaches_everything(opened):
 
 
 def test_a_film_stands_still_for_whoever_asks(opened):
-    page, wrong = opened("plots.html", reduced_motion="reduce")
+    page, wrong = opened("B_plots.html", reduced_motion="reduce")
     films = page.evaluate("[...document.querySelectorAll('img[src$=\".gif\"]')].map((i) => getComputedStyle(i).content)")
     assert films and all(".png" in content for content in films), films
     assert wrong == []
