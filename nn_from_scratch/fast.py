@@ -8,14 +8,13 @@ __all__ = ['forms', 'rows', 'in_place', 'enable', 'disable', 'filled', 'chain', 
 # %% ../nbs/08_speed.ipynb #3c22a6f5
 import functools
 import math
-from collections.abc import Callable
 from operator import imul
 from types import FunctionType
 
 import numpy as np
 
 from nn_from_scratch.functions import (
-    activations, asked, cast, linear, operation, quicker, relu, tanh,
+    activations, cast, linear, operation, quicker, relu, tanh,
 )
 from .layers import Linear, Sequential
 from nn_from_scratch.losses import (
@@ -87,11 +86,14 @@ forms[softmax], forms[log_softmax] = _softmax, _log_softmax
 forms[binary_cross_entropy] = _binary_cross_entropy
 
 # %% ../nbs/08_speed.ipynb #bf698279
-def _cross_entropy_together(logits, target, weight=None, label_smoothing=0.0, *more):
+def _cross_entropy_together(
+    logits, target, weight=None, label_smoothing=0.0, ignore=None
+):
     "The cross-entropy of labels, and a way back that still has its softmax."
-    plain = weight is None and not label_smoothing and all(m is None for m in more)
-    if not plain or np.ndim(target) != 1 or logits.ndim != 2 or cross_entropy not in asked:
-        return _by_rules(cross_entropy, logits, target, weight, label_smoothing, *more)
+    plain = weight is None and not label_smoothing and ignore is None
+    if not plain or target.ndim != 1 or logits.ndim != 2:
+        options = weight, label_smoothing, ignore
+        return _by_rules(cross_entropy, logits, target, *options)
     n = len(target)
     e = _from_the_largest(logits, 1)
     true = n * target.astype(np.intp, copy=False) + np.arange(n)  # in e, as one row
@@ -131,7 +133,7 @@ def filled(shape, value, dtype):
 _kept = functools.lru_cache(16)(np.full)
 
 rows[cross_entropy] = table[cross_entropy], _cross_entropy_together
-forms[cross_entropy] = lambda *args, **options: _cross_entropy_together(*args, **options)[0]
+forms[cross_entropy] = lambda *args: _cross_entropy_together(*args)[0]
 
 # %% ../nbs/08_speed.ipynb #45f822c5
 def _linear_together(x, w, b=0.0):

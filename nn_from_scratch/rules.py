@@ -17,7 +17,9 @@ from collections.abc import Callable
 import numpy as np
 
 from .functions import linear, relu, sigmoid, tanh
-from .losses import cross_entropy, mse, shares, softmax, target_probabilities
+from nn_from_scratch.losses import (
+    cross_entropy, kept, mse, shares, softmax, target_probabilities,
+)
 
 # %% ../nbs/03b_autodiff.ipynb #95490509
 table: dict = {}  # operation -> one rule for each argument, or one for all together
@@ -43,7 +45,9 @@ def defvjp(op: Callable, *rules: Callable | None, together: Callable | None = No
         raise TypeError(f"defvjp: {name_of(op)} is not an operation, so its rules would "
                         "never be asked for: put @operation above its def")
     for rule in rules if hasattr(op, "plain") else ():
-        check_defaults(op, rule)
+        check_defaults(op, rule, after=2)  # g and y
+    if together and hasattr(op, "plain"):
+        check_defaults(op, together, after=0)
     table[op] = together or rules
 
 # %% ../nbs/03b_autodiff.ipynb #02c71893
@@ -53,10 +57,10 @@ def can_be_followed(op):
             or op is operator.getitem)
 
 
-def check_defaults(op, rule):
+def check_defaults(op, rule, after):
     "Raise `ValueError` where a rule would be called with another default than `op` was."
     options = list(signature_of(op.plain).parameters.values())
-    taken = list(signature_of(rule).parameters.values())[2:] if rule else []  # after g, y
+    taken = list(signature_of(rule).parameters.values())[after:] if rule else []
     for option, its in zip(options, taken):
         default = its.default
         if default is its.empty or default is option.default or default == option.default:
@@ -162,15 +166,15 @@ def _mse(g, y, prediction, target, weight=None):
     return g * 2 * (prediction - target) * shares(prediction, weight)
 
 
-def _cross_entropy(g, y, logits, target, weight=None, label_smoothing=0.0):
+def _cross_entropy(g, y, logits, target, weight=None, label_smoothing=0.0, ignore=None):
+    target, weight = kept(target, weight, ignore)
     true = target_probabilities(logits, target, label_smoothing)
-    # from labels, each row adds up to 1
-    total = true.sum(axis=1, keepdims=True) if np.ndim(target) == 2 else 1
-    return g * (softmax(logits) * total - true) * shares(logits[:, :1], weight)
+    given = np.ndim(target) == logits.ndim  # as probabilities; from labels, they add up to 1
+    total = true.sum(axis=-1, keepdims=True) if given else 1
+    return g * (softmax(logits) * total - true) * shares(logits[..., :1], weight)
 
 
-defvjp(mse, _mse, lambda g, y, prediction, target, weight=None:
-       -_mse(g, y, prediction, target, weight))
+defvjp(mse, _mse, lambda g, y, *args: -_mse(g, y, *args))
 defvjp(cross_entropy, _cross_entropy)
 
 # %% ../nbs/03b_autodiff.ipynb #4ee2b20e
