@@ -13,11 +13,11 @@ from types import FunctionType
 
 import numpy as np
 
-from nn_from_scratch.functions import (
+from .functions import (
     activations, cast, linear, operation, quicker, relu, tanh,
 )
 from .layers import Linear, Sequential
-from nn_from_scratch.losses import (
+from .losses import (
     binary_cross_entropy, cross_entropy, log_softmax, shares, softmax,
 )
 from .rules import defvjp, no_rule, table

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from nn_from_scratch.arguments import (
+from .arguments import (
     as_parameters, check_room, checked_out, collect, copy_into, filled, leaf_array,
     refuse_shared, room_for,
 )

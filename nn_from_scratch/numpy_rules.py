@@ -15,10 +15,10 @@ from collections.abc import Callable
 import numpy as np
 
 from .calls import composed
-from nn_from_scratch.functions import (
+from .functions import (
     cast, elu, gelu, identity, leaky_relu, sigmoid, silu, softplus,
 )
-from nn_from_scratch.losses import (
+from .losses import (
     binary_cross_entropy, huber, log_softmax, mae, shares, softmax,
 )
 from .rules import defvjp, restore_axes, sum_rule

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .functions import linear, relu, sigmoid, tanh
-from nn_from_scratch.losses import (
+from .losses import (
     cross_entropy, kept, mse, shares, softmax, target_probabilities,
 )
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nn_from_scratch.calls import (
+from .calls import (
     PLAIN, by_name, composed, constant, in_other_words, plain_functions, refuse_tensors,
     result,
 )
