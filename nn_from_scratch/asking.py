@@ -35,14 +35,20 @@ def ask(f: Callable, *demands: Callable | None):
         known[f"_{name}"] = p.default
         given.append(star + name if p.default is p.empty else f"{name}=_{name}")
         fit.append(star + name)
-        if i < len(demands) and demands[i]:
-            known[f"of_{name}"] = demands[i]
-            wanted = len(inspect.signature(demands[i]).parameters) - 3
-            lines.append(f"{name} = of_{name}({', '.join([repr(who), repr(name), name, *names[:wanted]])})")
+        if i < len(demands) and (demand := demands[i]):
+            known[f"of_{name}"] = demand
+            before = names[:min(i, _looks_at(demand))]
+            lines.append(f"{name} = of_{name}({', '.join([repr(who), repr(name), name, *before])})")
     source = [f"def {f.__name__}({', '.join(given)}):", *lines, f"return {', '.join(fit)},"]
     exec(compile("\n    ".join(source), f"<what {who} asks>", "exec"), known)
     row = asked[f] = known[f.__name__]
     row.demands = {name: demand for name, demand in zip(names, demands, strict=False) if demand}
+
+
+def _looks_at(demand):
+    "How many of the arguments before its own a demand wants to see."
+    parameters = inspect.signature(demand).parameters.values()
+    return 99 if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(parameters) - 3
 
 
 def wishes(f: Callable) -> dict[str, str]:

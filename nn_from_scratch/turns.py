@@ -54,9 +54,14 @@ class Turn:
             with self._change:
                 self._change.notify_all()
 
+    @property
+    def holder(self) -> Any:
+        "The frame that took the turn last and did not give it back, or None."
+        return self._taken.get("by")
+
     def locked(self) -> bool:
         "Whether a gradient is being taken, by this thread or another."
-        frame = self._taken.get("by")
+        frame = self.holder
         return frame is not None and any(_is_below(frame, top) for top in sys._current_frames().values())
 
     def __enter__(self):
@@ -67,7 +72,7 @@ class Turn:
                 self._enter()
                 while self.locked():
                     self._leave()
-                    if _is_below(self._taken.get("by"), sys._getframe()):
+                    if _is_below(self.holder, sys._getframe()):
                         raise RuntimeError("a gradient of this model is being taken: predict or evaluate before it or after it, or with a copy")
                     self._change.wait(0.1)
                     self._enter()
