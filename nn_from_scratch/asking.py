@@ -71,3 +71,33 @@ ask(elu,                 as_array, number)
 ask(Linear.__init__,     None, whole, whole, None, None, None, floating)
 ask(Sequential.__init__, None, all_callable)
 ask(mlp,                 sizes_of_layers, function)
+
+# %% ../nbs/F_checks.ipynb #8b6b3cb7
+from .checks import below_1, floats, float64, positive
+from .loss_demands import above_labels, answers_like_prediction, class_each
+from .loss_demands import classes_of, label_each, label_to_leave_out
+from .loss_demands import labels_or_probabilities, leaves_a_spread
+from .loss_demands import like_prediction, logits_of_classes, name_each
+from .loss_demands import one_a_loss, one_a_sample, vote_to_leave_out
+from .loss_demands import votes_not_probabilities, votes_of_samples
+from .losses import binary_cross_entropy, cross_entropy, huber, log_softmax
+from .losses import mae, mse, one_hot, shares, softmax, target_probabilities
+from .metrics import accuracy, classification_report, confusion_matrix
+from .metrics import r2_score
+
+# %% ../nbs/F_checks.ipynb #f4c551e6
+ask(shares, None, one_a_loss)
+ask(mse, floats, like_prediction, one_a_sample)
+ask(mae, floats, like_prediction, one_a_sample)
+ask(huber, floats, like_prediction, one_a_sample, positive)
+ask(softmax, as_array)
+ask(log_softmax, as_array)
+ask(one_hot, as_array, above_labels)
+ask(target_probabilities, logits_of_classes, classes_of, below_1)
+ask(cross_entropy, logits_of_classes, labels_or_probabilities, one_a_sample, below_1,
+    label_to_leave_out)
+ask(binary_cross_entropy, floats, answers_like_prediction, one_a_sample)
+ask(accuracy, votes_not_probabilities, label_each, one_a_sample, vote_to_leave_out)
+ask(r2_score, float64, like_prediction, leaves_a_spread)
+ask(confusion_matrix, votes_of_samples, class_each, one_a_sample)
+ask(classification_report, votes_of_samples, class_each, one_a_sample, name_each)

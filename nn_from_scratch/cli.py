@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.script import call_parse
 
 from .data import load_digits, load_mnist
-from .forward import activations
+from .functions import activations
 from .optim import optimizers
 from .sharing import save
 from .tables import TableError, UsageError, listed, read_rows

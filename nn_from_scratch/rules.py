@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .forward import linear, relu, sigmoid, tanh
-from .losses import cross_entropy, mse, shares, softmax, target_probabilities
+from .losses import cross_entropy, kept, mse, shares, softmax, target_probabilities
 
 # %% ../nbs/03b_autodiff.ipynb #95490509
 table: dict = {}  # operation -> its rules, one an argument
@@ -162,10 +162,12 @@ def _mse(g, y, prediction, target, weight=None):
     return g * 2 * error * shares(error, weight)
 
 
-def _cross_entropy(g, y, logits, target, weight=None, label_smoothing=0.0):
+def _cross_entropy(g, y, logits, target, weight=None, label_smoothing=0.0, ignore=None):
+    target, weight = kept(target, weight, ignore)
     true = target_probabilities(logits, target, label_smoothing)
-    total = true.sum(axis=1, keepdims=True) if np.ndim(target) == 2 else 1  # from labels, each row adds up to 1
-    return g * (softmax(logits) * total - true) * shares(logits[:, :1], weight)
+    given = np.ndim(target) == logits.ndim  # as probabilities; from labels, each row adds up to 1
+    total = true.sum(axis=-1, keepdims=True) if given else 1
+    return g * (softmax(logits) * total - true) * shares(logits[..., :1], weight)
 
 
 defvjp(mse, _mse, lambda g, y, prediction, target, weight=None: -_mse(g, y, prediction, target, weight))

@@ -35,7 +35,14 @@ def holder_of(part: Any) -> Any:
 
 
 def pairs(holder: Any) -> list[tuple[Any, Any]]:
-    "The (key, value) pairs of a part, list, tuple or dict, as they are now."
+    """The (key, value) pairs of a part, list, tuple or dict, as they are now.
+
+    Example:
+        >>> from nn_from_scratch.metrics import pairs
+        >>> pairs(np.array([0.3, -0.3]))
+        array([[ 0. ,  0.3],
+               [ 0. , -0.3]])
+    """
     holder = holder_of(holder)
     return list(holder.items() if isinstance(holder, dict) else enumerate(holder))
 

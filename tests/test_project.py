@@ -28,7 +28,7 @@ API = {
     "initialisers": "he_normal he_uniform glorot_normal glorot_uniform lecun_normal",
     "models": "Module Linear Sequential mlp",
     "losses": "mse mae huber binary_cross_entropy cross_entropy softmax log_softmax one_hot",
-    "metrics": "accuracy r2_score confusion_matrix",
+    "metrics": "accuracy r2_score confusion_matrix classification_report",
     "gradients": "numeric_grad grad value_and_grad defvjp stop_gradient grad_check Tensor",
     "optimizers": "SGD Adagrad RMSprop Adam AdamW clip_grad_norm gradient_descent",
     "schedules": "step_decay exponential_decay cosine_decay one_cycle warmup",
@@ -39,11 +39,11 @@ API = {
 }
 # The rooms of the house. Each imports only from those above it.
 ORDER = """
-    aliases checks files functions initial tree turns parameters modules layers
+    aliases checks loss_demands files functions initial tree turns parameters modules layers
     losses metrics rules tape gradients checking numpy_rules asking fast
     optimizer schedules optim modern quick_steps settings
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots
-    batches evaluation run stopping progress states checkpoints training
+    states batches evaluation run stopping progress checkpoints training
     data.toy data.mnist data.prepare data.augment data
     architecture onnx sharing estimators tables tasks cli
 """.split()
