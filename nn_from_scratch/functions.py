@@ -102,8 +102,7 @@ def linear(x: Array, w: Array, b: Array | float = 0.0) -> Array:
 
 # %% ../nbs/01_forward.ipynb #284a58cf
 def checked(f: _Function) -> _Function:
-    """The tables `asked` and `quicker` for a function that is no step of a network: nobody can
-    listen to it.
+    """The tables `asked` and `quicker` for a function that is no step of a network.
 
     Parameters:
         f: a function that is no step of a network
@@ -113,9 +112,13 @@ def checked(f: _Function) -> _Function:
     """
     @functools.wraps(f)
     def call(*args, **kwargs):
+        for a in (*args, *kwargs.values()):
+            if hasattr(a, "__checked__"):
+                return a.__checked__(call, args, kwargs)
         if call in asked:
             args, kwargs = asked[call](*args, **kwargs), {}
         return quicker.get(call, f)(*args, **kwargs)
+    call.plain = f  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
 
 
