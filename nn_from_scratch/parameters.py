@@ -294,20 +294,6 @@ class Layout:
                 holder[:] = then
         exchanges.pop(id(self), None)
 
-    def holds(self, values: Sequence) -> bool:
-        "Whether everything is as it was when it was looked at, but for these in the places of the parameters."
-        expected = self.then.copy()
-        for position, number in self.positions:
-            expected[position] = values[number]
-        return all(map(is_, chain.from_iterable(self.now), expected))
-
-    def restore(self, intact: bool = False) -> list[str]:
-        "Put the arrays back, and throw out, by name, what steps have left behind in the model, if it is not known to be intact."
-        try: self.put(self.arrays)
-        except IndexError: exchanges.pop(id(self), None)
-        kept = {(id(holder), key) for holder, key, _ in self.places} | {(id(holder), key) for _, holder, key, _ in self.parts}
-        return [] if intact or self.is_current() else [name for watched in self.holders for name in _tidy(*watched, kept)]
-
 
 def _check_place(name, holder, is_taken):
     "Raise an error if a parameter stands in a tuple, or under the name of another one."
@@ -317,23 +303,3 @@ def _check_place(name, holder, is_taken):
     if is_taken:
         raise ValueError(f"two parameters of the model are called {name!r}: give one of them "
                          "another name")
-
-
-def _tidy(name, container, then, kept):
-    if isinstance(container, tuple):
-        return []
-    if isinstance(container, list):
-        keys = [key for key in range(len(then)) if (id(container), key) in kept]
-        if not all(_held(container, key) is then[key] for key in keys):
-            container[:] = then
-        left = [name] if any(map(_holds_step, container)) else []
-        if left:
-            container[:] = then
-        return left
-    keys = [key for key in then if (id(container), key) in kept]
-    left = [key for key, value in container.items() if _holds_step(value)]
-    old = {key: then[key] if key in (*keys, *left) else container[key] for key in then if key in container or key in keys}
-    new = {key: value for key, value in container.items() if key not in then and key not in left}
-    container.clear()
-    container.update(old | new)
-    return [f"{name}.{key}" if name else str(key) for key in left]

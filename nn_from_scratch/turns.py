@@ -29,7 +29,7 @@ class Turn:
         self._waiting = 0  # how many readers wait
         self._change = threading.Condition()
 
-    def acquire(self, wait: bool = False) -> bool:
+    def acquire(self) -> bool:
         """Take the turn for the calling function, when readers of other threads are done.
 
         Returns:
