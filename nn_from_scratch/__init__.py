@@ -8,8 +8,9 @@ A loss is one number that says how wrong the model is; a metric says it in words
     losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
 A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
     rules, checking             how a gradient goes back through each operation; its judge        3, 3b
-    tape, gradients             what was computed from what; value_and_grad                       3b
-    numpy_rules                 rules for the rest of NumPy                                       A
+    tape, calls, walk           what was computed from what, and the way back                     3b
+    gradients, arguments        value_and_grad, and what it can be taken for                      3b
+    numpy_rules, shape_rules, linalg_rules   rules for the rest of NumPy                          A
 A step is: new parameter = old parameter - learning rate x gradient.
     optim, optimizer, modern    SGD to AdamW; what they share; Lion, Muon, ScheduleFree           4, 4b
     schedules                   the learning rate, step by step                                   4
@@ -65,10 +66,10 @@ from .stopping import EarlyStopping, LearningRateFinder, ReduceLROnPlateau, has_
 from .tape import Tensor, stop_gradient
 from .training import fit
 
-from . import asking, numpy_rules, settings  # rows of the tables: what is asked of arguments, the rules for the rest of NumPy
+from . import asking, linalg_rules, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
 from . import fast, quick_steps
 
-if hasattr(fast,"enable"): fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
+fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
 
 if TYPE_CHECKING:
     from .estimators import NeuralNetworkClassifier, NeuralNetworkRegressor
