@@ -57,13 +57,18 @@ def plain(words: str, fits: Callable[[float], bool]) -> Callable[[str, str, Any]
         demand(who, name, value) -> a number of Python's
     """
     def demand(who: str, name: str, value: Any) -> Any:
-        numpy = isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0
-        number = value.item() if numpy else value
+        number = value if type(value) in (float, int) else _of_python(value)
         if not isinstance(number, (int, float)) or not fits(number):
             raise ValueError(f"{who}: {name} must be {words}, not {value!r}")
         return number
     demand.__doc__ = words
     return demand
+
+
+def _of_python(value):
+    "A number of NumPy's as one of Python's; everything else as it is."
+    numpy = isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0
+    return value.item() if numpy else value
 
 
 number     = plain("a number", lambda n: True)
