@@ -81,7 +81,13 @@ positive   = plain("positive", lambda n: n > 0)
 
 
 def whole(who: str, name: str, value: Any) -> int:
-    "a whole number of at least 1"
+    """a whole number of at least 1
+
+    Example:
+        >>> from nn_from_scratch.checks import whole
+        >>> print(whole("fit", "epochs", np.int64(3)))
+        3
+    """
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{who}: {name} must be a whole number of at least 1, "
                          f"not {value!r}")
@@ -229,10 +235,11 @@ def bias_of(who: str, name: str, b: Any, x: Array, w: Array) -> Any:
     "(n_out,), where w is (n_in, n_out); None or 0 for no bias"
     if b is None or type(b) is float and b == 0:
         return 0.0
-    if array(who, name, b).shape != w.shape[1:]:
+    bias = array(who, name, b)
+    if bias.shape != w.shape[1:]:
         raise ValueError(f"{who}: the weight gives {w.shape[1]} outputs but the bias "
-                         f"is {b.shape} (w is {w.shape})")
-    return b
+                         f"is {bias.shape} (w is {w.shape})")
+    return bias
 
 
 def as_many_as_inputs(who: str, name: str, w: Any, x: Any) -> Any:
