@@ -10,7 +10,7 @@ __all__ = ['beside', 'shares', 'mean', 'mse', 'mae', 'huber', 'softmax', 'log_so
 import numpy as np
 
 from . import loss_demands
-from .aliases import Array
+from .aliases import Array, Dtype
 from .functions import checked, operation, softplus
 
 # %% ../nbs/02_losses.ipynb #f5cd9abb
@@ -194,7 +194,7 @@ def cost(probability: Array, surprise: Array) -> Array:
 
 
 @checked
-def one_hot(labels: Array, n: int, dtype=np.float32) -> Array:
+def one_hot(labels: Array, n: int, dtype: Dtype = np.float32) -> Array:
     """Each label as a row with a 1 in the label's column.
     Raises `ValueError` for labels outside 0 to n - 1, `TypeError` for float labels.
 
