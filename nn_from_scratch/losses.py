@@ -9,7 +9,6 @@ __all__ = ['beside', 'shares', 'mean', 'mse', 'mae', 'huber', 'softmax', 'log_so
 # %% ../nbs/02_losses.ipynb #59078e1d
 import numpy as np
 
-from . import loss_demands
 from .aliases import Array, Dtype
 from .functions import checked, operation, softplus
 
@@ -320,15 +319,3 @@ def __getattr__(name):  # until all import the metrics from the room of that nam
         from nn_from_scratch import metrics
         return getattr(metrics, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _same_shape(name, prediction, target):  # until the rules and the quick forms ask checks
-    return loss_demands.like_prediction(name, "target", target, np.asarray(prediction))
-
-
-def _check_classes(logits, target):
-    loss_demands.classes_of("cross_entropy", "target", target, loss_demands.logits_of_classes("cross_entropy", "logits", logits))
-
-
-def _labels(name, labels, n):
-    return loss_demands.labels_below(name, np.asarray(labels), n)
