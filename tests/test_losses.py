@@ -326,3 +326,13 @@ def test_the_seven():
     assert y[7] == 7
     np.testing.assert_allclose([nn.softmax(scores)[0, 7], nn.cross_entropy(scores, y[7:8])], [0.094, 2.360], atol=1e-3)
     np.testing.assert_allclose([nn.softmax(read)[0, 7], nn.cross_entropy(read, y[7:8])], [0.623, 0.473], atol=1e-3)
+
+
+def test_one_nan_in_the_loss_makes_every_weight_nan():
+    for sizes, seed in itertools.product(([4, 6, 3], [4, 5, 5, 3]), range(5)):
+        model, rng = nn.mlp(sizes, rng=seed), np.random.default_rng(seed)
+        x, y = rng.normal(size=(8, 4)).astype(np.float32), rng.integers(0, 3, 8)
+        x[3] = nan
+        with np.errstate(invalid="ignore"): _, grads = nn.value_and_grad(lambda m, x, y: nn.cross_entropy(m(x), y))(model, x, y)
+        nn.SGD(0.1).update(model, grads)
+        assert np.isnan(model.parameters().vector).all()
