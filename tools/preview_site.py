@@ -61,11 +61,11 @@ plain = fastcore.docments.docments
 
 def docments(s, full=False, **kwargs):  # the fields of a dataclass, also inherited ones, as the package's docstring explains them
     found = plain(s, full=full, **kwargs)
-    if dataclasses.is_dataclass(s) and isinstance(s, type):
+    if full and dataclasses.is_dataclass(s) and isinstance(s, type):
         modules = (module for name, module in list(sys.modules.items()) if name.startswith("nn_from_scratch."))
         ours = next((vars(module)[s.__name__] for module in modules if s.__name__ in vars(module)), s)
         for name, what in parameters(ours.__doc__ or "").items():
-            if full and name in found: found[name]["docment"] = what
+            if name in found: found[name]["docment"] = what
     return found
 
 fastcore.docments.docments = docments
