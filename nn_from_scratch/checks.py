@@ -7,8 +7,8 @@
 
 # %% auto #0
 __all__ = ['number', 'at_least_0', 'below_1', 'share', 'at_most_1', 'above_0', 'positive', 'name_of', 'counted', 'plain', 'whole',
-           'count_or_none', 'flag', 'function', 'kind', 'floating', 'sizes_of_layers', 'layers', 'array', 'as_array',
-           'floats', 'float64', 'finite', 'lengths', 'weights_of', 'bias_of', 'as_many_as_inputs']
+           'count_or_none', 'flag', 'function', 'kind', 'floating', 'sizes_of_layers', 'all_callable', 'array',
+           'as_array', 'floats', 'float64', 'finite', 'lengths', 'weights_of', 'bias_of', 'as_many_as_inputs']
 
 # %% ../nbs/F_checks.ipynb #0bfbdf48
 import math
@@ -115,8 +115,8 @@ def sizes_of_layers(who: str, name: str, sizes: Sequence[int]) -> Sequence[int]:
     return sizes
 
 
-def layers(who: str, layers: Sequence[Any]) -> Sequence[Layer]:
-    "callables: modules, or functions such as relu"
+def all_callable(who: str, name: str, layers: Sequence[Any]) -> Sequence[Layer]:
+    "things that can be called: modules, or functions such as relu"
     for i, layer in enumerate(layers):
         if not callable(layer):
             raise TypeError(f"{who}: layer {i} is not callable: {layer!r}")

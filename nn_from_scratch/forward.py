@@ -12,3 +12,4 @@ from .tree import full_name as _join
 from .tree import is_parameter as _is_parameter
 from .tree import pairs as _items
 
+from . import asking  # fills the table of what is asked

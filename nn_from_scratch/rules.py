@@ -137,15 +137,15 @@ def _as_matrices(a, b, g):
 defvjp(np.matmul, _matmul_left, _matmul_right)
 
 # %% ../nbs/03b_autodiff.ipynb #37d0e329
-def _linear_x(g, y, x, w, b=None):
+def _linear_x(g, y, x, w, b=0.0):
     return g @ w.T  # equation 2
 
 
-def _linear_w(g, y, x, w, b=None, out=None):
+def _linear_w(g, y, x, w, b=0.0, out=None):
     return np.matmul(_rows(x).T, _rows(g), out=out)  # equation 4; `out` is the weight's own slice of the gradient vector
 
 
-def _linear_b(g, y, x, w, b=None, out=None):
+def _linear_b(g, y, x, w, b=0.0, out=None):
     return np.add.reduce(_rows(g), axis=0, out=out)  # equation 3
 
 

@@ -22,8 +22,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import checkpoints
-from nn_from_scratch.training import _NoCheckpoints
+from nn_from_scratch import checkpoints, files, states
 
 X, Y = nn.moons(100, noise=0.1, rng=0)  # four batches of 32
 VALID = nn.moons(40, noise=0.1, rng=1)
@@ -77,8 +76,8 @@ def noisy(rng=5): return nn.Sequential(nn.Linear(2, 8, rng=0), nn.relu, Noise(rn
 
 def bits(model, optimizer, history):
     "Everything that must be the same, as text."
-    arrays, state = {}, [model.parameters().vector, checkpoints._model_state(model), optimizer.memory, optimizer.steps, optimizer.learning_rate()]
-    return json.dumps([history.to_dict(), checkpoints._pack(state, arrays), {name: a.tobytes().hex() for name, a in arrays.items()}])
+    arrays, state = {}, [model.parameters().vector, states.state_of(model), optimizer.memory, optimizer.steps, optimizer.learning_rate()]
+    return json.dumps([history.to_dict(), states.pack(state, arrays), {name: a.tobytes().hex() for name, a in arrays.items()}])
 
 
 def train(model=None, optimizer=None, data=(X, Y), **settings):
@@ -223,7 +222,7 @@ def test_files(tmp_path):
     train(checkpoint=tmp_path / "a" / "b", checkpoint_every=3)
     assert sorted(os.listdir(tmp_path / "a" / "b")) == [f"step-{step:09}.npz" for step in (12, 15, 16)]
     for path in (tmp_path / "a" / "b").iterdir():  # an ordinary archive, with nothing in it that could run
-        with np.load(path, allow_pickle=False) as file: assert json.loads(file["text"].tobytes())["version"] == checkpoints._VERSION
+        with np.load(path, allow_pickle=False) as file: assert json.loads(file["text"].tobytes())["version"] == states.VERSION
         assert zipfile.ZipFile(path).testzip() is None
     train(checkpoint=str(tmp_path / "text"))
 
@@ -339,9 +338,9 @@ def test_when_all_are_damaged_the_run_does_not_begin_anew(tmp_path):
 
 def test_a_later_format_is_not_taken_for_damage(tmp_path, monkeypatch):
     with monkeypatch.context() as later:
-        later.setattr(checkpoints, "_VERSION", checkpoints._VERSION + 1)
+        later.setattr(states, "VERSION", states.VERSION + 1)
         train(checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="has the format 3, and this version of the library reads 2"): train(checkpoint=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="has the format 4, and this version of the library reads 3"): train(checkpoint=tmp_path, resume=True)
 
 
 def test_a_pickle_is_not_opened(tmp_path):
@@ -358,7 +357,7 @@ def test_a_pickle_is_not_opened(tmp_path):
 
 def whole(folder) -> list[int]:
     "The steps of the checkpoints in a folder, each read in full; an error where one is not whole."
-    return [checkpoints._from_bytes(path.read_bytes())["step"] for path in checkpoints._files(Path(folder))]
+    return [states.from_bytes(path.read_bytes())["step"] for path in checkpoints.files(Path(folder))]
 
 
 def check_full_disk(folder, room):
@@ -435,7 +434,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 CHILD = """
 import builtins, json, os, signal, sys, time, traceback
 sys.path.insert(0, {tests!r})
-from test_checkpoints import Noise, VALID, WEIGHT, X, Y, bits, nn, checkpoints
+from test_checkpoints import Noise, VALID, WEIGHT, X, Y, bits, nn, files
 
 class Slow:
     "A file that is written in two halves, so that a kill may come between them."
@@ -456,7 +455,7 @@ def slowly(function):
         return function(*args)
     return slow
 
-checkpoints.open = lambda path, mode: Slow(builtins.open(path, mode))
+files.open = lambda path, mode: Slow(builtins.open(path, mode))
 os.fsync, os.replace = slowly(os.fsync), slowly(os.replace)
 
 def train(folder, result):
@@ -593,12 +592,3 @@ def test_a_step_leaves_no_reference_cycle(tmp_path):
             train(model=noisy(), callbacks=[Watch()], **settings)
             assert len(found) == 16 and not any(found[1:]), found
     finally: gc.enable()
-
-
-def test_nothing_is_done_without_a_folder():
-    batches = iter([])
-    keep = _NoCheckpoints()
-    assert keep.begin() == 0 and keep.rest(batches) is batches and keep.step() is None and keep.epoch() is None
-    code = "import sys, nn_from_scratch as nn; nn.fit(nn.mlp([2, 2]), nn.cross_entropy, nn.SGD(0.1), nn.moons(20)); print('nn_from_scratch.checkpoints' in sys.modules)"
-    environment = os.environ | {"PYTHONPATH": str(Path(nn.__file__).parent.parent)}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True).stdout == "False\n"

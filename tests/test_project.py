@@ -43,7 +43,7 @@ ORDER = """
     losses metrics rules tape gradients checking numpy_rules asking fast
     optimizer schedules optim modern quick_steps settings
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots
-    batches evaluation run stopping progress states checkpoints training
+    states batches evaluation run stopping progress checkpoints training
     data.toy data.mnist data.prepare data.augment data
     architecture onnx sharing estimators tables tasks cli
 """.split()

@@ -341,7 +341,7 @@ def test_a_batch_of_zero_weights_is_skipped(moons):
     with pytest.raises(ValueError, match="no batch in which a sample counts"): train(network(), [(x, y, 0 * weight)])
 
 
-def test_x_is_cast_to_the_dtype_of_the_model(moons):
+def test_x_comes_to_the_layers_as_it_is(moons):
     x, y = moons
     seen = []
     class Watching(nn.Module):
@@ -350,13 +350,14 @@ def test_x_is_cast_to_the_dtype_of_the_model(moons):
             seen.append(x.dtype)
             return self.inner(x)
     for dtype in (np.float32, np.float64):
-        seen.clear()
         model = Watching(dtype)
-        for data in ((x.astype(np.float64), y), [(x.astype(np.float64), y)], ((100 * x).astype(int), y), (x.tolist(), y.tolist())):
-            train(model, data, valid=data, epochs=1)
-            nn.evaluate(model, nn.cross_entropy, data)
-        assert nn.predict(model, x.astype(np.float64)).dtype == dtype
-        assert set(seen) == {np.dtype(dtype)} and theta(model).dtype == dtype
+        for given, kind in ((x.astype(np.float64), "f8"), ((100 * x).astype(np.int64), "i8"), (x, "f4")):
+            for data in ((given, y), [(given, y)]):
+                seen.clear()
+                train(model, data, valid=data, epochs=1)
+                nn.evaluate(model, nn.cross_entropy, data)
+                assert nn.predict(model, given).dtype == dtype and np.array_equal(nn.predict(model, given), model(given))
+                assert set(seen) == {np.dtype(kind)} and theta(model).dtype == dtype
 
 
 # ---------------------------------------------------------------- the record
