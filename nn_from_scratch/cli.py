@@ -15,11 +15,11 @@ import numpy as np
 from fastcore.script import call_parse
 
 from .data import load_digits, load_mnist
-from .forward import activations
+from .functions import activations
 from .optim import optimizers
 from .sharing import save
 from .tables import TableError, UsageError, listed, read_rows
-from nn_from_scratch.tasks import (
+from .tasks import (
     Report, Task, for_terminal, one_of_each, pictures, read_table, report_text, split_task,
     train_task)
 

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from .architecture import (
-    below, number, optional, taken_apart, what_it_is, write)
+    below, finite_number, optional, taken_apart, what_it_is, write)
 from .data import Standardize
-from nn_from_scratch.forward import (
-    Linear, Module, Sequential, elu, gelu, identity, leaky_relu, relu, sigmoid, silu,
-    softplus, tanh)
+from .functions import (
+    elu, gelu, identity, leaky_relu, relu, sigmoid, silu, softplus, tanh)
+from .layers import Linear, Sequential
 from .losses import log_softmax, softmax
+from .modules import Module
 
 # %% ../nbs/09_sharing.ipynb #bfbeb6f8
 class Graph:
@@ -182,7 +183,7 @@ def _fits(row: Callable, options: dict) -> bool:
     "Whether a row knows these options, and they are numbers."
     try:
         inspect.signature(row).bind(None, None, **options)
-        return all(key == "layer" or number(value) is not None for key, value in options.items())
+        return all(key == "layer" or finite_number(value) is not None for key, value in options.items())
     except (TypeError, ValueError):
         return False
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from .architecture import (
-    arrays_of, brief, build, in_words, optional, recipes, write)
-from .forward import Module
+    Held, arrays_of, brief, build, in_words, optional, recipes, write)
+from .modules import Module
 from .onnx import export_onnx
+from .tree import holder_of
 
 _all_ = ["export_onnx"]
 
@@ -26,25 +27,22 @@ _all_ = ["export_onnx"]
 def _views(model: Module) -> dict[str, np.ndarray]:
     "The parameters by name, as views in PyTorch's layout."
     expected = set(model.parameters())  # answers for models that contain themselves
-    found = {name: _turned(holder, key, array)
-             for name, holder, key, array, is_state in arrays_of(model) if not is_state}
+    found = {held.name: _turned(held) for held in arrays_of(model) if not held.is_state}
     if not expected <= found.keys():
         raise RuntimeError("the model is being trained at this moment, in another thread")
     return found
 
 
-def _turned(holder, key, array: np.ndarray) -> np.ndarray:
+def _turned(held: Held) -> np.ndarray:
     "An array of a layer with its axes in PyTorch's order."
-    for kind in type(holder).__mro__:
-        if kind in recipes:
-            return np.transpose(array, recipes[kind].axes.get(key))\
-                if key in recipes[kind].axes else array
-    return array
+    kind = next((kind for kind in type(held.part).__mro__ if kind in recipes), None)
+    axes = recipes[kind].axes if kind is not None else {}
+    return held.array.transpose(axes[held.key]) if held.key in axes else held.array
 
 
 def _state(model: Module) -> dict[str, np.ndarray]:
     "The arrays of state by name."
-    return {name: array for name, _, _, array, is_state in arrays_of(model) if is_state}
+    return {held.name: held.array for held in arrays_of(model) if held.is_state}
 
 # %% ../nbs/09_sharing.ipynb #9e815c41
 _STATE_DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
@@ -99,6 +97,7 @@ def save(model: Module, path: str | os.PathLike):
         >>> model = nn.mlp([4, 8, 3], rng=0)
         >>> nn.save(model, folder / "model.safetensors")
         >>> print(nn.load(folder / "model.safetensors"))
+        Sequential(Linear(4, 8), relu, Linear(8, 3))
     """
     to_bytes = optional("safetensors.numpy", "save", "safetensors").save
     if not isinstance(model, Module):
@@ -173,9 +172,9 @@ def _fill(model: Module, tensors: dict, state: dict | None):
         raise ValueError("it does not fit the model: " + "; ".join(wrong[:8] + more))
     for name, tensor in tensors.items():
         views[name][...] = tensor
-    for name, holder, key, _, is_state in list(arrays_of(model)):
-        if state is not None and is_state and name in state:
-            vars(holder)[key] = state[name]
+    for held in arrays_of(model) if state is not None else []:
+        if held.is_state and held.name in state:
+            holder_of(held.part)[held.key] = state[held.name]
 
 
 def _misfits(ours: dict, theirs: dict) -> list[str]:
@@ -215,6 +214,7 @@ def load(path: str | os.PathLike, into: Module | None = None) -> Module:
         >>> nn.save(nn.mlp([4, 8, 3], rng=0), folder / "model.safetensors")
         >>> model = nn.load(folder / "model.safetensors")
         >>> print(model(np.zeros((2, 4), np.float32)).shape)
+        (2, 3)
     """
     if into is not None and not isinstance(into, Module):
         raise TypeError(f"load: into must be a model (a Module), not {type(into).__name__}")

@@ -3,6 +3,9 @@
 import sys
 
 from .fast import *
+from .fast import enable
+
+enable()
 
 
 def __getattr__(name):

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from .data import Standardize, train_valid_split
-from .forward import Sequential, mlp, relu
+from .functions import relu
+from .layers import Sequential, mlp
 from .losses import cross_entropy, mse, softmax
 from .metrics import accuracy, confusion_matrix, r2_score
 from .optim import Adam, Optimizer

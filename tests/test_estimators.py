@@ -9,14 +9,17 @@ import pytest
 pytest.importorskip("sklearn", minversion="1.6", reason="the estimators need scikit-learn 1.6 or later")
 
 from sklearn import datasets
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+import nn_from_scratch as nn
 from nn_from_scratch.estimators import NeuralNetworkClassifier, NeuralNetworkRegressor
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 BOTH = [NeuralNetworkClassifier, NeuralNetworkRegressor]
 
 
@@ -82,7 +85,7 @@ def test_warm_start_goes_on_and_a_cold_one_begins_anew(kind, iris):
     after_three = warm.model_.parameters().vector.copy()
     model = warm.model_
     warm.fit(x, y)
-    assert warm.model_ is model and (model.parameters().vector != after_three).any() and warm._optimizer.steps == 12
+    assert warm.model_ is model and (model.parameters().vector != after_three).any() and warm.n_iter_ == len(warm.loss_curve_) == 6
     cold = kind(random_state=0, epochs=3).fit(x, y).fit(x, y)
     assert (cold.model_.parameters().vector == after_three).all()
 
@@ -133,3 +136,156 @@ def test_a_run_that_diverges_says_so(iris):
 def test_predict_before_fit(iris):
     with pytest.raises(NotFittedError):
         NeuralNetworkClassifier().predict(iris[0])
+
+
+# ---------------------------------------------------------------- as scikit-learn's own networks behave
+
+def test_several_labels_a_row():
+    x, y = datasets.make_multilabel_classification(300, n_features=8, n_classes=4, random_state=0)
+    network = NeuralNetworkClassifier(random_state=0).fit(x, y)
+    assert network.predict(x).shape == y.shape == network.predict_proba(x).shape and set(np.unique(network.predict(x))) <= {0, 1}
+    assert network.score(x, y) > MLPClassifier(random_state=0, max_iter=50).fit(x, y).score(x, y) - 0.02
+    np.testing.assert_allclose(network.predict_log_proba(x), np.log(network.predict_proba(x)), rtol=1e-6, atol=1e-12)
+    early = NeuralNetworkClassifier(random_state=0, early_stopping=True).fit(x, y)
+    assert max(early.validation_scores_) == early.best_validation_score_ <= 1
+
+
+def test_log_probabilities_that_are_too_small_to_write(iris):
+    x, y = iris
+    network = NeuralNetworkClassifier(random_state=0).fit(x, y)
+    np.testing.assert_allclose(network.predict_log_proba(x), np.log(network.predict_proba(x)), atol=1e-9)
+    assert np.isfinite(network.predict_log_proba(x * 1e4)).all()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("form", ["csr_matrix", "csc_matrix", "csr_array", "coo_array"])
+def test_sparse_rows(kind, form, iris):
+    import scipy.sparse
+
+    x, y = iris
+    sparse = getattr(scipy.sparse, form)(x)
+    a, b = (kind(random_state=0, epochs=5).fit(rows, y) for rows in (x, sparse))
+    assert (a.predict(x) == b.predict(sparse)).all()
+
+
+def test_what_a_training_leaves(iris):
+    x, y = iris
+    network = NeuralNetworkClassifier((8, 5), random_state=0, epochs=300, early_stopping=True).fit(x, y)
+    assert [w.shape for w in network.coefs_] == [(4, 8), (8, 5), (5, 3)] and [b.shape for b in network.intercepts_] == [(8,), (5,), (3,)]
+    assert len(network.loss_curve_) == len(network.validation_scores_) == network.n_iter_ and network.loss_ == network.loss_curve_[-1]
+    assert network.best_validation_score_ == max(network.validation_scores_) > 0.8
+    assert NeuralNetworkClassifier(epochs=3, random_state=0).fit(x, y).validation_scores_ is None
+
+
+def test_rows_in_their_own_order(iris):
+    x, y = iris
+    seen = []
+    class Watched(NeuralNetworkRegressor):
+        def _loss(self, prediction, target, weight=None):
+            seen.append(np.array(getattr(target, "value", target)).ravel())
+            return nn.mse(prediction, target, weight)
+    Watched(shuffle=False, epochs=2, random_state=0).fit(x, np.arange(150.0))
+    assert (np.diff(np.concatenate(seen[:5])) > 0).all() and [len(part) for part in seen[:5]] == [32, 32, 32, 32, 22]
+    assert not (np.diff(np.concatenate(seen[:5])) < 0).any()
+
+
+def test_a_rare_class_counts_more_if_asked():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(1000, 3)), (rng.random(1000) < 0.03).astype(int)
+    x[y == 1] += 1
+    plain, balanced, told = (NeuralNetworkClassifier(random_state=0, class_weight=w).fit(x, y) for w in (None, "balanced", {0: 1, 1: 30}))
+    recall = [(network.predict(x)[y == 1] == 1).mean() for network in (plain, balanced, told)]
+    assert recall[0] < 0.5 < min(recall[1:])
+    with pytest.raises(ValueError, match="'balanced' is not supported by partial_fit"):
+        NeuralNetworkClassifier(class_weight="balanced").partial_fit(x, y, classes=[0, 1])
+
+
+def test_a_training_that_has_not_converged_warns(iris):
+    with pytest.warns(ConvergenceWarning, match="has not converged after 3 epochs"):
+        NeuralNetworkClassifier(epochs=3, random_state=0).fit(*iris)
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_where_none_is_due(iris):
+    for settings in dict(tol=None, epochs=3), dict(epochs=1000), dict(epochs=1000, early_stopping=True):
+        NeuralNetworkClassifier(random_state=0, **settings).fit(*iris)
+    NeuralNetworkClassifier(random_state=0).partial_fit(*iris)
+
+
+def test_refused_as_scikit_learn_refuses(iris):
+    x, y = iris
+    with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
+        NeuralNetworkClassifier(early_stopping=True).partial_fit(x, y, classes=[0, 1, 2])
+    network = NeuralNetworkClassifier(random_state=0).partial_fit(x, y, classes=[0, 1, 2, 3])
+    network.partial_fit(x, y, classes=[3, 2, 1, 0])
+    with pytest.raises(ValueError, match="is not the same as on last call|is not the same as on the last call"):
+        network.partial_fit(x, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=re.escape("labels that were not there at first: [1, 2]")):
+        NeuralNetworkClassifier().partial_fit(x, y, classes=[0])
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_row_by_row(kind, iris):
+    "The scale of the features is that of all rows so far, not of the first."
+    x, y = iris
+    x = x * [1, 100, 1e4, 1] + [0, 1e3, 0, 50]
+    network, order = kind(random_state=0, learning_rate=0.003), np.random.default_rng(0).permutation(150)
+    classes = {"classes": [0, 1, 2]} if kind is NeuralNetworkClassifier else {}
+    for _ in range(4):
+        for i in order: network.partial_fit(x[i:i + 1], y[i:i + 1], **classes)
+    assert network.score(x, y) > 0.9
+    np.testing.assert_allclose(network.model_[0].mean, x.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(network.model_[0].std, x.std(axis=0), rtol=1e-6)
+
+
+def test_a_new_scale_of_the_target_keeps_the_answers(iris):
+    x, _ = iris
+    network = NeuralNetworkRegressor(random_state=0, standardize=False, learning_rate=0.0)
+    network.partial_fit(x[:50], x[:50, 0] * 10)
+    before = network.predict(x)
+    network.partial_fit(x[50:], x[50:, 0] * 1000 - 5e5)
+    np.testing.assert_allclose(network.predict(x), before, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_settings_changed_between_warm_fits_are_heard(kind, iris):
+    x, y = iris
+    network = kind(random_state=0, epochs=5, warm_start=True, weight_decay=0.0).fit(x, y)
+    for settings, change in (dict(learning_rate=1e-9), 1e-6), (dict(optimizer="sgd", learning_rate=1e-9), 1e-6):
+        before = network.model_.parameters().vector.copy()
+        network.set_params(**settings).fit(x, y)
+        assert 0 < abs(network.model_.parameters().vector - before).max() < change
+    with pytest.raises(ValueError, match=r"hidden is \(3,\) now, but .* was made with \(100,\).*warm_start=False"):
+        network.set_params(hidden=(3,)).fit(x, y)
+
+
+def test_the_classes_of_a_fit_that_failed_are_forgotten(iris):
+    x, y = iris
+    network = NeuralNetworkClassifier(random_state=0, epochs=5, warm_start=True, optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(ValueError): network.fit(x * 1e30, y + 10)
+    network.set_params(optimizer="adam", learning_rate=0.003).fit(x, y)
+    assert network.classes_.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_target_with_many_digits(dtype):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3)).astype(dtype)
+    y = 1.7e9 + 11 * x[:, 0].astype(float)
+    assert NeuralNetworkRegressor(random_state=0).fit(x, y).score(x, y) > 0.95
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_saved_regression_answers_in_the_targets_units(outputs, tmp_path):
+    pytest.importorskip("safetensors")
+    x, y = datasets.load_diabetes(return_X_y=True)
+    y = y if outputs == 1 else np.stack([y * 1000, -y], axis=1)
+    network = NeuralNetworkRegressor(random_state=0, epochs=20).fit(x, y)
+    nn.save(network.model_, tmp_path / "m")
+    np.testing.assert_allclose(nn.predict(nn.load(tmp_path / "m"), x).reshape(y.shape), network.predict(x), rtol=1e-12)
+    np.testing.assert_allclose(network.predict(x).mean(axis=0), y.mean(axis=0), rtol=0.1)
+
+
+def test_small_tables_get_small_batches(iris):
+    scores = cross_val_score(NeuralNetworkClassifier(random_state=0), *iris)
+    assert scores.mean() >= 0.953
