@@ -61,7 +61,8 @@ def listen(model: Module, x: np.ndarray) -> list[Heard]:
     Example:
         >>> from nn_from_scratch.probe import listen
         >>> x, y = nn.load_digits()
-        >>> for heard in listen(nn.mlp([64, 32, 10], rng=0), x): print(heard.name, heard.gave.shape)
+        >>> for heard in listen(nn.mlp([64, 32, 10], rng=0), x):
+        ...     print(heard.name, heard.gave.shape)
         0 Linear (1797, 32)
         1 relu (1797, 32)
         2 Linear (1797, 10)

@@ -29,18 +29,18 @@ def scale(s: Setup) -> Iterator[Finding]:
     took = next((h.took for h in listen(s.model, s.x[s.some])
                  if getattr(h.layer, "weight", None) is not None), np.ones((1, 1)))
     if took.dtype.kind == "f":
-        size = _size(took.reshape(-1, took.shape[-1]))
+        size = _rms(took.reshape(-1, took.shape[-1]))
         if size.max() > 10 or size.max() < 0.01:
             yield tell("wide inputs",
                        f"the inputs are of the size of {size.max():.2g} (feature "
                        f"{size.argmax()}).")
     if s.kind == "numbers":
-        size = float(_size(s.y.ravel()))
+        size = float(_rms(s.y.ravel()))
         if size > 10 or size < 0.01:
             yield tell("wide targets", f"the targets are of the size of {size:.2g}.")
 
 
-def _size(a):
+def _rms(a):
     "The root of the mean square, along the first axis."
     return np.sqrt(np.mean(np.square(a, dtype=float), axis=0))
 

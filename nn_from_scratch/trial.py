@@ -139,7 +139,7 @@ class Setup:
 
     def __init__(self, model: Module, loss: Callable, optimizer: Any, train: Any, rng: int = 0):
         self.model, self.loss, self.optimizer = copy.deepcopy(model), loss, optimizer
-        self.x, self.y, *self.weight = _arrays(train)
+        self.x, self.y, *self.weight = _as_arrays(train)
         self.order = np.random.default_rng(rng).permutation(len(self.x))
         self.some = self.order[:256]
         self.prediction = np.asarray(self.ask(self.x[self.some]))
@@ -204,7 +204,7 @@ class Setup:
         return model, losses
 
 
-def _arrays(train):
+def _as_arrays(train):
     "x, y and perhaps weights, as arrays; of an iterable, 64 batches of a copy."
     if not isinstance(train, tuple):
         try: copied = copy.deepcopy(train)

@@ -17,7 +17,7 @@ from .figures import (CURVES, GREY, INK, LINES, axes_of, flat_axes,
                                            label_of, legend, white_to_blue)
 
 # %% ../../nbs/N_diagnosis.ipynb #0c99531d
-def _shares(quantiles, edges):
+def _histogram(quantiles, edges):
     "The share of the values between neighbouring edges, (looks, bins), from quantiles."
     levels = np.linspace(0, 1, quantiles.shape[1])
     below = [np.interp(edges, q, levels, left=0, right=1) for q in quantiles]
@@ -30,7 +30,7 @@ def _draw_spread(ax, steps, quantiles, name, bins=60):
     low, high = np.nanmin(quantiles), np.nanmax(quantiles)
     if not low < high: low, high = low - 0.5, low + 0.5
     edges = np.linspace(low, high, bins + 1)
-    share = _shares(np.nan_to_num(quantiles, nan=np.inf), edges)
+    share = _histogram(np.nan_to_num(quantiles, nan=np.inf), edges)
     half = (steps[-1] - steps[0]) / max(1, len(steps) - 1) / 2 or 0.5
     ax.imshow(np.log1p(200 * share.T), origin="lower", aspect="auto",
               cmap=white_to_blue(), interpolation="nearest",
@@ -47,9 +47,8 @@ def _draw_lines(ax, steps, series, title, ylabel):
     ax.set_title(title, fontsize=10)
     ax.set(xlabel="step", ylabel=ylabel)
     ax.grid(alpha=0.3)
-    if series:
-        legend(ax, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1),
-               borderaxespad=0)
+    beside = dict(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+    if series: legend(ax, fontsize=9, **(beside if len(series) > 3 else {}))
 
 
 def _some(series):
@@ -103,7 +102,7 @@ def plot_probe(record: Mapping, axes=None):
                if "bias" not in name}
     _draw_lines(update, steps, weights, "update / parameter", "log₁₀")
     update.axhline(-3, color=GREY, lw=1, ls=":")
-    update.text(0.98, -3, "1 in 1000", ha="right", va="bottom", fontsize=9, color=INK,
+    update.text(0.03, -3, "1 in 1000", ha="left", va="bottom", fontsize=9, color=INK,
                 transform=update.get_yaxis_transform())
     for ax in axes[n:] if own else (): ax.axis("off")
     return axes[:n]
