@@ -25,7 +25,7 @@ def ask(f: Callable, *demands: Callable | None):
 
     Parameters:
         f: under `@operation` or `@checked`
-        demands: one an argument: demand(who, name, value, *arguments before it)
+        demands: one an argument: demand(who, name, value, *before)
     """
     parameters = inspect.signature(f).parameters
     who, names = f.__qualname__.partition(".")[0], list(parameters)
@@ -35,27 +35,35 @@ def ask(f: Callable, *demands: Callable | None):
         known[f"_{name}"] = p.default
         given.append(star + name if p.default is p.empty else f"{name}=_{name}")
         fit.append(star + name)
-        if i < len(demands) and demands[i]:
-            known[f"of_{name}"] = demands[i]
-            wanted = len(inspect.signature(demands[i]).parameters) - 3
-            lines.append(f"{name} = of_{name}({', '.join([repr(who), repr(name), name, *names[:wanted]])})")
-    source = [f"def {f.__name__}({', '.join(given)}):", *lines, f"return {', '.join(fit)},"]
-    exec(compile("\n    ".join(source), f"<what {who} asks>", "exec"), known)
+        if i < len(demands) and (demand := demands[i]):
+            known[f"of_{name}"] = demand
+            values = [name, *names[:min(i, _looks_at(demand))]]
+            lines.append(f"{name} = of_{name}({who!r}, {name!r}, {', '.join(values)})")
+    lines = [f"def {f.__name__}({', '.join(given)}):", *lines, f"return {', '.join(fit)},"]
+    exec(compile("\n    ".join(lines), f"<what {who} asks>", "exec"), known)
     row = asked[f] = known[f.__name__]
-    row.demands = {name: demand for name, demand in zip(names, demands, strict=False) if demand}
+    row.demands = {name: demand for name, demand in zip(names, demands) if demand}
+
+
+def _looks_at(demand):
+    "How many of the arguments before its own a demand wants to see."
+    parameters = inspect.signature(demand).parameters.values()
+    every = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return 99 if every else len(parameters) - 3
 
 
 def wishes(f: Callable) -> dict[str, str]:
-    """What `f` asks of each of its arguments, in words.
+    """What `f` asks of its arguments, in words.
 
     Parameters:
-        f: a function with a row
+        f: a function, with a row or without
 
     Returns:
         argument -> what is asked of it
     """
     row = asked.get(f, {})
-    return {name: demand.__doc__ for name, demand in getattr(row, "demands", row).items()}
+    demands = getattr(row, "demands", row)
+    return {name: demand.__doc__ for name, demand in demands.items()}
 
 # %% ../nbs/F_checks.ipynb #5c1f9b05
 ask(weighted_sum,        None, as_many_as_inputs)

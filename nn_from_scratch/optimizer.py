@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .aliases import Schedule
+from .functions import asked, quicker
 from .modules import Module
 from .parameters import Parameters
 from .tree import is_parameter
@@ -106,10 +107,6 @@ class Optimizer:
         return {**vars(self), "_model": None}
 
 # %% ../nbs/04_optim.ipynb #d43ebc6b
-asked: dict = {}
-quicker: dict = {}
-
-
 def settle(settings):
     "Look at every setting as `asked` says for its class, and keep it as a plain number."
     for kind in reversed(type(settings).__mro__):

@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 
+from .functions import quicker
 from .optim import SGD, Adagrad, Adam, RMSprop, smallest
-from .optimizer import quicker
 
 # %% ../nbs/04_optim.ipynb #25e2f268
 block = 65_536  # numbers that stay, with what is computed from them, in the cache

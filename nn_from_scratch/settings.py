@@ -14,9 +14,10 @@ import math
 
 from .checks import (
     above_0, at_least_0, at_most_1, below_1, kind, plain, share)
+from .functions import asked
 from .modern import Lion, Muon, ScheduleFree, wsd
 from .optim import SGD, Adagrad, Adam, RMSprop
-from .optimizer import Optimizer, asked
+from .optimizer import Optimizer
 from .schedules import (
     cosine_decay, exponential_decay, one_cycle, step_decay, warmup)
 
