@@ -56,8 +56,7 @@ def _linear(x, w, b=0.0):
 
 
 def _softmax(x, axis=-1):
-    e = _from_the_largest(x, axis)
-    np.exp(e, out=e)
+    e = np.exp(_from_the_largest(x, axis))
     return np.swapaxes(e / e.sum(axis=0), 0, axis)
 
 
