@@ -237,6 +237,8 @@ MISTAKES = {
     "accuracy: labels of a sequence": (lambda: nn.accuracy(six, np.zeros((2, 2), int)), ValueError, ["(2, 3)", "(2, 2)"]),
     "accuracy: all ignored": (lambda: nn.accuracy(two, [3, 3], ignore=3), ValueError, ["every label is 3"]),
     "accuracy: half an answer": (lambda: nn.accuracy(np.zeros(2), [0.1, 0.9]), TypeError, ["whole numbers"]),
+    "softmax: text": (lambda: nn.softmax(np.array(["a", "b"])), TypeError, ["numbers"]),
+    "log_softmax: complex numbers": (lambda: nn.log_softmax(np.ones(3, complex)), TypeError, ["complex"]),
     "accuracy: text": (lambda: nn.accuracy(np.array(["a", "b"]), [0, 1]), TypeError, ["numbers"]),
     "accuracy: a number": (lambda: nn.accuracy(1.0, [1]), ValueError, ["(n, k)", "()"]),
 }
