@@ -9,11 +9,11 @@ __all__ = ['beside', 'shares', 'mean', 'mse', 'mae', 'huber', 'softmax', 'log_so
 # %% ../nbs/02_losses.ipynb #59078e1d
 import numpy as np
 
-from . import loss_demands
+from .aliases import Array, Dtype
 from .functions import checked, operation, softplus
 
 # %% ../nbs/02_losses.ipynb #f5cd9abb
-def beside(weight: np.ndarray, losses: np.ndarray) -> np.ndarray:
+def beside(weight: Array, losses: Array) -> Array:
     """The weights with axes of length 1 at their end, to stand beside the losses.
 
     Parameters:
@@ -32,7 +32,7 @@ def beside(weight: np.ndarray, losses: np.ndarray) -> np.ndarray:
 
 
 @checked
-def shares(losses: np.ndarray, weight: np.ndarray | None = None):
+def shares(losses: Array, weight: Array | None = None):
     """How much each loss counts in the weighted mean: the shares add up to 1.
     Raises `ValueError` for weights of another length, negative ones, or all zero.
 
@@ -53,7 +53,7 @@ def shares(losses: np.ndarray, weight: np.ndarray | None = None):
     return beside(share, losses).astype(losses.dtype)
 
 
-def mean(losses: np.ndarray, weight: np.ndarray | None = None):
+def mean(losses: Array, weight: Array | None = None):
     """The mean of the losses over the batch, each sample counted with its weight.
     Raises `ValueError` for weights of another length, negative ones, or all zero.
 
@@ -74,7 +74,7 @@ def mean(losses: np.ndarray, weight: np.ndarray | None = None):
 
 # %% ../nbs/02_losses.ipynb #514af25f
 @operation
-def mse(prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None):
+def mse(prediction: Array, target: Array, weight: Array | None = None):
     """Mean squared error. Raises `ValueError` when the shapes differ.
 
     Parameters:
@@ -93,7 +93,7 @@ def mse(prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None = 
 
 # %% ../nbs/02_losses.ipynb #a8b3997b
 @operation
-def mae(prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None):
+def mae(prediction: Array, target: Array, weight: Array | None = None):
     """Mean absolute error. Raises `ValueError` when the shapes differ.
 
     Parameters:
@@ -112,9 +112,7 @@ def mae(prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None = 
 
 # %% ../nbs/02_losses.ipynb #db2b4021
 @operation
-def huber(
-    prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, delta: float = 1.0
-):
+def huber(prediction: Array, target: Array, weight: Array | None = None, delta: float = 1.0):
     """Huber loss: half the squared error up to `delta`, linear beyond (Huber, 1964).
     Raises `ValueError` when the shapes differ or `delta` is not positive.
 
@@ -138,7 +136,7 @@ def huber(
 # %% ../nbs/02_losses.ipynb #8069e1c8
 @operation
 @np.errstate(over="ignore")  # what overflows here is −∞, and e to that is 0: right
-def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
+def softmax(x: Array, axis: int = -1) -> Array:
     """Logits to probabilities: exponentials, divided by their sum. No logit overflows.
 
     Parameters:
@@ -158,7 +156,7 @@ def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
 # %% ../nbs/02_losses.ipynb #0e68dd56
 @operation
 @np.errstate(over="ignore")  # what overflows here is −∞, and e to that is 0: right
-def log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
+def log_softmax(x: Array, axis: int = -1) -> Array:
     """The logarithm of `softmax`, exact where the probability itself would round to 0.
 
     Parameters:
@@ -176,7 +174,7 @@ def log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
     return z - np.log(np.exp(z).sum(axis, keepdims=True))
 
 # %% ../nbs/02_losses.ipynb #b30fb6fb
-def cost(probability: np.ndarray, surprise: np.ndarray) -> np.ndarray:
+def cost(probability: Array, surprise: Array) -> Array:
     """What a surprise costs on average: probability times surprise, and 0 times ∞ is 0.
 
     Parameters:
@@ -195,7 +193,7 @@ def cost(probability: np.ndarray, surprise: np.ndarray) -> np.ndarray:
 
 
 @checked
-def one_hot(labels: np.ndarray, n: int, dtype=np.float32) -> np.ndarray:
+def one_hot(labels: Array, n: int, dtype: Dtype = np.float32) -> Array:
     """Each label as a row with a 1 in the label's column.
     Raises `ValueError` for labels outside 0 to n - 1, `TypeError` for float labels.
 
@@ -216,9 +214,7 @@ def one_hot(labels: np.ndarray, n: int, dtype=np.float32) -> np.ndarray:
 
 # %% ../nbs/02_losses.ipynb #b5c5bfbc
 @checked
-def target_probabilities(
-    logits: np.ndarray, target: np.ndarray, label_smoothing: float = 0.0
-) -> np.ndarray:
+def target_probabilities(logits: Array, target: Array, label_smoothing: float = 0.0) -> Array:
     """What the network should have said; smoothed as by Szegedy et al. (2016).
     Raises `ValueError` for labels outside 0 to k - 1, wrong shapes, an empty batch or a
     `label_smoothing` not in 0 to 1, `TypeError` for float labels.
@@ -243,8 +239,8 @@ def target_probabilities(
 
 # %% ../nbs/02_losses.ipynb #64d216e3
 def kept(
-    target: np.ndarray, weight: np.ndarray | None = None, ignore: int | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
+    target: Array, weight: Array | None = None, ignore: int | None = None
+) -> tuple[Array, Array | None]:
     """Labels and weights in which the label `ignore` counts nothing.
 
     Parameters:
@@ -271,8 +267,8 @@ def kept(
 
 @operation
 def cross_entropy(
-    logits: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None,
-    label_smoothing: float = 0.0, ignore: int | None = None
+    logits: Array, target: Array, weight: Array | None = None, label_smoothing: float = 0.0,
+    ignore: int | None = None
 ):
     """Minus the log-probability that the network gives to what is true.
     Raises `ValueError` or `TypeError` for what are no classes.
@@ -298,7 +294,7 @@ def cross_entropy(
 
 # %% ../nbs/02_losses.ipynb #60a3df29
 @operation
-def binary_cross_entropy(logits: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None):
+def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = None):
     """Cross-entropy of yes-or-no answers, one logit each.
     Raises `ValueError` when the shapes differ or a target lies outside 0..1.
 
@@ -323,15 +319,3 @@ def __getattr__(name):  # until all import the metrics from the room of that nam
         from nn_from_scratch import metrics
         return getattr(metrics, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _same_shape(name, prediction, target):  # until the rules and the quick forms ask checks
-    return loss_demands.like_prediction(name, "target", target, np.asarray(prediction))
-
-
-def _check_classes(logits, target):
-    loss_demands.classes_of("cross_entropy", "target", target, loss_demands.logits_of_classes("cross_entropy", "logits", logits))
-
-
-def _labels(name, labels, n):
-    return loss_demands.labels_below(name, np.asarray(labels), n)

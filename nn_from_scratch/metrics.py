@@ -12,14 +12,16 @@ __all__ = ['pairs', 'decided', 'average', 'accuracy', 'r2_score', 'confusion_mat
 
 # %% ../nbs/02_losses.ipynb #9ada39ea
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from .aliases import Array
 from .functions import checked
 from .losses import beside, kept, one_hot
 
 # %% ../nbs/02_losses.ipynb #63f60f61
-def pairs(logits: np.ndarray) -> np.ndarray:
+def pairs(logits: Array) -> Array:
     """One column a class; a single logit z stands for two: 0 for no, z for yes.
 
     Parameters:
@@ -39,7 +41,7 @@ def pairs(logits: np.ndarray) -> np.ndarray:
     return np.stack([np.zeros_like(z), z], axis=-1)
 
 
-def decided(logits: np.ndarray) -> np.ndarray:
+def decided(logits: Array) -> Array:
     """The class with the largest logit; a single logit says 1 where it is positive.
     NaN decides nothing: there the answer is -1, which is no class.
 
@@ -58,7 +60,7 @@ def decided(logits: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(logits.max(axis=-1)), -1, logits.argmax(axis=-1))
 
 # %% ../nbs/02_losses.ipynb #00a89236
-def average(values: np.ndarray, weight: np.ndarray | None = None, axis: int | None = None):
+def average(values: Array, weight: Array | None = None, axis: int | None = None):
     """The mean of what was measured, each sample counted with its weight.
 
     Parameters:
@@ -81,8 +83,7 @@ def average(values: np.ndarray, weight: np.ndarray | None = None, axis: int | No
 
 @checked
 def accuracy(
-    logits: np.ndarray, labels: np.ndarray, weight: np.ndarray | None = None,
-    ignore: int | None = None
+    logits: Array, labels: Array, weight: Array | None = None, ignore: int | None = None
 ) -> float:
     """The share of samples whose largest logit is the label's; NaN is never right.
 
@@ -108,7 +109,7 @@ def accuracy(
 
 # %% ../nbs/02_losses.ipynb #390c6016
 @checked
-def r2_score(prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
+def r2_score(prediction: Array, target: Array, weight: Array | None = None) -> float:
     """The share of the target's variance that the prediction explains.
     Raises `ValueError` when shapes differ or all targets are the same.
 
@@ -130,9 +131,7 @@ def r2_score(prediction: np.ndarray, target: np.ndarray, weight: np.ndarray | No
 
 # %% ../nbs/02_losses.ipynb #f6515a2e
 @checked
-def confusion_matrix(
-    logits: np.ndarray, labels: np.ndarray, weight: np.ndarray | None = None
-) -> np.ndarray:
+def confusion_matrix(logits: Array, labels: Array, weight: Array | None = None) -> Array:
     """How often each class was taken for each: row the true class, column the predicted
     one. Raises as `accuracy` does, and `ValueError` for NaN, which has no column.
 
@@ -167,10 +166,10 @@ class ClassificationReport:
         accuracy: the share of all that is right
     """
     names: list[str]
-    precision: np.ndarray
-    recall: np.ndarray
-    f1: np.ndarray
-    support: np.ndarray
+    precision: Array
+    recall: Array
+    f1: Array
+    support: Array
     accuracy: float
 
     def to_dict(self) -> dict:
@@ -178,7 +177,8 @@ class ClassificationReport:
         heads = "precision", "recall", "f1-score", "support"
         columns = self.precision, self.recall, self.f1, self.support
         def named(row): return dict(zip(heads, row))
-        table = {name: named(row) for name, *row in zip(self.names, *columns)}
+        rows = zip(self.names, *columns)
+        table: dict[str, Any] = {name: named(row) for name, *row in rows}
         table["accuracy"] = self.accuracy
         for name, weight in ("macro avg", None), ("weighted avg", self.support):
             means = [average(column, weight) for column in columns[:3]]
@@ -200,8 +200,7 @@ class ClassificationReport:
 
 @checked
 def classification_report(
-    logits: np.ndarray, labels: np.ndarray, weight: np.ndarray | None = None,
-    names: list[str] | None = None
+    logits: Array, labels: Array, weight: Array | None = None, names: list[str] | None = None
 ) -> ClassificationReport:
     """Precision, recall, F1 and support of each class; 0 where nothing was taken for a
     class, or where there is none of it. Raises as `confusion_matrix` does.

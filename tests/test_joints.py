@@ -1075,7 +1075,8 @@ def test_no_float64_inside_float32_work(monkeypatch):
     activations = [nn.sigmoid, nn.tanh, nn.relu, nn.leaky_relu, nn.elu, nn.gelu, nn.silu, nn.softplus, nn.identity, nn.softmax, nn.log_softmax]
     losses = [lambda z: nn.cross_entropy(z, y), lambda z: nn.cross_entropy(z, y, np.arange(6.0), 0.1), lambda z: nn.mse(z, t), lambda z: nn.mse(z, t, np.arange(6)), lambda z: nn.mae(z, t),
               lambda z: nn.huber(z, t), lambda z: nn.binary_cross_entropy(z, t), lambda z: np.mean((z - 0.5) ** 2), lambda z: np.sum(2 * z.std(axis=0) / 3), lambda z: 1 - np.mean(z)]
-    tape = nn.Tape()
+    from nn_from_scratch.tape import Tape
+    tape = Tape()
 
     def whole(f, *args):
         leaves = [tape.leaf(a) for a in args]
@@ -1124,12 +1125,12 @@ def run_in_thread(f):
     return result[0]
 
 
-def test_a_second_thread_on_the_same_model_gets_a_clear_error(model, batch):
+def test_a_second_thread_on_the_same_model_gets_a_clear_error(model, batch):  # (predict waits: test_a_prediction_…)
     errors = []
 
     def f(m, x, y):
         z = m(x)
-        for other in (lambda: nn.grad(objective)(model, *batch), lambda: model(batch[0]), lambda: model.parameters(), lambda: nn.predict(model, batch[0]), lambda: nn.grad(
+        for other in (lambda: nn.grad(objective)(model, *batch), lambda: model(batch[0]), lambda: model.parameters(), lambda: nn.grad(
                 lambda p: np.sum(p.weight))(model.outer)): errors.append(run_in_thread(other))
         return nn.cross_entropy(z, y)
 

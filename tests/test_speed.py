@@ -10,7 +10,6 @@ from nn_from_scratch import (
     Linear,
     Module,
     Sequential,
-    activations,
     cross_entropy,
     defvjp,
     fit,
@@ -24,6 +23,7 @@ from nn_from_scratch import (
     value_and_grad,
 )
 from nn_from_scratch.backprop import Tape, table
+from nn_from_scratch.functions import activations
 
 CLOSE = {np.dtype(np.float32): {"rtol": 2e-4, "atol": 2e-6}, np.dtype(np.float64): {"rtol": 1e-11, "atol": 1e-14}}
 

@@ -300,8 +300,8 @@ class Module:
         self.lines, self.tree, said = self.source.splitlines(), ast.parse(self.source), comments(self.source)
         self.nodes: dict[str, Function | ast.ClassDef] = {}
         for node in self.tree.body:
-            if isinstance(node, (ast.ClassDef, Function)) and public(node.name): self.nodes[node.name] = node
-            if not isinstance(node, ast.ClassDef) or not public(node.name): continue
+            if isinstance(node, ast.ClassDef) or (isinstance(node, Function) and public(node.name)): self.nodes[node.name] = node
+            if not isinstance(node, ast.ClassDef): continue
             self.nodes |= {f"{node.name}.{n.name}": n for n in node.body if isinstance(n, Function) and public(n.name)}
         self.explained = {name: (of_class if isinstance(node, ast.ClassDef) else of_function)(node, self.lines, said)
                           for name, node in self.nodes.items()}
@@ -314,7 +314,7 @@ class Module:
             has_init = any(isinstance(n, Function) and n.name == "__init__" for n in node.body)
             for base in node.bases:
                 theirs = known.get(getattr(base, "id", ""), {})
-                if not has_init: own = theirs | {key: what or theirs.get(key, "") for key, what in own.items()}
+                own = ({} if has_init else theirs) | {key: what or theirs.get(key, "") for key, what in own.items()}
             self.explained[name].parameters = known[name] = own
 
     def carry(self, examples: dict[str, list[str]]):

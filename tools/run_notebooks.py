@@ -120,7 +120,7 @@ def uses(code: str) -> dict[str, str]:
     known, names = modules(), package_names()
     todo = imported(code)
     if "__init__" in todo:
-        words = set(re.findall(r"\bnn\.(\w+)", code)) | {word for line in re.findall(rf"from {PACKAGE} import (.*)", code)
+        words = set(re.findall(r"\bnn\.(\w+)", code)) | {word for line in re.findall(rf"from {PACKAGE} import (\([^)]*\)|.*)", code)
                                                         for word in re.findall(r"\w+", line)}
         todo = (todo - {"__init__"}) | {names[word] for word in words & names.keys()}
     found: dict[str, str] = {}
