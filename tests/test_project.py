@@ -386,7 +386,13 @@ def test_no_path_of_one_machine():
     assert found == []
 
 
+@pytest.mark.parametrize("system", ["", "windows"])
 @pytest.mark.parametrize("which", ["main", "test", "read"])
-def test_readme_has_each_command_once(which):
-    done = python("tools/readme_command.py", which)
+def test_readme_has_each_command_once(which, system):
+    "One line, which makes its own environment and leaves the rest of the Python alone."
+    done = python("tools/readme_command.py", which, *system.split())
     assert done.returncode == 0, done.stderr
+    steps = done.stdout.strip().split(" && ")
+    inside = ".venv\\Scripts\\" if system else ".venv/bin/"
+    assert steps[0] == ("py" if system else "python3") + " -m venv .venv" and len(steps) == 3
+    assert all(step.startswith(inside) for step in steps[1:])
