@@ -10,6 +10,7 @@ import functools
 import math
 from operator import imul
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 
@@ -55,8 +56,7 @@ def _linear(x, w, b=0.0):
 
 
 def _softmax(x, axis=-1):
-    e = _from_the_largest(x, axis)
-    np.exp(e, out=e)
+    e = np.exp(_from_the_largest(x, axis))
     return np.swapaxes(e / e.sum(axis=0), 0, axis)
 
 
@@ -95,7 +95,9 @@ def _cross_entropy_together(
         options = weight, label_smoothing, ignore
         return _by_rules(cross_entropy, logits, target, *options)
     n = len(target)
-    e = _from_the_largest(logits, 1)
+    e = logits.T.copy()  # classes first
+    with np.errstate(over="ignore"):
+        e -= np.maximum.reduce(e, axis=0)
     true = n * target.astype(np.intp, copy=False) + np.arange(n)  # in e, as one row
     losses = e.reshape(-1)[true]
     np.exp(e, out=e)
@@ -153,18 +155,30 @@ rows[linear] = table[linear], _linear_together
 
 # %% ../nbs/08_speed.ipynb #7688dbff
 @operation
-def chain(x, *parts):
-    """Linear layers one after another: `parts` are weight, bias, activation, and so on for
-    each layer; None where there is no bias or no activation."""
+def chain(x: np.ndarray, *parts: Any) -> np.ndarray:
+    """Linear layers one after another, as one operation.
+
+    Parameters:
+        x: inputs (n, n_in)
+        parts: weight, bias, activation of each layer; None for no bias, no activation
+
+    Returns:
+        (n, n_out)
+    """
     return _chain_together(x, *parts)[0]
 
 
 def _chain_together(x, *parts):
     kept, i = [], 1
     for w, b, f in zip(parts[::3], parts[1::3], parts[2::3]):
-        z = _weighted_sums(x, w, b)
+        dot = _may_dot(x, w, b)
+        if dot:
+            z = x.dot(w)
+            if b is not None: z += b
+        else:
+            z = linear(x, w, 0.0 if b is None else b)  # which says what is wrong, if it is
         y = z if f is None else in_place[f][0](z) if f in in_place else f(z)
-        kept.append((i, x, w, f, z, y))
+        kept.append((i, x, w, f, z, y, dot))
         x, i = y, i + 3
     return x, functools.partial(_chain_back, kept)
 
@@ -172,16 +186,18 @@ def _chain_together(x, *parts):
 def _chain_back(kept, g, homes):
     "The four equations of chapter 3, from the last layer to the first."
     new, ours, lowest = {}, False, min(homes)
-    for i, x, w, f, z, y in reversed(kept):
+    for i, x, w, f, z, y, dot in reversed(kept):
         if f is not None:  # the first g comes from outside: no rule may write into it
             g = in_place[f][1](g, y) if ours and f in in_place else table[f][0](g, y, z)
         if i + 1 in homes:  # equation 3; a sum, but as a product it is quicker
             new[i + 1] = filled((len(g),), 1, g.dtype).dot(g, homes[i + 1])
-        if i in homes:  # equation 4
-            new[i] = _times(x.T, g, homes[i])
+        if i in homes:  # equation 4; dot is the quicker call, but fills its result with zeros
+            small = dot and (w.size < 16_384 or len(g) == 1)
+            home = homes[i]
+            new[i] = x.T.dot(g, home) if small else np.matmul(x.T, g, out=home)
         if lowest >= i:  # nobody below waits for a gradient
             break
-        g, ours = _times(g, w.T), True  # equation 2
+        g, ours = g.dot(w.T) if dot else np.matmul(g, w.T), True  # equation 2
     new[0] = g
     return new
 
@@ -189,23 +205,11 @@ def _chain_back(kept, g, homes):
 defvjp(chain, together=_chain_together)
 
 # %% ../nbs/08_speed.ipynb #a4d114e7
-def _weighted_sums(x, w, b):
-    fits = x.shape[1] == len(w) and w.size > 1 < x.size
-    if not fits or b is not None and b.shape != w.shape[1:]:
-        return linear(x, w, 0.0 if b is None else b)  # which says what is wrong
-    z = x.dot(w)
-    if b is not None:
-        z += b
-    return z
-
-
-def _times(a, b, out=None):
-    """The matrix product. `dot` is the quicker call, but fills its result with zeros first,
-    and takes 0 · NaN to be 0 where a factor is a single number."""
-    small = len(a) * b.shape[1] < 16_384 or a.shape[1] == 1
-    if small and b.size > 1 < a.size and (out is None or out.dtype == a.dtype):
-        return a.dot(b, out)
-    return np.matmul(a, b, out=out)
+def _may_dot(x, w, b):
+    "Whether `dot` serves: of one type, fitting, and no factor a single number (0 · NaN)."
+    if w.size == 1 or x.size == 1 or len(x) == 1 and 1 in w.shape or x.dtype != w.dtype:
+        return False
+    return x.shape[1] == len(w) and (b is None or b.shape == w.shape[1:])
 
 
 # Activation -> what makes z to y, and what makes the gradient of y to that of z, in place.
@@ -233,13 +237,13 @@ def head(layers: list, x: np.ndarray) -> tuple:
         return x, 0
     if table.get(linear) is not rows[linear][1] or Linear.__call__ is not _call:
         return x, 0
-    parts, dtype, n = [], None, 0
+    parts: list = []
+    dtype, n = _dtype_of(layers), 0
     for layer in layers:
         if type(layer) is Linear:
             w, b = layer.weight, layer.bias
-            if not _takes_part(w, b, dtype):
+            if not _is_link(w, dtype, 2) or b is not None and not _is_link(b, dtype, 1):
                 break
-            dtype = w.dtype
             parts += w, b, None
         elif parts and parts[-1] is None and type(layer) is FunctionType and (
                 layer in _known and table.get(layer) is _known[layer]):
@@ -255,15 +259,16 @@ def head(layers: list, x: np.ndarray) -> tuple:
     return _chain_together(*parts)[0], n
 
 
-def _takes_part(w, b, dtype):
-    "Whether a layer with this weight and bias can be a link of the chain."
-    w = w.value if type(w) is Tensor else w
-    b = b.value if type(b) is Tensor else b
-    if type(w) is not np.ndarray or w.ndim != 2 or w.dtype != (dtype or w.dtype):
-        return False
-    if w.dtype.kind != "f" or not w.dtype.isnative:
-        return False
-    return b is None or type(b) is np.ndarray and b.dtype == w.dtype
+def _dtype_of(layers):
+    "The kind of floats in the first layer's weight, or None."
+    dtype = getattr(getattr(layers[0], "weight", None), "dtype", None) if layers else None
+    return dtype if dtype is not None and dtype.kind == "f" and dtype.isnative else None
+
+
+def _is_link(a, dtype, axes):
+    "Whether a weight or a bias can stand in a chain."
+    a = a.value if type(a) is Tensor else a
+    return type(a) is np.ndarray and a.ndim == axes and a.dtype == dtype
 
 
 _known = {f: table[f] for f in activations.values()}  # the rows of chapter 3 and appendix A

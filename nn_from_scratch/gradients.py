@@ -57,6 +57,7 @@ def value_and_grad(f: Callable, has_aux: bool = False) -> Callable:
         def on_leaves(leaves): return f(leaves[0], *rest, **kwargs)
         value = run_into(on_leaves, [x], [gradient], has_aux)
         return value, gradient if isinstance(first, np.ndarray) else gradient[()]
+    run.differentiates = f, has_aux  # type: ignore[attr-defined]
     return run
 
 
@@ -163,7 +164,7 @@ def give_back(layout, turns):
     "Everything as it was, where the turn is still the caller's."
     frame = sys._getframe(1)
     for turn in turns:
-        if turn._taken.get("by") is frame:
+        if turn.holder is frame:
             if id(layout) in exchanges:  # Tensors stand there: f has not come to its end
                 layout.roll_back()
             turn.release()

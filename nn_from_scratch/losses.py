@@ -9,8 +9,7 @@ __all__ = ['beside', 'shares', 'mean', 'mse', 'mae', 'huber', 'softmax', 'log_so
 # %% ../nbs/02_losses.ipynb #59078e1d
 import numpy as np
 
-from . import loss_demands
-from .aliases import Array
+from .aliases import Array, Dtype
 from .functions import checked, operation, softplus
 
 # %% ../nbs/02_losses.ipynb #f5cd9abb
@@ -194,7 +193,7 @@ def cost(probability: Array, surprise: Array) -> Array:
 
 
 @checked
-def one_hot(labels: Array, n: int, dtype=np.float32) -> Array:
+def one_hot(labels: Array, n: int, dtype: Dtype = np.float32) -> Array:
     """Each label as a row with a 1 in the label's column.
     Raises `ValueError` for labels outside 0 to n - 1, `TypeError` for float labels.
 
@@ -320,15 +319,3 @@ def __getattr__(name):  # until all import the metrics from the room of that nam
         from nn_from_scratch import metrics
         return getattr(metrics, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _same_shape(name, prediction, target):  # until the rules and the quick forms ask checks
-    return loss_demands.like_prediction(name, "target", target, np.asarray(prediction))
-
-
-def _check_classes(logits, target):
-    loss_demands.classes_of("cross_entropy", "target", target, loss_demands.logits_of_classes("cross_entropy", "logits", logits))
-
-
-def _labels(name, labels, n):
-    return loss_demands.labels_below(name, np.asarray(labels), n)

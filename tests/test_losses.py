@@ -237,6 +237,8 @@ MISTAKES = {
     "accuracy: labels of a sequence": (lambda: nn.accuracy(six, np.zeros((2, 2), int)), ValueError, ["(2, 3)", "(2, 2)"]),
     "accuracy: all ignored": (lambda: nn.accuracy(two, [3, 3], ignore=3), ValueError, ["every label is 3"]),
     "accuracy: half an answer": (lambda: nn.accuracy(np.zeros(2), [0.1, 0.9]), TypeError, ["whole numbers"]),
+    "softmax: text": (lambda: nn.softmax(np.array(["a", "b"])), TypeError, ["numbers"]),
+    "log_softmax: complex numbers": (lambda: nn.log_softmax(np.ones(3, complex)), TypeError, ["complex"]),
     "accuracy: text": (lambda: nn.accuracy(np.array(["a", "b"]), [0, 1]), TypeError, ["numbers"]),
     "accuracy: a number": (lambda: nn.accuracy(1.0, [1]), ValueError, ["(n, k)", "()"]),
 }
@@ -324,3 +326,13 @@ def test_the_seven():
     assert y[7] == 7
     np.testing.assert_allclose([nn.softmax(scores)[0, 7], nn.cross_entropy(scores, y[7:8])], [0.094, 2.360], atol=1e-3)
     np.testing.assert_allclose([nn.softmax(read)[0, 7], nn.cross_entropy(read, y[7:8])], [0.623, 0.473], atol=1e-3)
+
+
+def test_one_nan_in_the_loss_makes_every_weight_nan():
+    for sizes, seed in itertools.product(([4, 6, 3], [4, 5, 5, 3]), range(5)):
+        model, rng = nn.mlp(sizes, rng=seed), np.random.default_rng(seed)
+        x, y = rng.normal(size=(8, 4)).astype(np.float32), rng.integers(0, 3, 8)
+        x[3] = nan
+        with np.errstate(invalid="ignore"): _, grads = nn.value_and_grad(lambda m, x, y: nn.cross_entropy(m(x), y))(model, x, y)
+        nn.SGD(0.1).update(model, grads)
+        assert np.isnan(model.parameters().vector).all()
