@@ -51,8 +51,8 @@ ORDER = """
 OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch"}  # asked for when they are needed
 
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
-OPEN = {"order", "private imports", "inner imports", "patches", "module length", "function length", "complexity", "private names", "columns",
-        "parameters", "examples", "one line", "short list", "folds", "reference"}
+OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",
+        "folds"}
 FORMER = {"forward", "backprop", "speed"}  # names that go when everybody imports from the rooms
 
 
