@@ -50,8 +50,8 @@ def ask(f: Callable, *demands: Callable | None):
             known[f"of_{name}"] = demand
             values = [name, *names[:min(i, _looks_at(demand))]]
             lines.append(f"{name} = of_{name}({who!r}, {name!r}, {', '.join(values)})")
-    lines = [f"def {f.__name__}({', '.join(given)}):", *lines, f"return {', '.join(fit)},"]
-    exec(compile("\n    ".join(lines), f"<what {who} asks>", "exec"), known)
+    first, last = f"def {f.__name__}({', '.join(given)}):", f"return {', '.join(fit)},"
+    exec(compile("\n    ".join([first, *lines, last]), f"<what {who} asks>", "exec"), known)
     row = asked[f] = known[f.__name__]
     row.demands = {name: demand for name, demand in zip(names, demands) if demand}
 

@@ -9,6 +9,7 @@
 __all__ = ['Parameters', 'gather', 'Layout']
 
 # %% ../nbs/01b_network.ipynb #5c1f9a04
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -24,7 +25,7 @@ from .turns import Turn, exchanges
 
 # %% ../nbs/01b_network.ipynb #ab5491d9
 class Parameters(Mapping):
-    """Arrays by name, views of one flat `vector`: the parameters of a model, or gradients.
+    """Arrays by name, views of one flat `vector`: parameters of a model, or gradients.
 
     Parameters:
         shapes: name -> shape, in order
@@ -56,7 +57,7 @@ class Parameters(Mapping):
 
     @property
     def vector(self) -> Array:
-        "All the numbers, one after the other. What is assigned to it is written into it."
+        "All the numbers, one after the other; what is assigned is written into it."
         return self._vector
 
     @vector.setter
@@ -89,7 +90,8 @@ class Parameters(Mapping):
 
     def __repr__(self):
         first = f"Parameters of {self.vector.size:,} numbers, {self.vector.dtype}"
-        return "\n".join([first, *(f"  {name} {shape}" for name, shape in self.shapes.items())])
+        rows = [f"  {name} {shape}" for name, shape in self.shapes.items()]
+        return "\n".join([first, *rows])
 
 # %% ../nbs/01b_network.ipynb #8653b4cb
 def gather(arrays: Mapping[str, Array]) -> Parameters:
@@ -102,8 +104,8 @@ def gather(arrays: Mapping[str, Array]) -> Parameters:
     for name, a in arrays.items():
         kinds.setdefault(str(a.dtype), name)
     if len(kinds) > 1:
-        raise TypeError("the parameters of a model share one dtype: "
-                        + ", ".join(f"{name!r} is {kind}" for kind, name in kinds.items()))
+        found = ", ".join(f"{name!r} is {kind}" for kind, name in kinds.items())
+        raise TypeError(f"the parameters of a model share one dtype: {found}")
     shapes = {name: a.shape for name, a in arrays.items()}
     vector = _common_slice(list(arrays.values()))
     if vector is None:
@@ -111,27 +113,28 @@ def gather(arrays: Mapping[str, Array]) -> Parameters:
         flat = [a.ravel() for a in arrays.values()] or [np.zeros(0, np.float32)]
         return Parameters(shapes, np.concatenate(flat))
     parameters = Parameters(shapes, vector)
-    parameters._arrays.update(arrays)  # the very same objects serve the whole and the part
+    parameters._arrays.update(arrays)  # the very same objects for the whole and a part
     return parameters
 
 
 def _refuse_views(names, arrays):
-    "Raise `ValueError` if two arrays share memory: as views of one vector they would not."
+    "Raise `ValueError` if two arrays share memory: in one vector they could not."
     order = sorted(range(len(arrays)), key=lambda i: arrays[i].ctypes.data)
     for i, j in zip(order, order[1:]):
         if np.shares_memory(arrays[i], arrays[j]):
             first, second = names[min(i, j)], names[max(i, j)]
-            raise ValueError(f"{second!r} is a view of {first!r}, and would become a parameter "
-                             "of its own: keep one array, and compute the other from it "
-                             f"in __call__ (x @ self.{first}.T, say)")
+            raise ValueError(
+                f"{second!r} is a view of {first!r}, and would become a parameter of its "
+                "own: keep one array, and compute the other from it in __call__ "
+                f"(x @ self.{first}.T, say)")
 
 
 def _common_slice(arrays):
-    "The slice of one vector that the arrays are, one after the other; None if they are not."
+    "The slice of one vector that the arrays are together; None if they are not."
     base = arrays[0].base if arrays else None
-    if not isinstance(base, np.ndarray) or base.ndim != 1 or not base.flags.c_contiguous:
+    if not isinstance(base, np.ndarray) or base.ndim != 1:
         return None
-    if base.dtype != arrays[0].dtype:
+    if base.dtype != arrays[0].dtype or not base.flags.c_contiguous:
         return None
     begin = at = arrays[0].ctypes.data - base.ctypes.data
     for a in arrays:
@@ -153,7 +156,9 @@ def _holds_step(value):
 
 def _contents(holder):
     "What a holder holds, to be gone through at any time, and a mark for its end."
-    return (holder, holder.values(), _END) if isinstance(holder, dict) else (holder, _END)
+    if isinstance(holder, dict):
+        return holder, holder.values(), _END
+    return holder, _END
 
 
 _END = (object(),)
@@ -167,7 +172,7 @@ def _held(holder, key):
 
 # %% ../nbs/01b_network.ipynb #a60a4b6e
 class Layout:
-    """Where the parameters of a model stand: looked up again when something was replaced.
+    """Where the parameters of a model stand; looked up anew if something was replaced.
 
     Parameters:
         model: a module, or a list, tuple or dict of modules
@@ -200,7 +205,8 @@ class Layout:
         Parameters:
             arrays: by name
         """
-        return list(arrays) == self.names and all(map(is_, arrays.values(), self.arrays))
+        same = map(is_, arrays.values(), self.arrays)
+        return list(arrays) == self.names and all(same)
 
     def _find(self, found, known):
         "The parameters by name among the slots `found`, each once; notes their places."
@@ -208,7 +214,7 @@ class Layout:
         arrays: dict[str, Array] = {}
         for name, holder, key, value, is_state in found:
             if isinstance(value, np.floating) and name in known:
-                value = np.asarray(value)  # an array without axes that was computed with
+                value = np.asarray(value)  # was an array without axes, computed with
             if is_state or isinstance(value, containers):
                 continue
             if is_parameter(value):
@@ -219,10 +225,10 @@ class Layout:
                 self.places.append((holder, key, number))
             elif _holds_step(value):
                 raise RuntimeError(
-                    f"{name!r} is a {type(value).__name__}: a gradient of this model is being "
-                    "taken, by another thread or by an outer call; one at a time, or a copy of "
-                    "the model for each. Inside the function itself, use the attributes "
-                    "(model.layer.weight) in place of model.parameters()")
+                    f"{name!r} is a {type(value).__name__}: a gradient of this model is "
+                    "being taken, by another thread or by an outer call; one at a time, "
+                    "or a copy of the model for each. Inside the function itself, use the "
+                    "attributes (model.layer.weight) in place of model.parameters()")
         return arrays
 
     def _remember(self, model, found):
@@ -230,16 +236,15 @@ class Layout:
         holders = {id(holder_of(model)): ("", holder_of(model))}
         filled = {id(holder) for holder, _, _ in self.places}
         parts = [slot for slot in found if isinstance(slot[3], containers)]
-        for name, holder, _, part, is_state in reversed(parts):  # each before its holder
+        for name, holder, _, part, is_state in reversed(parts):  # inner ones first
             holders.setdefault(id(holder_of(part)), (name, holder_of(part)))
             if id(holder_of(part)) in filled and not is_state:
                 filled.add(id(holder))
         self.parts = [slot[:4] for slot in parts  # those with parameters in them
                       if not slot[4] and id(holder_of(slot[3])) in filled]
-        self.holders = [(name, holder, holder if isinstance(holder, tuple) else holder.copy())
-                        for name, holder in holders.values()]
+        self.holders = [(name, holder, copy.copy(holder)) for name, holder in holders.values()]
         self.now = [part for _, holder, _ in self.holders for part in _contents(holder)]
-        self.then = list(chain.from_iterable(self.now))  # what went through `now` gives now
+        self.then = list(chain.from_iterable(self.now))  # what `now` gives at this time
         number = {id(array): n for n, array in enumerate(self.arrays)}
         self.positions = [(i, number[id(value)]) for i, value in enumerate(self.then)
                           if id(value) in number]
@@ -253,10 +258,10 @@ class Layout:
             holder[key] = values[number]
 
     def put(self, values: Sequence):
-        """Put these into the places of the parameters. Until `arrays` are back it is on record.
+        """Put these into the places of the parameters; on record until `arrays` are back.
 
         Parameters:
-            values: one a parameter: Tensors, or `arrays`, the parameters themselves
+            values: one a parameter: Tensors, or `arrays`, what belongs there
         """
         exchanges[id(self)] = self
         self._write(values)
@@ -264,7 +269,7 @@ class Layout:
             exchanges.pop(id(self), None)
 
     def check(self, values: Sequence):
-        """Raise `RuntimeError` if a parameter was replaced, or a Tensor stands elsewhere.
+        """Raise `RuntimeError` if a parameter was replaced, or a Tensor left elsewhere.
 
         Parameters:
             values: what `put` put there
@@ -276,18 +281,20 @@ class Layout:
             return
         for holder, key, number in self.places:
             if _held(holder, key) is not values[number]:
-                raise RuntimeError(f"the parameter {self.names[number]!r} was replaced while "
-                                   "its gradient was being taken: a model computes with its "
-                                   "parameters; an optimizer changes them afterwards")
+                raise RuntimeError(
+                    f"the parameter {self.names[number]!r} was replaced while its gradient "
+                    "was being taken: a model computes with its parameters; an optimizer "
+                    "changes them afterwards")
         for name, holder, key, part in self.parts:
             if _held(holder, key) is not part:
-                raise RuntimeError(f"{name!r}, which holds parameters, was replaced while "
-                                   "their gradient was being taken: build the model first, "
-                                   "then compute with it")
+                raise RuntimeError(
+                    f"{name!r}, which holds parameters, was replaced while their gradient "
+                    "was being taken: build the model first, then compute with it")
         if left := self._left_behind():
-            raise RuntimeError(f"a Tensor was left behind in {', '.join(map(repr, left))}: it "
-                               "means nothing after this call; store stop_gradient(…), the "
-                               "plain value, or return it with has_aux=True")
+            raise RuntimeError(
+                f"a Tensor was left behind in {', '.join(map(repr, left))}: it means nothing "
+                "after this call; store stop_gradient(…), the plain value, or return it with "
+                "has_aux=True")
 
     def _left_behind(self):
         "The names of what holds a step, beside the places of the parameters."
@@ -299,7 +306,7 @@ class Layout:
                 and _holds_step(value)]
 
     def roll_back(self):
-        "Make everything what it was when it was looked at; done twice it does the same."
+        "Make everything what it was when it was looked at; twice does the same."
         for _, holder, then in self.holders:
             if isinstance(holder, dict):
                 if list(holder) != list(then):  # their order is that of the parameters
@@ -316,5 +323,5 @@ def _check_place(name, holder, is_taken):
         raise TypeError(f"the parameter {name!r} stands in a tuple, where it cannot be "
                         "replaced: use a list")
     if is_taken:
-        raise ValueError(f"two parameters of the model are called {name!r}: give one of them "
-                         "another name")
+        raise ValueError(f"two parameters of the model are called {name!r}: give one of "
+                         "them another name")
