@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .parameters import Layout, Parameters
+from .layout import Layout
+from .parameters import Parameters
 from .tree import Part, containers, holder_of, is_parameter, pairs
 from .tree import slots
 from .turns import Turn, exchanges, mend
@@ -73,7 +74,7 @@ class Module(Part):
 
     @property
     def training(self) -> bool:
-        "Whether the module is in training mode, as it is made; no `with evaluating():`."
+        "Whether the module is in training mode, as it is made; see `evaluating`."
         return vars(self).get("training", True) and not _evaluating.get()
 
     @training.setter
@@ -112,8 +113,8 @@ class Module(Part):
 
     def __setattr__(self, name: str, value: Any):
         if name in _METHODS:
-            raise ValueError(f"{type(self).__name__}: the name {name!r} belongs to a method "
-                             f"of Module; choose another, {name + '_'!r} say")
+            raise ValueError(f"{type(self).__name__}: the name {name!r} belongs to a "
+                             f"method of Module; choose another, {name + '_'!r} say")
         if isinstance(value, np.floating) and is_parameter(vars(self).get(name)):
             value = np.asarray(value)  # 2 * an array without axes is a number for NumPy
         object.__setattr__(self, name, value)

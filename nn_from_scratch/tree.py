@@ -92,7 +92,7 @@ def is_parameter(value: Any) -> TypeGuard[np.ndarray]:
 def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
     """Everything that stands in a model, depth first in the order of definition.
 
-    Each part is entered once. What stands under a name with `_` is state; it comes last.
+    Each part is entered once. What stands under a name with `_` is state, and last.
     Raises `ValueError` for a model that contains itself.
 
     Parameters:

@@ -36,7 +36,7 @@ class Turn:
         self._change = threading.Condition()
 
     def acquire(self) -> bool:
-        """Take the turn for the calling function, once readers of other threads are done.
+        """Take the turn for the calling function, once other threads have done reading.
 
         Returns:
             False if another gradient is being taken
@@ -83,8 +83,8 @@ class Turn:
                     self._leave()
                     if _is_below(self.holder, sys._getframe()):
                         raise RuntimeError(
-                            "a gradient of this model is being taken: predict or evaluate "
-                            "before it or after it, or with a copy")
+                            "a gradient of this model is being taken: predict or "
+                            "evaluate before it or after it, or with a copy")
                     self._change.wait(0.1)
                     self._enter()
             finally:
