@@ -26,6 +26,17 @@ def ask(f: Callable, *demands: Callable | None):
     Parameters:
         f: under `@operation` or `@checked`
         demands: one an argument: demand(who, name, value, *before)
+
+    Example:
+        >>> from nn_from_scratch.asking import ask
+        >>> from nn_from_scratch.checks import at_least_0
+        >>> from nn_from_scratch.functions import checked
+        >>> @checked
+        ... def root(x): return x**0.5
+        >>> ask(root, at_least_0)
+        >>> try: root(-1)
+        ... except ValueError as error: print(error)
+        root: x must be a number of at least 0, not -1
     """
     parameters = inspect.signature(f).parameters
     who, names = f.__qualname__.partition(".")[0], list(parameters)
@@ -60,6 +71,11 @@ def wishes(f: Callable) -> dict[str, str]:
 
     Returns:
         argument -> what is asked of it
+
+    Example:
+        >>> from nn_from_scratch.asking import wishes
+        >>> print(wishes(nn.mlp))
+        {'sizes': 'a list of numbers of units, from the inputs to the outputs', 'activation': 'a callable such as relu'}
     """
     row = asked.get(f, {})
     demands = getattr(row, "demands", row)

@@ -29,6 +29,13 @@ class Linear(Module):
         init: init(shape, rng, dtype) -> first weights
         rng: seed or generator; None draws anew each time
         dtype: of the weights, and so of the outputs
+
+    Example:
+        >>> layer = nn.Linear(64, 10, rng=0)
+        >>> print(layer, layer(np.zeros((5, 64))).shape, layer.parameters())
+        Linear(64, 10) (5, 10) Parameters of 650 numbers, float32
+          weight (64, 10)
+          bias (10,)
     """
 
     @checked
@@ -54,6 +61,11 @@ class Sequential(Module):
 
     Parameters:
         layers: anything that can be called with one argument
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(64, 32, rng=0), nn.relu, nn.Linear(32, 10, rng=1))
+        >>> print(model(np.zeros((5, 64))).shape, model[0], len(model))
+        (5, 10) Linear(64, 32) 3
     """
 
     unnamed = ("layers",)  # its parameters are called 0.weight, not layers.0.weight
@@ -81,13 +93,22 @@ class Sequential(Module):
 def mlp(
     sizes: Sequence[int], activation: Layer = relu, rng: Seed = None, dtype: Dtype = np.float32
 ) -> Sequential:
-    """A multilayer perceptron: linear layers of these sizes, an activation between them.
+    r"""A multilayer perceptron: linear layers of these sizes, an activation between them.
 
     Parameters:
         sizes: numbers of units, inputs to outputs: [64, 32, 10]
         activation: between the layers; the last one has none
         rng: seed or generator of the first weights
         dtype: of the parameters
+
+    Example:
+        >>> model = nn.mlp([64, 32, 10], activation=nn.tanh, rng=0)
+        >>> print(model, model.summary(), sep="\n")
+        Sequential(Linear(64, 32), tanh, Linear(32, 10))
+        0  Linear(64, 32)  2,080
+        1  tanh                0
+        2  Linear(32, 10)    330
+        2,410 parameters, float32, 9.6 kB
     """
     rng = np.random.default_rng(rng)
     init = glorot_normal if activation in (sigmoid, tanh, identity) else he_normal

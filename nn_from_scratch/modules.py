@@ -31,6 +31,15 @@ class Module(Part):
     Float arrays under a name that does not begin with `_` are parameters, in the module
     and in the modules, lists, tuples and dicts it holds. Under a name with `_` they are
     state: kept and copied, not trained.
+
+    Example:
+        >>> class Scale(nn.Module):
+        ...     "Multiplies each feature by a number of its own."
+        ...     def __init__(self, n): self.factor = np.ones(n, np.float32)
+        ...     def __call__(self, x): return x * self.factor
+        >>> print(Scale(3), Scale(3).parameters())
+        Scale(factor=float32[3]) Parameters of 3 numbers, float32
+          factor (3,)
     """
 
     __slots__ = ("__dict__", "__weakref__", "_layout")  # a note about the model, no part of it
@@ -126,7 +135,16 @@ _evaluating: ContextVar[bool] = ContextVar("evaluating", default=False)
 
 @contextmanager
 def evaluating() -> Iterator[None]:
-    "`with evaluating():` modules are in evaluation mode, for this thread; none is changed."
+    """`with evaluating():` modules are in evaluation mode, for this thread; none is changed.
+
+    Example:
+        >>> from nn_from_scratch.modules import evaluating
+        >>> model = nn.mlp([2, 3, 1], rng=0)
+        >>> with evaluating(): print(model.training)
+        >>> print(model.training)
+        False
+        True
+    """
     before = _evaluating.set(True)
     try:
         yield

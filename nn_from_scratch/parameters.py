@@ -29,6 +29,16 @@ class Parameters(Mapping):
     Parameters:
         shapes: name -> shape, in order
         vector: as many numbers as the shapes have together
+
+    Example:
+        >>> p = nn.mlp([2, 3, 1], rng=0).parameters()
+        >>> p.vector *= 0.5  # every number of the network
+        >>> print(p, p["0.weight"].shape)
+        Parameters of 13 numbers, float32
+          0.weight (2, 3)
+          0.bias (3,)
+          2.weight (3, 1)
+          2.bias (1,) (2, 3)
     """
 
     def __init__(self, shapes: Mapping[str, tuple], vector: Array):
@@ -162,6 +172,11 @@ class Layout:
     Parameters:
         model: a module, or a list, tuple or dict of modules
         before: the layout that is no longer current
+
+    Example:
+        >>> layout = nn.mlp([2, 3, 1], rng=0).layout()
+        >>> print(layout.names, layout.is_current())
+        ['0.weight', '0.bias', '2.weight', '2.bias'] True
     """
 
     def __init__(self, model: Any, before: "Layout | None" = None):

@@ -10,13 +10,21 @@ __all__ = ['containers', 'Part', 'holder_of', 'pairs', 'full_name', 'is_paramete
 
 # %% ../nbs/01b_network.ipynb #2676dbd6
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 # %% ../nbs/01b_network.ipynb #a6b7c107
 class Part:
-    "What a walk through a model enters by its attributes: `Module` is one."
+    """What a walk through a model enters by its attributes: `Module` is one.
+
+    Example:
+        >>> from nn_from_scratch.tree import Part, slots
+        >>> class Pair(Part):
+        ...     def __init__(self): self.left, self.right = np.ones(2), np.ones(3)
+        >>> print([name for name, *_ in slots(Pair())])
+        ['left', 'right']
+    """
 
     __slots__ = ()
     unnamed: tuple[str, ...] = ()  # attributes that lend no name to what they hold
@@ -72,7 +80,7 @@ def full_name(name: str, part: Any, key: Any) -> str:
     return f"{name}.{key}" if name else str(key)
 
 
-def is_parameter(value: Any) -> bool:
+def is_parameter(value: Any) -> TypeGuard[np.ndarray]:
     """Whether `value` can be trained: an array of floats.
 
     Parameters:
@@ -92,6 +100,14 @@ def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
 
     Returns:
         (name, holder, key, value, is state)
+
+    Example:
+        >>> from nn_from_scratch.tree import slots
+        >>> for name, holder, key, value, is_state in slots(nn.mlp([2, 3], rng=0)): print(name, key, type(value).__name__)
+         layers list
+        0 0 Linear
+        0.weight weight ndarray
+        0.bias bias ndarray
     """
     seen: set[int] = set()
     state: list[tuple] = []

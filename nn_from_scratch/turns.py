@@ -21,6 +21,12 @@ class Turn:
     A gradient is known by the frame of the function that takes it. The turn is taken while
     that frame is on the stack of some thread: if an interrupt or a fork has torn the frame
     away before it could `release`, the turn is free. Readers write `with turn:`.
+
+    Example:
+        >>> model = nn.mlp([2, 3, 1], rng=0)
+        >>> with model.reading():  # no other thread takes a gradient of it now
+        ...     print(model(np.zeros((1, 2))), model.layout().lock.locked())
+        [[0.]] False
     """
 
     def __init__(self):
