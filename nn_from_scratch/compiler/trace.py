@@ -7,7 +7,7 @@
 
 # %% auto #0
 __all__ = ['drawn', 'SHAPES', 'LIKE', 'VIEWS', 'Ref', 'Node', 'leaves_of', 'changed', 'value_of', 'ref_of', 'traced', 'Looked',
-           'Program', 'joint', 'fit', 'as_fit', 'Traced', 'becomes']
+           'Program', 'joint', 'fitting', 'as_fit', 'Traced', 'becomes']
 
 # %% ../../nbs/N_compiler.ipynb #9aa2f229
 import operator
@@ -84,7 +84,7 @@ LIKE = {np.zeros_like: np.zeros, np.ones_like: np.ones, np.empty_like: np.empty}
 VIEWS = {np.reshape, np.ravel, np.transpose, np.swapaxes, np.moveaxis, np.expand_dims,
          np.squeeze, np.broadcast_to}
 
-# %% ../../nbs/N_compiler.ipynb #dc88f8e1
+# %% ../../nbs/N_compiler.ipynb #94c4e118
 class Program:
     "What was done, in order; what came from outside; what is to be written where."
 
@@ -121,7 +121,7 @@ class Program:
         if rules is None:
             raise TypeError(f"{op.__name__} has no rule for its derivative")
         self.used[op] = table.get(op)
-        if hasattr(op, "plain"): args, kwargs = fit(self, op, args, kwargs)
+        if hasattr(op, "plain"): args, kwargs = fitting(self, op, args, kwargs)
         else: args, kwargs = by_name(op, args, kwargs)
         return self.whole(op, rules, args, kwargs)
 
@@ -141,11 +141,11 @@ class Program:
         "A step of this library is its text; one of NumPy's is one line."
         if op is cast: return self.compute(np.asarray, args, kwargs)
         if not hasattr(op, "plain"): return self.compute(op, args, kwargs)
-        if not self.inside: args, kwargs = fit(self, op, args, kwargs)
+        if not self.inside: args, kwargs = fitting(self, op, args, kwargs)
         if op in drawn: return self.compute(op.__wrapped__, args, kwargs)
         return op.__wrapped__(*args, **kwargs)
 
-# %% ../../nbs/N_compiler.ipynb #896beb5d
+# %% ../../nbs/N_compiler.ipynb #afa9fd8c
 def joint(program, op, together, args):
     "A row for all arguments at once is called as it is, there and back."
     y, back = together(*changed(args, value_of))
@@ -155,7 +155,7 @@ def joint(program, op, together, args):
     return result
 
 
-def fit(program, op, args, kwargs):
+def fitting(program, op, args, kwargs):
     "The arguments as the formula wants them; what depends on data is asked again each time."
     bound = signature_of(op).bind(*args, **kwargs)
     bound.apply_defaults()
@@ -179,7 +179,7 @@ def as_fit(program, given, fit):
     if type(fit) is type(given.value): return given
     raise Looked(f"what is asked of an argument makes {fit!r} of {given.value!r}")
 
-# %% ../../nbs/N_compiler.ipynb #bdba360b
+# %% ../../nbs/N_compiler.ipynb #e339b620
 class Traced:
     "A value that writes down what is done to it."
     __slots__ = ("program", "number", "value", "wanted")
@@ -190,7 +190,7 @@ class Traced:
     def __operation__(self, op, args, kwargs): return self.program.step(op, args, kwargs)
 
     def __checked__(self, f, args, kwargs):
-        args, kwargs = fit(self.program, f, args, kwargs)
+        args, kwargs = fitting(self.program, f, args, kwargs)
         return f.__wrapped__(*args, **kwargs)
 
     def __array_ufunc__(self, ufunc, method, *args, **kwargs):
