@@ -50,8 +50,9 @@ def ask(f: Callable, *demands: Callable | None):
             known[f"of_{name}"] = demand
             values = [name, *names[:min(i, _looks_at(demand))]]
             lines.append(f"{name} = of_{name}({who!r}, {name!r}, {', '.join(values)})")
-    lines = [f"def {f.__name__}({', '.join(given)}):", *lines, f"return {', '.join(fit)},"]
-    exec(compile("\n    ".join(lines), f"<what {who} asks>", "exec"), known)
+    first, last = f"def {f.__name__}({', '.join(given)}):", f"return {', '.join(fit)},"
+    text = "\n    ".join([first, *lines, last])
+    exec(compile(text, f"<what {who} asks>", "exec"), known)
     row = asked[f] = known[f.__name__]
     row.demands = {name: demand for name, demand in zip(names, demands) if demand}
 
@@ -64,7 +65,7 @@ def _looks_at(demand):
 
 
 def wishes(f: Callable) -> dict[str, str]:
-    """What `f` asks of its arguments, in words.
+    r"""What `f` asks of its arguments, in words.
 
     Parameters:
         f: a function, with a row or without
@@ -74,12 +75,14 @@ def wishes(f: Callable) -> dict[str, str]:
 
     Example:
         >>> from nn_from_scratch.asking import wishes
-        >>> print(wishes(nn.mlp))
-        {'sizes': 'a list of numbers of units, from the inputs to the outputs', 'activation': 'a callable such as relu'}
+        >>> print(*wishes(nn.mlp).items(), sep="\n")
+        ('sizes', 'a list of numbers of units, from the inputs to the outputs')
+        ('activation', 'a callable such as relu')
     """
     row = asked.get(f, {})
     demands = getattr(row, "demands", row)
-    return {name: demand.__doc__ for name, demand in demands.items()}
+    return {name: (demand.__doc__ or "").partition("\n")[0]
+            for name, demand in demands.items()}
 
 # %% ../nbs/F_checks.ipynb #5c1f9b05
 ask(weighted_sum,        None, as_many_as_inputs)

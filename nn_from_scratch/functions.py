@@ -52,7 +52,7 @@ def neuron(x: Array, w: Array, b: float, activation: Layer) -> Array:
 
     Example:
         >>> corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-        >>> nn.neuron(corners, w=np.array([1, 1]), b=-1.5, activation=nn.relu)  # AND, but for the scale
+        >>> nn.neuron(corners, w=np.array([1, 1]), b=-1.5, activation=nn.relu)
         array([0. , 0. , 0. , 0.5])
     """
     return activation(weighted_sum(x, w, b))

@@ -26,7 +26,7 @@ class Linear(Module):
         n_in: features that come in
         n_out: neurons, and so features that go out
         bias: whether each neuron has a bias (starts at 0)
-        init: init(shape, rng, dtype) -> first weights
+        init: (shape, rng, dtype) -> weights
         rng: seed or generator; None draws anew each time
         dtype: of the weights, and so of the outputs
 
@@ -53,7 +53,8 @@ class Linear(Module):
 
     def __repr__(self):
         n_in, n_out = self.weight.shape
-        return f"Linear({n_in}, {n_out}{'' if self.bias is not None else ', bias=False'})"
+        bias = "" if self.bias is not None else ", bias=False"
+        return f"Linear({n_in}, {n_out}{bias})"
 
 # %% ../nbs/01b_network.ipynb #467c706c
 class Sequential(Module):
@@ -86,7 +87,9 @@ class Sequential(Module):
 
     def __iter__(self): return iter(self.layers)
     def __len__(self): return len(self.layers)
-    def __repr__(self): return call_text("Sequential", list(map(short_text, self.layers)))
+
+    def __repr__(self):
+        return call_text("Sequential", [short_text(layer) for layer in self.layers])
 
 # %% ../nbs/01b_network.ipynb #a58f7e7a
 @checked

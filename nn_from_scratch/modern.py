@@ -255,8 +255,8 @@ class ScheduleFree(Optimizer):
             >>> theta, optimizer = np.ones(1), nn.ScheduleFree(0.5)
             >>> for _ in range(3): optimizer.update(theta, theta)
             >>> with optimizer.averaged(theta): print("x", theta)
-            >>> print("y", theta)
             x [0.20830436]
+            >>> print("y", theta)
             y [0.18159275]
         """
         before = {name: theta.copy() for name, theta in arrays_by_name(model).items()}

@@ -92,7 +92,7 @@ def is_parameter(value: Any) -> TypeGuard[np.ndarray]:
 def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
     """Everything that stands in a model, depth first in the order of definition.
 
-    Each part is entered once. What stands under a name with `_` is state, and comes last.
+    Each part is entered once. What stands under a name with `_` is state, and last.
     Raises `ValueError` for a model that contains itself.
 
     Parameters:
@@ -103,7 +103,8 @@ def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
 
     Example:
         >>> from nn_from_scratch.tree import slots
-        >>> for name, holder, key, value, is_state in slots(nn.mlp([2, 3], rng=0)): print(name, key, type(value).__name__)
+        >>> for name, holder, key, value, is_state in slots(nn.mlp([2, 3], rng=0)):
+        ...     print(name, key, type(value).__name__)
          layers list
         0 0 Linear
         0.weight weight ndarray
@@ -119,7 +120,7 @@ def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
 
 
 def _walk(part, name, above, seen, state):
-    "The slots of a part and of those below it. State goes to `state`; None: all is state."
+    "The slots of a part and those below it. State goes to `state`; None: all is state."
     holder = holder_of(part)
     seen.add(id(holder))
     for key, value in pairs(part):
