@@ -1,23 +1,112 @@
+"""How a neural network is trained, as a library. What stands in which room, and in which chapter it is explained:
+
+A model is a tree of arrays and functions. It computes with plain NumPy until someone asks for a gradient.
+    functions, initial          linear, the activations; the first weights                        1
+    layers, modules             Linear, Sequential, mlp; what a part of a network can do          1, 1b
+    tree, parameters, turns     all its numbers as one vector with names, and whose turn it is    1b
+A loss is one number that says how wrong the model is; a metric says it in words of the task.
+    losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
+A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
+    rules, checking             how a gradient goes back through each operation; its judge        3, 3b
+    tape, calls, walk           what was computed from what, and the way back                     3b
+    gradients, arguments        value_and_grad, and what it can be taken for                      3b
+    numpy_rules, shape_rules, linalg_rules   rules for the rest of NumPy                          A
+A step is: new parameter = old parameter - learning rate x gradient.
+    optim, optimizer, modern    SGD to AdamW; what they share; Lion, Muon, ScheduleFree           4, 4b
+    schedules                   the learning rate, step by step                                   4
+A run is steps over batches, epoch by epoch, until it has done enough. `fit` is told of it in one line.
+    training, batches, run      fit; the order of the data; History and callbacks                 5
+    evaluation, stopping        predict, evaluate; every way in which a run ends                  5
+    progress, states            the bar; what a run remembers                                     5, E
+    checkpoints                 a run that goes on where it was killed                            E
+Data goes in, pictures and files come out.
+    data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
+    sharing, architecture, onnx a model as a file, in words, for other programs                   9
+    tables, tasks, units, cli   the command nn_train                                              C
+    estimators                  scikit-learn's interface                                          D
+What protects and what hurries joins from outside, by tables, as the rules do.
+    asking, loss_demands, settings   what is asked of arguments (by checks, in the words there)   F
+    fast, quick_steps           the same numbers in less time                                     8
+"""
+
 __version__ = "0.1.0"
 
 # The imports below are written by hand; nbdev only sets the version above.
-from nn_from_scratch.forward import *
-from nn_from_scratch.losses import *
-from nn_from_scratch.metrics import *
-from nn_from_scratch.backprop import *
-from nn_from_scratch.numpy_rules import *
-from nn_from_scratch.speed import *
-from nn_from_scratch.optim import *
-from nn_from_scratch.modern import *
-from nn_from_scratch import quick_steps, settings  # which fill the tables: a quicker form of the rules, what is asked of settings
-from nn_from_scratch.training import *
-from nn_from_scratch.data import *
-from nn_from_scratch.plots import *
-from nn_from_scratch.sharing import *
+from typing import TYPE_CHECKING
+
+from .batches import batches
+from .checking import grad_check, numeric_grad
+from .checkpoints import Checkpoints
+from .data import (
+    Standardize, circles, load_digits, load_mnist, moons, read_idx, regression, spiral, train_valid_split, xor)
+from .evaluation import evaluate, predict
+from .functions import (
+    cast, elu, gelu, identity, leaky_relu, linear, neuron, operation, relu, sigmoid, silu, softplus, tanh, weighted_sum)
+from .gradients import grad, graph, value_and_grad
+from .initial import glorot_normal, glorot_uniform, he_normal, he_uniform, lecun_normal
+from .layers import Linear, Sequential, mlp
+from .losses import (
+    binary_cross_entropy, cross_entropy, huber, log_softmax, mae, mse, one_hot, softmax)
+from .metrics import accuracy, classification_report, confusion_matrix, r2_score
+from .modern import Lion, Muon, ScheduleFree, wsd
+from .modules import Module
+from .onnx import export_onnx
+from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm, gradient_descent
+from .optimizer import Optimizer
+from .parameters import Parameters
+from .plots import (
+    COLORS, LINES, MARKERS, animate_boundary, boundary_grid, plot_activations, plot_confusion_matrix, plot_decision_boundary,
+    plot_graph, plot_half_plane, plot_histograms, plot_history, plot_images, plot_learning_rates, plot_loss_surface,
+    plot_network, plot_schedule)
+from .rules import defvjp
+from .run import Callback, History, Run
+from .schedules import cosine_decay, exponential_decay, one_cycle, step_decay, warmup
+from .sharing import load, save
+from .stopping import EarlyStopping, LearningRateFinder, ReduceLROnPlateau, has_converged
+from .tape import Tensor, stop_gradient
+from .training import fit
+
+from . import asking, linalg_rules, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
+from . import fast, quick_steps
+
+fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
+
+if TYPE_CHECKING:
+    from .estimators import NeuralNetworkClassifier, NeuralNetworkRegressor
+
+__all__ = [
+    # what a network computes
+    "weighted_sum", "neuron", "linear", "operation", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus",
+    "identity", "cast", "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal",
+    # models
+    "Module", "Linear", "Sequential", "mlp", "Parameters",
+    # losses and metrics
+    "mse", "mae", "huber", "binary_cross_entropy", "cross_entropy", "softmax", "log_softmax", "one_hot",
+    "accuracy", "r2_score", "confusion_matrix", "classification_report",
+    # gradients
+    "value_and_grad", "grad", "stop_gradient", "Tensor", "defvjp", "numeric_grad", "grad_check", "graph",
+    # optimizers and schedules
+    "Optimizer", "SGD", "Adagrad", "RMSprop", "Adam", "AdamW", "Lion", "Muon", "ScheduleFree", "clip_grad_norm",
+    "gradient_descent", "step_decay", "exponential_decay", "cosine_decay", "one_cycle", "warmup", "wsd",
+    # training
+    "fit", "batches", "evaluate", "predict", "History", "Run", "Callback", "EarlyStopping", "ReduceLROnPlateau",
+    "LearningRateFinder", "Checkpoints", "has_converged",
+    # data
+    "load_digits", "load_mnist", "read_idx", "moons", "circles", "spiral", "xor", "regression", "train_valid_split", "Standardize",
+    # pictures
+    "plot_history", "plot_decision_boundary", "plot_half_plane", "animate_boundary", "boundary_grid", "plot_loss_surface",
+    "plot_network", "plot_graph", "plot_activations", "plot_histograms", "plot_schedule", "plot_learning_rates", "plot_images",
+    "plot_confusion_matrix", "COLORS", "MARKERS", "LINES",
+    # files
+    "save", "load", "export_onnx",
+]
+_estimators = "NeuralNetworkClassifier", "NeuralNetworkRegressor"  # they need scikit-learn, an extra: imported when asked for
 
 
-def __getattr__(name):  # the estimators need scikit-learn, an extra: it is imported when one of them is asked for
-    if name in ("NeuralNetworkClassifier", "NeuralNetworkRegressor"):
-        from nn_from_scratch import estimators
-        return getattr(estimators, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name):
+    if name not in _estimators: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import estimators
+    return getattr(estimators, name)
+
+
+def __dir__(): return [*__all__, *_estimators, "fast", "__version__"]

@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Array: TypeAlias = np.ndarray  # of numbers
-Dtype: TypeAlias = type | str | np.dtype  # what NumPy takes for a type of numbers: np.float32, "float64"
-Seed: TypeAlias = int | np.random.Generator | None  # where random numbers come from; None: others each time
+Dtype: TypeAlias = type | str | np.dtype  # a type of numbers: np.float32, "float64"
+Seed: TypeAlias = int | np.random.Generator | None  # of random numbers; None: new ones
 Layer: TypeAlias = Callable[[Any], Any]  # x -> y: a module, or a function such as relu
 Loss: TypeAlias = Callable[..., Any]  # (prediction, target, weight=None) -> one number
 Metric: TypeAlias = Callable[..., float]  # (prediction, target) -> one number
 Batch: TypeAlias = tuple[Array, ...]  # (x, y) or (x, y, weight), a row for each sample
-Batches: TypeAlias = Batch | Iterable[Batch]  # all samples in arrays, or batch by batch
+Batches: TypeAlias = Batch | Iterable[Batch]  # all samples, or batch by batch
 Schedule: TypeAlias = Callable[[int], float]  # step -> learning rate

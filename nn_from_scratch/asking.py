@@ -25,7 +25,7 @@ def ask(f: Callable, *demands: Callable | None):
 
     Parameters:
         f: under `@operation` or `@checked`
-        demands: one an argument: demand(who, name, value, *arguments before it)
+        demands: one an argument: demand(who, name, value, *before)
     """
     parameters = inspect.signature(f).parameters
     who, names = f.__qualname__.partition(".")[0], list(parameters)
@@ -35,27 +35,35 @@ def ask(f: Callable, *demands: Callable | None):
         known[f"_{name}"] = p.default
         given.append(star + name if p.default is p.empty else f"{name}=_{name}")
         fit.append(star + name)
-        if i < len(demands) and demands[i]:
-            known[f"of_{name}"] = demands[i]
-            wanted = len(inspect.signature(demands[i]).parameters) - 3
-            lines.append(f"{name} = of_{name}({', '.join([repr(who), repr(name), name, *names[:wanted]])})")
-    source = [f"def {f.__name__}({', '.join(given)}):", *lines, f"return {', '.join(fit)},"]
-    exec(compile("\n    ".join(source), f"<what {who} asks>", "exec"), known)
+        if i < len(demands) and (demand := demands[i]):
+            known[f"of_{name}"] = demand
+            values = [name, *names[:min(i, _looks_at(demand))]]
+            lines.append(f"{name} = of_{name}({who!r}, {name!r}, {', '.join(values)})")
+    lines = [f"def {f.__name__}({', '.join(given)}):", *lines, f"return {', '.join(fit)},"]
+    exec(compile("\n    ".join(lines), f"<what {who} asks>", "exec"), known)
     row = asked[f] = known[f.__name__]
-    row.demands = {name: demand for name, demand in zip(names, demands, strict=False) if demand}
+    row.demands = {name: demand for name, demand in zip(names, demands) if demand}
+
+
+def _looks_at(demand):
+    "How many of the arguments before its own a demand wants to see."
+    parameters = inspect.signature(demand).parameters.values()
+    every = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return 99 if every else len(parameters) - 3
 
 
 def wishes(f: Callable) -> dict[str, str]:
-    """What `f` asks of each of its arguments, in words.
+    """What `f` asks of its arguments, in words.
 
     Parameters:
-        f: a function with a row
+        f: a function, with a row or without
 
     Returns:
         argument -> what is asked of it
     """
     row = asked.get(f, {})
-    return {name: demand.__doc__ for name, demand in getattr(row, "demands", row).items()}
+    demands = getattr(row, "demands", row)
+    return {name: demand.__doc__ for name, demand in demands.items()}
 
 # %% ../nbs/F_checks.ipynb #5c1f9b05
 ask(weighted_sum,        None, as_many_as_inputs)
@@ -65,3 +73,35 @@ ask(elu,                 as_array, number)
 ask(Linear.__init__,     None, whole, whole, None, None, None, floating)
 ask(Sequential.__init__, None, all_callable)
 ask(mlp,                 sizes_of_layers, function)
+
+# %% ../nbs/F_checks.ipynb #8b6b3cb7
+from .checks import below_1, floats, float64, positive
+from .loss_demands import above_labels, answers_like_prediction
+from .loss_demands import as_floats, class_each, classes_of, label_each
+from .loss_demands import label_to_leave_out, labels_or_probabilities
+from .loss_demands import leaves_a_spread, like_prediction, name_each
+from .loss_demands import logits_of_classes, one_a_loss, one_a_sample
+from .loss_demands import vote_to_leave_out, votes_not_probabilities
+from .loss_demands import votes_of_samples
+from .losses import binary_cross_entropy, cross_entropy, huber, mae, mse
+from .losses import log_softmax, one_hot, shares, softmax
+from .losses import target_probabilities
+from .metrics import accuracy, classification_report, confusion_matrix
+from .metrics import r2_score
+
+# %% ../nbs/F_checks.ipynb #f4c551e6
+ask(shares, None, one_a_loss)
+ask(mse, floats, like_prediction, one_a_sample)
+ask(mae, floats, like_prediction, one_a_sample)
+ask(huber, floats, like_prediction, one_a_sample, positive)
+ask(softmax, as_floats)
+ask(log_softmax, as_floats)
+ask(one_hot, as_array, above_labels)
+ask(target_probabilities, logits_of_classes, classes_of, below_1)
+ask(cross_entropy, logits_of_classes, labels_or_probabilities, one_a_sample, below_1,
+    label_to_leave_out)
+ask(binary_cross_entropy, floats, answers_like_prediction, one_a_sample)
+ask(accuracy, votes_not_probabilities, label_each, one_a_sample, vote_to_leave_out)
+ask(r2_score, float64, like_prediction, leaves_a_spread)
+ask(confusion_matrix, votes_of_samples, class_each, one_a_sample)
+ask(classification_report, votes_of_samples, class_each, one_a_sample, name_each)

@@ -10,7 +10,8 @@ __all__ = ['batches', 'in_batches', 'class_weights', 'counted', 'Feed', 'weighed
 
 # %% ../nbs/05_training.ipynb #a1a45bd7
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+import operator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -83,7 +84,7 @@ def numbers(who: str, part: str, a: np.ndarray, dtype: np.dtype) -> np.ndarray:
     "`a` if it holds numbers that `dtype`, the model's, can hold; else an error."
     if a.dtype.kind not in "fiub":
         raise TypeError(f"{who}: {part} must hold numbers, but it is {a.dtype}")
-    limit = np.finfo(dtype).max if np.dtype(dtype).kind == "f" else np.inf
+    limit = float(np.finfo(dtype).max) if np.dtype(dtype).kind == "f" else np.inf
     if a.dtype.kind == "f" and a.dtype.itemsize > np.dtype(dtype).itemsize and a.size:
         largest = max(abs(float(a.max())), abs(float(a.min())))
         if limit < largest < np.inf:
@@ -219,8 +220,9 @@ class Feed:
             self.samples, self.weight = state["samples"], state["weight"]
             self.rng.bit_generator.state = state["order"].bit_generator.state
             then()
-        self.done, self.then = state["done"], go_on if state["done"] else self.then
-        self.samples, self.weight = state["samples"], state["weight"]
+        self.done = operator.index(state["done"])
+        self.then = go_on if self.done else self.then
+        self.samples, self.weight = float(state["samples"]), float(state["weight"])
         self.rng.bit_generator.state = state["began"]["order"].bit_generator.state
         if hasattr(self.data, "load_state_dict"):
             self.data.load_state_dict(state["began"]["data"])

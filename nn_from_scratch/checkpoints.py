@@ -180,7 +180,9 @@ def _saved(run: Run, callbacks: list, **more) -> dict:
 
 def _restore(run: Run, callbacks: list, state: dict) -> None:
     "Put all of it back. Raises `ValueError`, with the model as it was, for what does not fit."
-    for callback, remembered in zip(callbacks, state["callbacks"], strict=True):
+    if len(callbacks) != len(state["callbacks"]):
+        raise ValueError("fit: the checkpoint is not what a run has saved: other callbacks")
+    for callback, remembered in zip(callbacks, state["callbacks"]):
         callback.load_state_dict(remembered)
     before = snapshot(run.model)
     try:

@@ -67,42 +67,54 @@ class _Seen:
 
 @dataclass
 class _Work:
-    "A network in training, and what it takes to go on."
+    """A network in training, and what it takes to go on.
 
-    network: Sequential  # in standardised units
+    Parameters:
+        network: in standardised units
+        made_with: the settings that its layers come from
+        scale: of the targets
+    """
+
+    network: Sequential
     optimizer: Optimizer
     rng: np.random.Generator
-    made_with: dict  # the settings that its layers come from
+    made_with: dict
     inputs: _Seen
     targets: _Seen
-    scale: Standardize | None = None  # of the targets
+    scale: Standardize | None = None
 
 # %% ../nbs/D_estimators.ipynb #4ac29424
 class _NeuralNetwork(BaseEstimator):
-    "The settings that classifier and regressor share, and how they train."
+    """The settings that classifier and regressor share, and how they train.
+
+    Parameters:
+        hidden: units of each hidden layer; () for none
+        activation: by name: relu, tanh, gelu, silu, …
+        optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
+        learning_rate: a number, or a schedule: step -> number
+        weight_decay: pull of the weights towards 0
+        epochs: how often to go through the rows, at most
+        batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
+        tol: stop when the loss has fallen by less than this share; None: never
+        patience: epochs over which that is measured
+        early_stopping: stop by rows that are held out, instead of by `tol`
+        validation_fraction: the share of the rows that is held out then
+        standardize: bring each feature to mean 0 and spread 1 first
+        shuffle: go through the rows in another order each epoch
+        warm_start: whether a second `fit` goes on with the network there is
+        random_state: seed of the weights and of the order
+        progress: whether to show a progress bar
+    """
 
     _loss: Any
     _metric: Any
     _shape = "hidden", "activation", "standardize"  # settings that a network is made by
 
     def __init__(
-        self,
-        hidden=(100,),  # units of each hidden layer; () for none
-        activation="relu",  # by name: relu, tanh, gelu, silu, …
-        optimizer="adamw",  # by name: adamw, adam, sgd, rmsprop, adagrad
-        learning_rate=0.003,  # a number, or a schedule: step -> number
-        weight_decay=0.01,  # pull of the weights towards 0
-        epochs=200,  # how often to go through the rows, at most
-        batch_size="auto",  # rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
-        tol=1e-3,  # stop when the loss has fallen by less than this share; None: never
-        patience=10,  # epochs over which that is measured
-        early_stopping=False,  # stop by rows that are held out, instead of by `tol`
-        validation_fraction=0.1,  # the share of the rows that is held out then
-        standardize=True,  # bring each feature to mean 0 and spread 1 first
-        shuffle=True,  # go through the rows in another order each epoch
-        warm_start=False,  # whether a second `fit` goes on with the network there is
-        random_state=None,  # seed of the weights and of the order
-        progress=False,  # whether to show a progress bar
+        self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
+        weight_decay=0.01, epochs=200, batch_size="auto", tol=1e-3, patience=10,
+        early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
+        warm_start=False, random_state=None, progress=False
     ):
         self.hidden, self.activation, self.optimizer = hidden, activation, optimizer
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
@@ -261,6 +273,22 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
     for what scikit-learn would refuse and for settings that `fit` refuses.
 
     Parameters:
+        hidden: units of each hidden layer; () for none
+        activation: by name: relu, tanh, gelu, silu, …
+        optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
+        learning_rate: a number, or a schedule: step -> number
+        weight_decay: pull of the weights towards 0
+        epochs: how often to go through the rows, at most
+        batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
+        tol: stop when the loss has fallen by less than this share; None: never
+        patience: epochs over which that is measured
+        early_stopping: stop by rows that are held out, instead of by `tol`
+        validation_fraction: the share of the rows that is held out then
+        standardize: bring each feature to mean 0 and spread 1 first
+        shuffle: go through the rows in another order each epoch
+        warm_start: whether a second `fit` goes on with the network there is
+        random_state: seed of the weights and of the order
+        progress: whether to show a progress bar
         class_weight: "balanced", or class -> weight: how much the rows of a class count
     """
 
@@ -401,6 +429,24 @@ class NeuralNetworkRegressor(RegressorMixin, _NeuralNetwork):
 
     After `fit`: `model_` (a `Sequential` that takes raw features and answers in the target's
     units), and the attributes of `NeuralNetworkClassifier` but `classes_`.
+
+    Parameters:
+        hidden: units of each hidden layer; () for none
+        activation: by name: relu, tanh, gelu, silu, …
+        optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
+        learning_rate: a number, or a schedule: step -> number
+        weight_decay: pull of the weights towards 0
+        epochs: how often to go through the rows, at most
+        batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
+        tol: stop when the loss has fallen by less than this share; None: never
+        patience: epochs over which that is measured
+        early_stopping: stop by rows that are held out, instead of by `tol`
+        validation_fraction: the share of the rows that is held out then
+        standardize: bring each feature to mean 0 and spread 1 first
+        shuffle: go through the rows in another order each epoch
+        warm_start: whether a second `fit` goes on with the network there is
+        random_state: seed of the weights and of the order
+        progress: whether to show a progress bar
     """
 
     _loss, _metric = staticmethod(mse), staticmethod(r2_score)

@@ -10,16 +10,15 @@ __all__ = ['predict', 'evaluate', 'evaluate_batches']
 
 # %% ../nbs/05_training.ipynb #f7ce7daa
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from . import checks
 from .batches import batches_of, checked_arrays, counted, in_batches, numbers
-from .modules import Module
-from .tape import Tensor
+from .modules import Module, evaluating
 
 # %% ../nbs/05_training.ipynb #7a972392
 def dtype_of(model: Any) -> np.dtype:
@@ -29,16 +28,13 @@ def dtype_of(model: Any) -> np.dtype:
 
 
 @contextmanager
-def evaluating(model):
-    "The model in evaluation mode, and each of its parts back in its own mode afterwards."
-    parts = [part for part in model.modules() if part.training] if isinstance(model, Module) else []
-    try:
-        for part in parts:
-            part.training = False
+def asking(model: Any) -> Iterator[None]:
+    """For a question to a model: evaluation mode, and no gradient is taken meanwhile.
+
+    For this thread alone, and nothing of the model is touched, so that several threads may ask.
+    """
+    with model.reading() if isinstance(model, Module) else nullcontext(), evaluating():
         yield
-    finally:
-        for part in parts:
-            part.training = True
 
 
 def fitted(a: np.ndarray, prediction: Any) -> np.ndarray:
@@ -63,12 +59,9 @@ def predict(model: Callable, x: np.ndarray, batch_size: int = 1024) -> np.ndarra
     x = np.asarray(x)
     checks.lengths("predict", [x])
     checks.whole("predict", "batch_size", batch_size)
-    numbers("predict", "x", x, dtype_of(model))
-    with evaluating(model):
+    with asking(model):
+        numbers("predict", "x", x, dtype_of(model))
         outputs = [model(part) for part, in in_batches([x], batch_size)]
-    if any(type(output) is Tensor for output in outputs):
-        raise RuntimeError("predict: a gradient of this model is being taken, by another thread; "
-                           "one at a time")
     return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
 # %% ../nbs/05_training.ipynb #e11cb9d6
@@ -94,15 +87,16 @@ def evaluate(
     checks.kind("evaluate", "loss", loss, Callable, "a function such as mse")
     names_of("evaluate", metrics)
     checks.whole("evaluate", "batch_size", batch_size)
-    dtype = dtype_of(model)
-    data = checked_arrays("evaluate", data, dtype) if isinstance(data, tuple) else data
-    return evaluate_batches(model, loss, batches_of(data, dtype, batch_size), metrics)
+    with asking(model):
+        dtype = dtype_of(model)
+        data = checked_arrays("evaluate", data, dtype) if isinstance(data, tuple) else data
+        return evaluate_batches(model, loss, batches_of(data, dtype, batch_size), metrics)
 
 
 def evaluate_batches(model, loss, batches, metrics):
     "What `evaluate` answers, for batches that have been checked."
     seen = Tally(metrics)
-    with evaluating(model):
+    with asking(model):
         for x, *rest in batches:
             prediction = model(x)
             rest = [fitted(a, prediction) for a in rest]

@@ -50,15 +50,6 @@ def neuron(x: Array, w: Array, b: float, activation: Layer) -> Array:
 # %% ../nbs/01_forward.ipynb #7c61f5d1
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-
-def _with_tables(step, f):  # for now: until a recorded step looks into the tables itself
-    @functools.wraps(f)
-    def plain(*args, **kwargs):
-        if step in asked:
-            args, kwargs = asked[step](*args, **kwargs), {}
-        return quicker.get(step, f)(*args, **kwargs)
-    return plain
-
 # %% ../nbs/01_forward.ipynb #35239447
 asked: dict[Any, Any] = {}    # function -> what is asked of its arguments: hands them back, fit for the formula, or raises
 quicker: dict[Any, Any] = {}  # function -> another form of it: the same numbers in less time
@@ -82,7 +73,7 @@ def operation(f: _Function) -> _Function:
         if step in asked:
             args, kwargs = asked[step](*args, **kwargs), {}
         return quicker.get(step, f)(*args, **kwargs)
-    step.plain = _with_tables(step, f)  # type: ignore[attr-defined]
+    step.plain = f  # type: ignore[attr-defined]
     return step  # type: ignore[return-value]
 
 # %% ../nbs/01_forward.ipynb #0c450b1e
@@ -102,8 +93,7 @@ def linear(x: Array, w: Array, b: Array | float = 0.0) -> Array:
 
 # %% ../nbs/01_forward.ipynb #284a58cf
 def checked(f: _Function) -> _Function:
-    """The tables `asked` and `quicker` for a function that is no step of a network: nobody can
-    listen to it.
+    """The tables `asked` and `quicker` for a function that is no step of a network.
 
     Parameters:
         f: a function that is no step of a network
@@ -113,6 +103,9 @@ def checked(f: _Function) -> _Function:
     """
     @functools.wraps(f)
     def call(*args, **kwargs):
+        for a in (*args, *kwargs.values()):
+            if hasattr(a, "__checked__"):
+                return a.__checked__(call, args, kwargs)
         if call in asked:
             args, kwargs = asked[call](*args, **kwargs), {}
         return quicker.get(call, f)(*args, **kwargs)

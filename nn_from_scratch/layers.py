@@ -26,7 +26,7 @@ class Linear(Module):
         n_in: features that come in
         n_out: neurons, and so features that go out
         bias: whether each neuron has a bias (starts at 0)
-        init: init(shape, rng, dtype) -> weights (n_in, n_out)
+        init: init(shape, rng, dtype) -> first weights
         rng: seed or generator; None draws anew each time
         dtype: of the weights, and so of the outputs
     """
@@ -63,7 +63,7 @@ class Sequential(Module):
         self.layers = list(layers)
 
     def __call__(self, x: Any) -> Any:
-        head = quicker.get(Sequential)  # a quicker way through the first layers, if there is one
+        head = quicker.get(Sequential)  # a quicker way through the first layers, if any
         x, done = head(self.layers, x) if head else (x, 0)
         for layer in islice(self.layers, done, None):
             x = layer(x)
@@ -74,18 +74,17 @@ class Sequential(Module):
 
     def __iter__(self): return iter(self.layers)
     def __len__(self): return len(self.layers)
-
-    def __repr__(self): return call_text("Sequential", [short_text(f) for f in self.layers])
+    def __repr__(self): return call_text("Sequential", list(map(short_text, self.layers)))
 
 # %% ../nbs/01b_network.ipynb #a58f7e7a
 @checked
 def mlp(
     sizes: Sequence[int], activation: Layer = relu, rng: Seed = None, dtype: Dtype = np.float32
 ) -> Sequential:
-    """A multilayer perceptron: linear layers of these sizes with an activation between them.
+    """A multilayer perceptron: linear layers of these sizes, an activation between them.
 
     Parameters:
-        sizes: numbers of units, from the inputs to the outputs: [64, 32, 10]
+        sizes: numbers of units, inputs to outputs: [64, 32, 10]
         activation: between the layers; the last one has none
         rng: seed or generator of the first weights
         dtype: of the parameters

@@ -10,14 +10,14 @@ __all__ = ['Lion', 'orthogonal', 'Muon', 'ScheduleFree', 'wsd']
 
 θ, g -> the steepest step under another ruler -> θ
 """
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
 
-from .forward import Module
+from .aliases import Array, Schedule
 from .optim import AdamW, smallest
 from .optimizer import Optimizer, arrays_by_name, rules_by_name, settle, twin
 
@@ -33,7 +33,7 @@ class Lion(Optimizer):
         weight_decay: share of θ taken off, per unit of learning rate
     """
 
-    lr: float | Callable[[int], float] = 1e-4
+    lr: float | Schedule = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
 
@@ -93,19 +93,23 @@ class Muon(Optimizer):
         others: for all other parameters; None: AdamW()
     """
 
-    lr: float | Callable[[int], float] = 0.001
+    lr: float | Schedule = 0.001
     momentum: float = 0.95
     nesterov: bool = True
     weight_decay: float = 0.1
     matrices: str | Sequence[str] | None = None
     others: Optimizer | None = None
 
+    memories = ("velocity",)
     by_shape = True
 
     def __post_init__(self):
         super().__post_init__()
         self.others = self.others or AdamW()
-        self.memories = max(("velocity",), self.others.memories, key=len)
+
+    def first_memories(self, theta):
+        "As many as the one of the two that needs more."
+        return max((super().first_memories(theta), self.others.first_memories(theta)), key=len)
 
     def step(self, theta, g, lr, velocity):
         velocity *= self.momentum
@@ -135,7 +139,7 @@ class ScheduleFree(Optimizer):
         weight_decay: adds weight_decay · y to the direction
     """
 
-    lr: float | Callable[[int], float] = 0.0025
+    lr: float | Schedule = 0.0025
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0

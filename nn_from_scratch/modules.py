@@ -12,30 +12,36 @@ __all__ = ['Module', 'evaluating', 'short_text', 'call_text']
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .parameters import Layout, Parameters
-from .tree import Part, containers, holder_of, is_parameter, pairs, slots
+from .tree import Part, containers, holder_of, is_parameter, pairs
+from .tree import slots
 from .turns import Turn, exchanges, mend
+
+# %% ../nbs/01b_network.ipynb #5c1f9a13
+_Self = TypeVar("_Self", bound="Module")
 
 # %% ../nbs/01b_network.ipynb #b48a418d
 class Module(Part):
-    """A part of a network that holds parameters: subclass it, set arrays and other parts as attributes, define `__call__`.
+    """A part of a network that holds parameters; each subclass defines `__call__`.
 
-    Float arrays under a name that does not begin with `_` are parameters, in the module itself and in the modules,
-    lists, tuples and dicts it holds. Arrays under a name with `_` are state: kept and copied, not trained.
+    Float arrays under a name that does not begin with `_` are parameters, in the module
+    and in the modules, lists, tuples and dicts it holds. Under a name with `_` they are
+    state: kept and copied, not trained.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_layout")  # the layout is a note about the model, not a part of it
+    __slots__ = ("__dict__", "__weakref__", "_layout")  # a note about the model, no part of it
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         "What the module computes; each subclass defines it."
-        raise NotImplementedError(f"{type(self).__name__} does not say what it computes: define __call__(self, x)")
+        raise NotImplementedError(f"{type(self).__name__} does not say what it computes: "
+                                  "define __call__(self, x)")
 
     def parameters(self) -> Parameters:
-        "The parameters by name, depth first in the order of definition, as views of one `vector`."
+        "The parameters by name, depth first in the order of definition, over one `vector`."
         return self.layout().parameters
 
     def layout(self) -> Layout:
@@ -50,30 +56,41 @@ class Module(Part):
 
     def modules(self) -> list["Module"]:
         "This module and all those in it, depth first, each once."
-        found = {id(part): part for part in (self, *(slot[3] for slot in slots(self))) if isinstance(part, Module)}
-        return list(found.values())
+        parts = [self, *(slot[3] for slot in slots(self))]
+        return list({id(part): part for part in parts if isinstance(part, Module)}.values())
 
     @property
     def training(self) -> bool:
-        "Whether the module is in training mode, as it is made; not so inside `with evaluating():`."
+        "Whether the module is in training mode, as it is made; not `with evaluating():`."
         return vars(self).get("training", True) and not _evaluating.get()
 
     @training.setter
     def training(self, training: bool):
         vars(self)["training"] = training
 
-    def train(self, training: bool = True):
-        "Switch to training mode, this module and all those in it; returns the module."
+    def train(self: _Self, training: bool = True) -> _Self:
+        """Switch to training mode, this module and all those in it.
+
+        Parameters:
+            training: False for evaluation mode
+
+        Returns:
+            the module itself
+        """
         for m in self.modules():
             m.training = training
         return self
 
-    def eval(self):
-        "Switch to evaluation mode; returns the module."
+    def eval(self: _Self) -> _Self:
+        """Switch to evaluation mode.
+
+        Returns:
+            the module itself
+        """
         return self.train(False)
 
     def reading(self) -> Turn:
-        "`with model.reading():` waits until no other thread takes a gradient of the model, and keeps it from doing so inside."
+        "`with model.reading():` no other thread takes a gradient of the model."
         known = getattr(self, "_layout", None)
         return (self.layout() if known is None else known).lock
 
@@ -83,9 +100,10 @@ class Module(Part):
 
     def __setattr__(self, name: str, value: Any):
         if name in _METHODS:
-            raise ValueError(f"{type(self).__name__}: the name {name!r} belongs to a method of Module; choose another, {name + '_'!r} say")
+            raise ValueError(f"{type(self).__name__}: the name {name!r} belongs to a method of "
+                             f"Module; choose another, {name + '_'!r} say")
         if isinstance(value, np.floating) and is_parameter(vars(self).get(name)):
-            value = np.asarray(value)  # NumPy makes numbers of arrays without axes: 2 * self.scale would be no parameter any more
+            value = np.asarray(value)  # 2 * an array without axes is a number for NumPy
         object.__setattr__(self, name, value)
 
     def __getstate__(self):  # copies and pickles leave the layout behind
@@ -96,17 +114,19 @@ class Module(Part):
     def __setstate__(self, state): vars(self).update(state)
 
     def __repr__(self):
-        shown = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
-        return call_text(type(self).__name__, [f"{name}={short_text(value)}" for name, value in shown.items()])
+        shown = [f"{name}={short_text(value)}" for name, value in vars(self).items()
+                 if not name.startswith("_") and name != "training"]
+        return call_text(type(self).__name__, shown)
 
 # %% ../nbs/01b_network.ipynb #e174f97c
-_METHODS = {name for name, value in vars(Module).items() if callable(value) and not name.startswith("_")}
+_METHODS = {name for name, value in vars(Module).items()
+            if callable(value) and not name.startswith("_")}
 _evaluating: ContextVar[bool] = ContextVar("evaluating", default=False)
 
 
 @contextmanager
 def evaluating() -> Iterator[None]:
-    "Inside `with evaluating():` every module is in evaluation mode, for this thread alone; none is changed."
+    "`with evaluating():` modules are in evaluation mode, for this thread; none is changed."
     before = _evaluating.set(True)
     try:
         yield
@@ -120,7 +140,11 @@ class _Text(str):
 
 
 def short_text(value: Any) -> str:
-    "How a value stands in a repr: an array by its shape, a function by its name."
+    """How a value stands in a repr: an array by its shape, a function by its name.
+
+    Parameters:
+        value: anything
+    """
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, (list, tuple)):
@@ -129,49 +153,58 @@ def short_text(value: Any) -> str:
 
 
 def call_text(name: str, parts: list[str]) -> str:
-    """`name(parts)` on one line where it fits, else a line for each.
+    """A call on one line where it fits, else with a line for each argument.
 
     Parameters:
         name: of what is called
         parts: its arguments
+
+    Returns:
+        "name(parts)"
     """
     line = f"{name}({', '.join(parts)})"
     if len(line) <= 88 and "\n" not in line:
         return line
-    return f"{name}(\n" + "".join("  " + p.replace("\n", "\n  ") + ",\n" for p in parts) + ")"
-
-
-def _has_no_parts(value):
-    return isinstance(value, Part) and not any(isinstance(inner, containers) for _, inner in pairs(value))
+    inner = ["  " + part.replace("\n", "\n  ") + ",\n" for part in parts]
+    return f"{name}(\n{''.join(inner)})"
 
 
 def _rows(model):
-    "(name, what it is, number of its parameters) for each part that has no parts itself; what stands there again counts no more."
+    "(name, what it is, parameters) of each part without parts; a number counts once."
     seen, entered, inside = set(), set(), set()
     for name, holder, _, value, is_state in [("", None, "", model, False), *slots(model)]:
         if is_state or id(holder) in inside:
             continue
-        if _has_no_parts(value):
+        enter = isinstance(value, containers) and id(value) not in entered
+        if isinstance(value, Part) and not _has_parts(value):
             inside.add(id(holder_of(value)))
-            arrays = [a for key, a in pairs(value) if is_parameter(a) and not key.startswith("_")]
+            arrays = [a for k, a in pairs(value) if is_parameter(a) and not k.startswith("_")]
         elif is_parameter(value):
             arrays = [value]
-        elif callable(value) and not isinstance(value, type) and (not isinstance(value, containers) or id(value) in entered):
-            arrays = []
-        else:
+        elif enter or not callable(value) or isinstance(value, type):
             entered.add(id(value))
             continue
+        else:
+            arrays = []
         new = [a for a in arrays if id(a) not in seen]
         seen.update(map(id, new))
         again = id(value) in entered or arrays and not new
-        yield name, short_text(value) + (" again" if again else ""), sum(a.size for a in new)
+        size = sum(a.size for a in new)
+        yield name, short_text(value) + (" again" if again else ""), size
+
+
+def _has_parts(part):
+    return any(isinstance(inner, containers) for _, inner in pairs(part))
 
 
 def _table(model):
     "The text of `summary`."
     vector = model.parameters().vector
     rows = list(_rows(model))
-    first, second = max((len(name) for name, _, _ in rows), default=0), max((len(what) for _, what, _ in rows), default=0)
+    first = max((len(name) for name, _, _ in rows), default=0)
+    second = max((len(what) for _, what, _ in rows), default=0)
     digits = len(f"{vector.size:,}")
-    lines = [f"{name:<{first}}  {what:<{second}}  {n:>{digits},}".lstrip() for name, what, n in rows]
-    return "\n".join([*lines, f"{vector.size:,} parameters, {vector.dtype}, {vector.nbytes / 1e3:,.1f} kB"])
+    lines = [f"{name:<{first}}  {what:<{second}}  {n:>{digits},}".lstrip()
+             for name, what, n in rows]
+    total = f"{vector.size:,} parameters, {vector.dtype}, {vector.nbytes / 1e3:,.1f} kB"
+    return "\n".join([*lines, total])

@@ -11,12 +11,15 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from .backprop import grad
-from .forward import Parameters
+from .aliases import Array, Schedule
+from .checks import above_0
+from .gradients import grad
 from .optimizer import Optimizer
+from .parameters import Parameters
 from .schedules import (
     cosine_decay, exponential_decay, one_cycle, step_decay, warmup)
 
@@ -59,7 +62,7 @@ class SGD(Optimizer):
         weight_decay: adds weight_decay · θ to the gradient
     """
 
-    lr: float | Callable[[int], float]
+    lr: float | Schedule
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
@@ -92,7 +95,7 @@ class Adagrad(Optimizer):
         eps: ε, keeps the division finite
     """
 
-    lr: float | Callable[[int], float] = 0.01
+    lr: float | Schedule = 0.01
     weight_decay: float = 0.0
     eps: float = 1e-10
 
@@ -119,7 +122,7 @@ class RMSprop(Optimizer):
         momentum: μ, how much of the last step's velocity stays
     """
 
-    lr: float | Callable[[int], float] = 0.01
+    lr: float | Schedule = 0.01
     alpha: float = 0.99
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -155,7 +158,7 @@ class Adam(Optimizer):
         weight_decay: adds weight_decay · θ to the gradient
     """
 
-    lr: float | Callable[[int], float] = 0.001
+    lr: float | Schedule = 0.001
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -215,15 +218,13 @@ optimizers = {o.__name__.lower(): o for o in (SGD, Adagrad, RMSprop, Adam, AdamW
 # %% ../nbs/04_optim.ipynb #79324d1d
 def clippable(grads, max_norm):
     "The arrays of a gradient, whatever its form, and the limit as a plain number."
-    number = max_norm.item() if isinstance(max_norm, np.generic) else max_norm
-    if not isinstance(number, (int, float)) or not 0 < number < math.inf:
-        raise ValueError(f"clip_grad_norm: max_norm must be a positive number, not {max_norm!r}")
+    max_norm = above_0("clip_grad_norm", "max_norm", max_norm)
     arrays = ([grads.vector] if isinstance(grads, Parameters) else
               list(grads.values()) if isinstance(grads, Mapping) else [grads])
     if not all(isinstance(a, np.ndarray) for a in arrays):
         raise TypeError("clip_grad_norm: it changes arrays in place, but was given a "
                         f"{type(grads).__name__}")
-    return arrays, number
+    return arrays, max_norm
 
 
 def length(arrays):

@@ -11,7 +11,7 @@ __all__ = ['Optimizer']
 # %% ../nbs/04_optim.ipynb #78cd1a4b
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import groupby
@@ -19,7 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from .forward import Module, Parameters
+from .aliases import Schedule
+from .functions import asked, quicker
+from .modules import Module
+from .parameters import Parameters
+from .tree import is_parameter
 
 # %% ../nbs/04_optim.ipynb #b2dde8c6
 Groups = Mapping[str, Mapping[str, Any]] | None  # pattern of names -> their lr, weight_decay
@@ -37,7 +41,7 @@ class Optimizer:
         groups: name -> settings
     """
 
-    lr: float | Callable[[int], float]
+    lr: float | Schedule
     groups: Groups = field(default=None, kw_only=True, repr=False)
     memories: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
     by_shape = False  # whether the rule wants its arrays one by one, in their shapes
@@ -65,8 +69,9 @@ class Optimizer:
         "The learning rate of the next step."
         return float(self.lr(self.steps) if callable(self.lr) else self.lr)
 
-    def step(self, theta, g, lr, *memories) -> None:
-        "The rule: change θ and the memories in place, but not the gradient g."
+    def step(self, *args: Any, **kwargs: Any) -> None:
+        """The rule, `step(theta, g, lr, *memories)`: change θ and the memories in place, but
+        not the gradient g."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it steps: "
                                   "define step(self, theta, g, lr, *memories)")
 
@@ -102,15 +107,12 @@ class Optimizer:
         return {**vars(self), "_model": None}
 
 # %% ../nbs/04_optim.ipynb #d43ebc6b
-asked: dict = {}
-quicker: dict = {}
-
-
 def settle(settings):
     "Look at every setting as `asked` says for its class, and keep it as a plain number."
     for kind in reversed(type(settings).__mro__):
         for name, demand in asked.get(kind, {}).items():
-            value = demand(type(settings).__name__, name, getattr(settings, name), settings)
+            more = [settings] if demand.__code__.co_argcount > 3 else []  # one about several
+            value = demand(type(settings).__name__, name, getattr(settings, name), *more)
             object.__setattr__(settings, name, value)  # a frozen dataclass lets it pass
 
 
@@ -134,16 +136,15 @@ def rules_by_name(optimizer, shapes):
 
 def arranged(optimizer, model, grads):
     "Who changes what: [(rule, its learning rate, θ, g, memories)]; all is looked at first."
-    frozen, shapes = getattr(model, "frozen", ()), None
+    shapes = None
     if isinstance(model, Module):
-        model = _recognised(optimizer, model)
+        frozen, model = getattr(model, "frozen", ()), _recognised(optimizer, model)
+    else: frozen = ()
     if isinstance(model, Parameters) and isinstance(grads, Parameters):
-        _refuse_others(model, grads)
-        arrays = [("the parameter vector", model.vector, grads.vector)]
-        shapes = model.shapes
+        shapes = _fitting(model, grads)
+        arrays = [_recall(optimizer, "the parameter vector", model.vector, grads.vector)]
     else:
-        arrays = _pairs(model, grads)
-    arrays = [(name, theta, *_recall(optimizer, name, theta, g)) for name, theta, g in arrays]
+        arrays = [_recall(optimizer, *named) for named in _pairs(model, grads)]
     if optimizer.groups or optimizer.by_shape or frozen:
         return _divided(optimizer, arrays, shapes, frozen)
     lr = optimizer.learning_rate()
@@ -179,10 +180,10 @@ def _runs(rules, shapes, frozen):
 def _recognised(optimizer, model):
     "The model's parameters. A `ValueError` if the steps so far were taken with others."
     parameters = model.parameters()
-    model_then, parameters_then, parts_then = optimizer._model or (None, None, None)
+    model_then, parameters_then, parts_then = optimizer._model or (None, None, ())
     if parameters_then is not None and parameters_then() is parameters:
         return parameters
-    parts = [m for m in model.modules() if any(map(_is_array, vars(m).values()))]
+    parts = [m for m in model.modules() if any(map(is_parameter, vars(m).values()))]
     if optimizer.steps and model_then is not None:
         if model_then() is not model:
             raise ValueError(f"{_steps_of(optimizer)} with another model: "
@@ -195,20 +196,18 @@ def _recognised(optimizer, model):
     return parameters
 
 
-def _is_array(value): return isinstance(value, np.ndarray)
-
-
 def _steps_of(optimizer):
     return (f"{type(optimizer).__name__}.update: this optimizer has taken {optimizer.steps} "
             f"step{'s' * (optimizer.steps > 1)}")
 
 
-def _refuse_others(model, grads):
-    "A `ValueError` for gradients of parameters with other names or shapes."
+def _fitting(model, grads):
+    "name -> shape. A `ValueError` for gradients of parameters with other names or shapes."
     ours, theirs = model.shapes, grads.shapes
     if ours is not theirs and list(ours.items()) != list(theirs.items()):
         raise ValueError("update: these are the gradients of another model. This one has "
                          f"{model!r}\nbut the gradients are {grads!r}")
+    return ours
 
 
 def arrays_by_name(model):
@@ -237,7 +236,7 @@ def _pairs(model, grads):
 
 
 def _recall(optimizer, name, theta, g):
-    "g, and the memories for `theta`, zeros at first. An error where they do not fit."
+    "(name, θ, g, memories); the memories are made at first. An error where they do not fit."
     if not isinstance(theta, np.ndarray) or theta.dtype.kind != "f":
         kind = theta.dtype if isinstance(theta, np.ndarray) else type(theta).__name__
         raise TypeError(f"{type(optimizer).__name__}.update changes arrays of floating-point "
@@ -256,5 +255,5 @@ def _recall(optimizer, name, theta, g):
     if theta.dtype == np.float16:  # whose squares are soon 0 or infinite
         g = g.astype(memory.dtype)
     if theta.ndim == 1:
-        return g, [memory[i] for i in range(len(memory))]
-    return g, [memory[i].reshape(theta.shape) for i in range(len(memory))]
+        return name, theta, g, [memory[i] for i in range(len(memory))]
+    return name, theta, g, [memory[i].reshape(theta.shape) for i in range(len(memory))]

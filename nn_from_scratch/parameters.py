@@ -9,6 +9,7 @@
 __all__ = ['Parameters', 'gather', 'Layout']
 
 # %% ../nbs/01b_network.ipynb #5c1f9a04
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from operator import is_
@@ -17,105 +18,116 @@ from typing import Any
 import numpy as np
 
 from .aliases import Array
-from .tree import containers, holder_of, is_parameter, pairs, slots
+from .tree import containers, full_name, holder_of, is_parameter
+from .tree import pairs, slots
 from .turns import Turn, exchanges
 
 # %% ../nbs/01b_network.ipynb #ab5491d9
 class Parameters(Mapping):
-    """Arrays by name, all of them views of one flat array, `vector`: the parameters of a model, or
-    their gradients.
+    """Arrays by name, views of one flat `vector`: the parameters of a model, or gradients.
 
     Parameters:
         shapes: name -> shape, in order
         vector: as many numbers as the shapes have together
     """
 
-    def __init__(self, shapes: Mapping[str, tuple], vector: np.ndarray):
-        ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes.values())])
-        if vector.shape != (ends[-1],):
-            raise ValueError(f"Parameters: the shapes need {ends[-1]} numbers but the vector is {vector.shape}")
+    def __init__(self, shapes: Mapping[str, tuple], vector: Array):
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        if vector.shape != (sum(sizes),):
+            raise ValueError(f"Parameters: the shapes need {sum(sizes)} numbers "
+                             f"but the vector is {vector.shape}")
         self._vector = vector
-        self._arrays = {name: vector[start:end].reshape(shape) for (name, shape), start, end in zip(shapes.items(), ends, ends[1:])}
+        self._arrays: dict[str, Array] = {}
+        start = 0
+        for (name, shape), size in zip(shapes.items(), sizes, strict=True):
+            self._arrays[name] = vector[start:start + size].reshape(shape)
+            start += size
         self.shapes = {name: a.shape for name, a in self._arrays.items()}
 
     @property
-    def vector(self) -> np.ndarray:
-        "All the numbers, one after the other. Assigning to it writes the new numbers into their places."
+    def vector(self) -> Array:
+        "All the numbers, one after the other. What is assigned to it is written into it."
         return self._vector
 
     @vector.setter
-    def vector(self, new: np.ndarray):
+    def vector(self, new: Array):
         if new is self._vector:  # `vector *= 2` has done its work already
             return
         if np.shape(new) != self._vector.shape:
-            raise ValueError(f"Parameters: the vector is {self._vector.shape} but what was assigned to it is {np.shape(new)}")
+            raise ValueError(f"Parameters: the vector is {self._vector.shape} "
+                             f"but what was assigned to it is {np.shape(new)}")
         self._vector[...] = new
 
     def empty_like(self) -> "Parameters":
         "The same names and shapes over a vector of its own, not yet filled."
         other = Parameters(self.shapes, np.empty_like(self.vector))
-        other.shapes = self.shapes  # the very same dict: who compares the two sees at once that they fit
+        other.shapes = self.shapes  # the very same dict, which is quick to compare
         return other
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> Array:
         if name not in self._arrays:
-            raise KeyError(f"no parameter {name!r}: there are {', '.join(self._arrays) or 'none'}")
+            known = ", ".join(self._arrays) or "none"
+            raise KeyError(f"no parameter {name!r}: there are {known}")
         return self._arrays[name]
 
     def __iter__(self) -> Iterator[str]: return iter(self._arrays)
     def __len__(self) -> int: return len(self._arrays)
     def values(self): return self._arrays.values()
 
-    def __reduce__(self):  # copies and pickles carry the vector, and cut it into views anew
+    def __reduce__(self):  # copies and pickles carry the vector, and cut it anew
         return Parameters, (self.shapes, self.vector)
 
     def __repr__(self):
-        rows = [f"  {name} {shape}" for name, shape in self.shapes.items()]
-        return "\n".join([f"Parameters of {self.vector.size:,} numbers, {self.vector.dtype}", *rows])
+        first = f"Parameters of {self.vector.size:,} numbers, {self.vector.dtype}"
+        return "\n".join([first, *(f"  {name} {shape}" for name, shape in self.shapes.items())])
 
 # %% ../nbs/01b_network.ipynb #8653b4cb
-def gather(names: Sequence[str], arrays: Sequence[Array]) -> Parameters:
-    """`Parameters` of these names and values: over the vector they are already neighbours in, or
-    else over a new one.
+def gather(arrays: Mapping[str, Array]) -> Parameters:
+    """`Parameters` over the vector the arrays are neighbours in, or else over a new one.
 
     Parameters:
-        names: of the arrays
-        arrays: all of one dtype, none a view of another
+        arrays: by name; all of one dtype, none a view of another
     """
     kinds: dict[str, str] = {}
-    for name, a in zip(names, arrays, strict=True):
+    for name, a in arrays.items():
         kinds.setdefault(str(a.dtype), name)
     if len(kinds) > 1:
         raise TypeError("the parameters of a model share one dtype: "
                         + ", ".join(f"{name!r} is {kind}" for kind, name in kinds.items()))
-    shapes = dict(zip(names, (a.shape for a in arrays), strict=True))
-    vector = _common_slice(arrays)
+    shapes = {name: a.shape for name, a in arrays.items()}
+    vector = _common_slice(list(arrays.values()))
     if vector is None:
-        _refuse_views(names, arrays)
-        return Parameters(shapes, np.concatenate([a.ravel() for a in arrays] or [np.zeros(0, np.float32)]))
+        _refuse_views(list(arrays), list(arrays.values()))
+        flat = [a.ravel() for a in arrays.values()] or [np.zeros(0, np.float32)]
+        return Parameters(shapes, np.concatenate(flat))
     parameters = Parameters(shapes, vector)
-    parameters._arrays.update(zip(names, arrays, strict=True))  # the very same objects serve the whole and the part
+    parameters._arrays.update(arrays)  # the very same objects serve the whole and the part
     return parameters
 
 
 def _refuse_views(names, arrays):
-    "Raise `ValueError` if two parameters share memory: as views of one vector they no longer would."
+    "Raise `ValueError` if two arrays share memory: as views of one vector they would not."
     order = sorted(range(len(arrays)), key=lambda i: arrays[i].ctypes.data)
     for i, j in zip(order, order[1:]):
         if np.shares_memory(arrays[i], arrays[j]):
             first, second = names[min(i, j)], names[max(i, j)]
-            raise ValueError(f"{second!r} is a view of {first!r}, and would become a parameter of its own: keep one array, "
-                             f"and compute the other from it in __call__ (x @ self.{first}.T, say)")
+            raise ValueError(f"{second!r} is a view of {first!r}, and would become a parameter "
+                             "of its own: keep one array, and compute the other from it "
+                             f"in __call__ (x @ self.{first}.T, say)")
 
 
 def _common_slice(arrays):
     "The slice of one vector that the arrays are, one after the other; None if they are not."
     base = arrays[0].base if arrays else None
-    if not isinstance(base, np.ndarray) or base.ndim != 1 or base.dtype != arrays[0].dtype or not base.flags.c_contiguous:
+    if not isinstance(base, np.ndarray) or base.ndim != 1 or not base.flags.c_contiguous:
+        return None
+    if base.dtype != arrays[0].dtype:
         return None
     begin = at = arrays[0].ctypes.data - base.ctypes.data
     for a in arrays:
-        if a.base is not base or a.ctypes.data - base.ctypes.data != at or not (a.flags.c_contiguous and a.flags.writeable):
+        if a.base is not base or a.ctypes.data - base.ctypes.data != at:
+            return None
+        if not (a.flags.c_contiguous and a.flags.writeable):
             return None
         at += a.nbytes
     return base[begin // base.itemsize:at // base.itemsize]
@@ -124,26 +136,28 @@ def _common_slice(arrays):
 def _holds_step(value):
     "Whether `value` is, or holds, something that listens to the steps of `operation`."
     if isinstance(value, (list, tuple, dict)):
-        return any(map(_holds_step, value.values() if isinstance(value, dict) else value))
+        inner = value.values() if isinstance(value, dict) else value
+        return any(map(_holds_step, inner))
     return hasattr(type(value), "__operation__")
 
 
-_END = (object(),)  # stands after the last thing in a holder
-
-
 def _contents(holder):
-    "What a holder holds, to be gone through at any time: keys and values of a dict, the items of a list or tuple, and an end."
+    "What a holder holds, to be gone through at any time, and a mark for its end."
     return (holder, holder.values(), _END) if isinstance(holder, dict) else (holder, _END)
+
+
+_END = (object(),)
 
 
 def _held(holder, key):
     "What stands there, or None."
-    return holder.get(key) if isinstance(holder, dict) else holder[key] if key < len(holder) else None
+    if isinstance(holder, dict):
+        return holder.get(key)
+    return holder[key] if key < len(holder) else None
 
 # %% ../nbs/01b_network.ipynb #a60a4b6e
 class Layout:
-    """Where the parameters of a model stand: found once, and again whenever something in the model
-    has been replaced.
+    """Where the parameters of a model stand: looked up again when something was replaced.
 
     Parameters:
         model: a module, or a list, tuple or dict of modules
@@ -152,57 +166,68 @@ class Layout:
 
     def __init__(self, model: Any, before: "Layout | None" = None):
         found = list(slots(model))
-        self.places: list[tuple] = []  # (holder, key, number of the parameter); a shared one stands in several
-        arrays = self._find(found, before)
-        same = before is not None and before.names == self.names and all(map(is_, before.arrays, arrays))
-        self.parameters = before.parameters if before is not None and same else gather(self.names, arrays)
+        self.places: list[tuple] = []  # (holder, key, number of the parameter there)
+        arrays = self._find(found, {} if before is None else before.parameters)
+        self.names = list(arrays)  # of the parameters, depth first, each once
+        if before is not None and before.has(arrays):
+            self.parameters = before.parameters  # something else has changed
+        else:
+            self.parameters = gather(arrays)
         self.arrays = list(self.parameters.values())
         self._write(self.arrays)
         self._remember(model, found)
-        self.lock = Turn() if before is None else before.lock  # held while a gradient is taken
-        self.out: Parameters | None = None  # where gradients of these parameters were written last
+        self.lock = Turn() if before is None else before.lock  # held by a gradient
+        self.out: Parameters | None = None  # where gradients were written last
 
-    def _find(self, found, before):
-        "The parameters among the slots `found`, each once; notes their names and places."
+    def has(self, arrays: Mapping[str, Array]) -> bool:
+        """Whether these are the very arrays that stand here.
+
+        Parameters:
+            arrays: by name
+        """
+        return list(arrays) == self.names and all(map(is_, arrays.values(), self.arrays))
+
+    def _find(self, found, known):
+        "The parameters by name among the slots `found`, each once; notes their places."
         numbers: dict[int, int] = {}  # id of an array -> its number
         arrays: dict[str, Array] = {}
-        known = {} if before is None else before.parameters
         for name, holder, key, value, is_state in found:
-            if is_state:
+            if isinstance(value, np.floating) and name in known:
+                value = np.asarray(value)  # an array without axes that was computed with
+            if is_state or isinstance(value, containers):
                 continue
-            if isinstance(value, np.floating) and name in known:  # an array without axes that became a number of NumPy's
-                value = np.asarray(value)
             if is_parameter(value):
-                if isinstance(holder, tuple):
-                    raise TypeError(f"the parameter {name!r} stands in a tuple, where it cannot be replaced: use a list")
                 number = numbers.setdefault(id(value), len(arrays))
+                _check_place(name, holder, number == len(arrays) and name in arrays)
                 if number == len(arrays):
-                    if name in arrays:
-                        raise ValueError(f"two parameters of the model are called {name!r}: give one of them another name")
                     arrays[name] = value
                 self.places.append((holder, key, number))
-            elif not isinstance(value, containers) and _holds_step(value):
-                raise RuntimeError(f"{name!r} is a {type(value).__name__}: a gradient of this model is being taken, by another thread "
-                                   "or by an outer call; one at a time, or a copy of the model for each. Inside the function itself, "
-                                   "use the attributes (model.layer.weight) in place of model.parameters()")
-        self.names = list(arrays)  # of the parameters, depth first, each once
-        return list(arrays.values())
+            elif _holds_step(value):
+                raise RuntimeError(
+                    f"{name!r} is a {type(value).__name__}: a gradient of this model is being "
+                    "taken, by another thread or by an outer call; one at a time, or a copy of "
+                    "the model for each. Inside the function itself, use the attributes "
+                    "(model.layer.weight) in place of model.parameters()")
+        return arrays
 
     def _remember(self, model, found):
         "Note what every part holds now."
         holders = {id(holder_of(model)): ("", holder_of(model))}
         filled = {id(holder) for holder, _, _ in self.places}
         parts = [slot for slot in found if isinstance(slot[3], containers)]
-        for name, holder, _, part, is_state in reversed(parts):  # each before the one that holds it
+        for name, holder, _, part, is_state in reversed(parts):  # each before its holder
             holders.setdefault(id(holder_of(part)), (name, holder_of(part)))
             if id(holder_of(part)) in filled and not is_state:
                 filled.add(id(holder))
-        self.parts = [slot[:4] for slot in parts if not slot[4] and id(holder_of(slot[3])) in filled]  # with parameters in them
-        self.holders = [(name, holder, holder if isinstance(holder, tuple) else holder.copy()) for name, holder in holders.values()]
-        self.now = [part for _, holder, _ in self.holders for part in _contents(holder)]  # all that they hold, one after the other …
-        self.then = list(chain.from_iterable(self.now))  # … and what it was when it was looked at
+        self.parts = [slot[:4] for slot in parts  # those with parameters in them
+                      if not slot[4] and id(holder_of(slot[3])) in filled]
+        self.holders = [(name, holder, holder if isinstance(holder, tuple) else holder.copy())
+                        for name, holder in holders.values()]
+        self.now = [part for _, holder, _ in self.holders for part in _contents(holder)]
+        self.then = list(chain.from_iterable(self.now))  # what went through `now` gives now
         number = {id(array): n for n, array in enumerate(self.arrays)}
-        self.positions = [(i, number[id(value)]) for i, value in enumerate(self.then) if id(value) in number]
+        self.positions = [(i, number[id(value)]) for i, value in enumerate(self.then)
+                          if id(value) in number]
 
     def is_current(self) -> bool:
         "Whether every part still holds the very objects it held when it was looked at."
@@ -213,11 +238,10 @@ class Layout:
             holder[key] = values[number]
 
     def put(self, values: Sequence):
-        """Put these in the places of the parameters. While they are not the parameters themselves,
-        the exchange is on record.
+        """Put these into the places of the parameters. Until `arrays` are back it is on record.
 
         Parameters:
-            values: one for each parameter: Tensors, or `arrays`, the parameters themselves
+            values: one a parameter: Tensors, or `arrays`, the parameters themselves
         """
         exchanges[id(self)] = self
         self._write(values)
@@ -225,8 +249,7 @@ class Layout:
             exchanges.pop(id(self), None)
 
     def check(self, values: Sequence):
-        """Raise `RuntimeError` if a parameter was replaced meanwhile, or one of these, or what was
-        made of them, stands elsewhere too.
+        """Raise `RuntimeError` if a parameter was replaced, or a Tensor stands elsewhere.
 
         Parameters:
             values: what `put` put there
@@ -238,64 +261,45 @@ class Layout:
             return
         for holder, key, number in self.places:
             if _held(holder, key) is not values[number]:
-                raise RuntimeError(f"the parameter {self.names[number]!r} was replaced while its gradient was being taken: "
-                                   "a model computes with its parameters; an optimizer changes them afterwards")
+                raise RuntimeError(f"the parameter {self.names[number]!r} was replaced while "
+                                   "its gradient was being taken: a model computes with its "
+                                   "parameters; an optimizer changes them afterwards")
         for name, holder, key, part in self.parts:
             if _held(holder, key) is not part:
-                raise RuntimeError(f"{name!r}, which holds parameters, was replaced while their gradient was being taken: "
-                                   "build the model first, then compute with it")
+                raise RuntimeError(f"{name!r}, which holds parameters, was replaced while "
+                                   "their gradient was being taken: build the model first, "
+                                   "then compute with it")
         if left := self._left_behind():
-            raise RuntimeError(f"a Tensor was left behind in {', '.join(map(repr, left))}: it means nothing after this call; "
-                               "store stop_gradient(…), the plain value, or return it with has_aux=True")
+            raise RuntimeError(f"a Tensor was left behind in {', '.join(map(repr, left))}: it "
+                               "means nothing after this call; store stop_gradient(…), the "
+                               "plain value, or return it with has_aux=True")
 
     def _left_behind(self):
         "The names of what holds a step, beside the places of the parameters."
         places = {(id(holder), key) for holder, key, _ in self.places}
         looked_into = {id(holder) for _, holder, _ in self.holders}
-        return [f"{name}.{key}" if name else str(key) for name, holder, _ in self.holders for key, value in pairs(holder)
-                if (id(holder), key) not in places and id(value) not in looked_into and _holds_step(value)]
+        return [full_name(name, holder, key)
+                for name, holder, _ in self.holders for key, value in pairs(holder)
+                if (id(holder), key) not in places and id(value) not in looked_into
+                and _holds_step(value)]
 
     def roll_back(self):
-        "Make everything what it was when it was looked at. Done twice, or taken up again half-way, it does the same."
+        "Make everything what it was when it was looked at; done twice it does the same."
         for _, holder, then in self.holders:
             if isinstance(holder, dict):
-                if list(holder) != list(then):  # in the old order, which is the order of the parameters
+                if list(holder) != list(then):  # their order is that of the parameters
                     holder.clear()
                 holder.update(then)
             elif isinstance(holder, list):
                 holder[:] = then
         exchanges.pop(id(self), None)
 
-    def holds(self, values: Sequence) -> bool:
-        "Whether everything is as it was when it was looked at, but for these in the places of the parameters."
-        expected = self.then.copy()
-        for position, number in self.positions:
-            expected[position] = values[number]
-        return all(map(is_, chain.from_iterable(self.now), expected))
 
-    def restore(self, intact: bool = False) -> list[str]:
-        "Put the arrays back, and throw out, by name, what steps have left behind in the model, if it is not known to be intact."
-        try: self.put(self.arrays)
-        except IndexError: exchanges.pop(id(self), None)
-        kept = {(id(holder), key) for holder, key, _ in self.places} | {(id(holder), key) for _, holder, key, _ in self.parts}
-        return [] if intact or self.is_current() else [name for watched in self.holders for name in _tidy(*watched, kept)]
-
-
-def _tidy(name, container, then, kept):
-    if isinstance(container, tuple):
-        return []
-    if isinstance(container, list):
-        keys = [key for key in range(len(then)) if (id(container), key) in kept]
-        if not all(_held(container, key) is then[key] for key in keys):
-            container[:] = then
-        left = [name] if any(map(_holds_step, container)) else []
-        if left:
-            container[:] = then
-        return left
-    keys = [key for key in then if (id(container), key) in kept]
-    left = [key for key, value in container.items() if _holds_step(value)]
-    old = {key: then[key] if key in (*keys, *left) else container[key] for key in then if key in container or key in keys}
-    new = {key: value for key, value in container.items() if key not in then and key not in left}
-    container.clear()
-    container.update(old | new)
-    return [f"{name}.{key}" if name else str(key) for key in left]
+def _check_place(name, holder, is_taken):
+    "Raise an error if a parameter stands in a tuple, or under the name of another one."
+    if isinstance(holder, tuple):
+        raise TypeError(f"the parameter {name!r} stands in a tuple, where it cannot be "
+                        "replaced: use a list")
+    if is_taken:
+        raise ValueError(f"two parameters of the model are called {name!r}: give one of them "
+                         "another name")

@@ -10,9 +10,9 @@ __all__ = ['step_decay', 'exponential_decay', 'cosine_decay', 'warmup', 'one_cyc
 
 # %% ../nbs/04_optim.ipynb #82c7067a
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from .aliases import Schedule
 from .optimizer import settle
 
 # %% ../nbs/04_optim.ipynb #71e032b7
@@ -90,7 +90,7 @@ class warmup:
         steps: of the warm-up
     """
 
-    then: float | Callable[[int], float]
+    then: float | Schedule
     steps: int
 
     __post_init__ = settle

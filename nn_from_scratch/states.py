@@ -240,9 +240,15 @@ def put_back(model: Module, state: list[dict]) -> None:
 def put_attributes(thing: Any, attributes: dict) -> None:
     "Set attributes. Raises `ValueError` for a name that belongs to the class."
     for key, new in attributes.items():
-        if not isinstance(key, str) or hasattr(getattr(type(thing), key, None), "__get__"):
+        if not isinstance(key, str) or key.startswith("__") or _is_method(type(thing), key):
             raise ValueError(f"{type(thing).__name__} has no state called {quoted(key)}")
         vars(thing)[key] = _poured(vars(thing).get(key), new)
+
+
+def _is_method(kind, name):
+    "Whether a class has a method, a property or a slot of this name."
+    known = getattr(kind, name, None)
+    return callable(known) or hasattr(known, "__get__")
 
 
 def _poured(old: Any, new: Any) -> Any:
@@ -280,21 +286,25 @@ def restore(model: Module, taken: dict) -> None:
 
 # %% ../nbs/E_checkpoints.ipynb #07ce43a0
 class Held:
-    "The state of a model as it was before the present step, for a step that goes wrong."
+    "The numbers in a model's state as they were before a step, for a step that goes wrong."
 
     def __init__(self, model: Module):
-        self.parts = [part for part in model.modules() if any(
-            key.startswith("_") and _can_be_packed(value, frozenset())
-            for key, value in vars(part).items())]
-        self.taken: list[dict] = []
+        self.places = [(vars(part), key) for part in model.modules() for key, value
+                       in vars(part).items() if key.startswith("_") and _has_numbers(value)]
+        self.taken: list[Any] = []
 
     def take(self) -> None:
         "Note the state now; nothing to do for a model that has none."
-        if self.parts:
-            self.taken = copy.deepcopy([savable({key: value for key, value in vars(part).items()
-                                                 if key.startswith("_")}) for part in self.parts])
+        if self.places:
+            self.taken = [copy.deepcopy(holder.get(key)) for holder, key in self.places]
 
     def put_back(self) -> None:
         "Put it back."
-        for part, attributes in zip(self.parts, self.taken):
-            put_attributes(part, attributes)
+        for (holder, key), value in zip(self.places, self.taken):
+            holder[key] = _poured(holder.get(key), value)
+
+
+def _has_numbers(value):
+    "Whether a value is, or may come to hold, numbers that need not be finite."
+    return value is None or isinstance(value, (float, list, dict)) and _can_be_packed(
+        value, frozenset()) or isinstance(value, np.ndarray) and value.dtype.kind == "f"

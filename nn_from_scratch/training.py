@@ -18,8 +18,8 @@ import numpy as np
 from . import checks
 from .batches import Feed, batches, batches_of, checked_arrays, counted, weighed
 from .checkpoints import Checkpoints
-from .evaluation import (Tally, dtype_of, evaluate, evaluate_batches,
-                                        evaluating, fitted, names_of, predict)
+from .evaluation import (Tally, asking, dtype_of, evaluate,
+                                        evaluate_batches, fitted, names_of, predict)
 from .modules import Module
 from .gradients import value_and_grad
 from .losses import shares
@@ -165,14 +165,17 @@ def _update(run: Run, clip_norm: float | None) -> None:
         raise Diverged("a gradient is not finite")
     if clip_norm is not None:
         clip_grad_norm(run.grads, clip_norm)
-    if _could_overflow(run.optimizer, theta, length):
-        before = theta.copy()
+    before = theta.copy() if _could_overflow(run.optimizer, theta, length) else None
+    turn = run.model.reading()
+    if not turn.acquire():  # so that other threads predict before an update or after it
+        raise RuntimeError("fit: this model is being read or trained elsewhere: one at a time")
+    try:
         run.optimizer.update(run.model, run.grads)
-        if not np.isfinite(theta).all():
-            theta[...] = before
-            raise Diverged("an update made parameters that are not finite")
-    else:
-        run.optimizer.update(run.model, run.grads)
+    finally:
+        turn.release()
+    if before is not None and not np.isfinite(theta).all():
+        theta[...] = before
+        raise Diverged("an update made parameters that are not finite")
     run.feed.done += 1
     run.step = run.history.steps = run.step + 1
 
@@ -222,7 +225,7 @@ def _checked(part, model, loss, data, class_weight=None):
     data = x, y, *weight = checked_arrays(f"fit: {part} data", data, dtype_of(model))
     if class_weight is not None:
         data = x, y, *weight = weighed(data, class_weight)
-    with evaluating(model), np.errstate(all="ignore"):
+    with asking(model), np.errstate(all="ignore"):
         prediction = model(x[:1])
         if (np.ndim(prediction) == 2 and np.shape(prediction)[1] > 1
                 and y.ndim == 1 and y.dtype.kind in "iu"):  # labels

@@ -19,14 +19,17 @@ class Part:
     "What a walk through a model enters by its attributes: `Module` is one."
 
     __slots__ = ()
-    unnamed: tuple[str, ...] = ()  # attributes that lend no name to what they hold: the list of a `Sequential`
+    unnamed: tuple[str, ...] = ()  # attributes that lend no name to what they hold
 
 
 containers = (Part, list, tuple, dict)  # what a walk enters
 
 
 def holder_of(part: Any) -> Any:
-    """Where a part keeps what it holds: an object its attributes, a list, tuple or dict itself.
+    """Where a part keeps what it holds: an object its attributes, the others themselves.
+
+    Parameters:
+        part: a part, list, tuple or dict
 
     Returns:
         a dict, list or tuple
@@ -34,30 +37,55 @@ def holder_of(part: Any) -> Any:
     return vars(part) if isinstance(part, Part) else part
 
 
-def pairs(holder: Any) -> list[tuple[Any, Any]]:
-    "The (key, value) pairs of a part, list, tuple or dict, as they are now."
-    holder = holder_of(holder)
+def pairs(part: Any) -> list[tuple[Any, Any]]:
+    """What a part, list, tuple or dict holds now.
+
+    Parameters:
+        part: a part, list, tuple or dict
+
+    Returns:
+        (key, value)
+
+    Example:
+        >>> from nn_from_scratch.metrics import pairs
+        >>> pairs(np.array([0.3, -0.3]))
+        array([[ 0. ,  0.3],
+               [ 0. , -0.3]])
+    """
+    holder = holder_of(part)
     return list(holder.items() if isinstance(holder, dict) else enumerate(holder))
 
 
 def full_name(name: str, part: Any, key: Any) -> str:
-    "The name of what `part`, itself called `name`, holds under `key`: `0.weight`."
+    """The name of what a part holds under a key.
+
+    Parameters:
+        name: of the part
+        part: a part, list, tuple or dict
+        key: of what it holds
+
+    Returns:
+        "0.weight"
+    """
     if isinstance(part, Part) and key in type(part).unnamed:
         return name
     return f"{name}.{key}" if name else str(key)
 
 
 def is_parameter(value: Any) -> bool:
-    "Whether `value` can be trained: an array of floats."
+    """Whether `value` can be trained: an array of floats.
+
+    Parameters:
+        value: anything
+    """
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
-    """Everything that stands in a model, depth first in the order of definition: its name, where
-    it stands, what it is.
+    """Everything that stands in a model, depth first in the order of definition.
 
-    Each part is entered once. What stands under a name with `_` of a `Part` is its state, and
-    comes last. Raises `ValueError` for a model that contains itself.
+    Each part is entered once. What stands under a name with `_` is state, and comes last.
+    Raises `ValueError` for a model that contains itself.
 
     Parameters:
         part: a model, a module of it, or a list, tuple or dict of modules
@@ -75,7 +103,7 @@ def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
 
 
 def _walk(part, name, above, seen, state):
-    "The slots of one part and of those below it; state is put aside into `state`, which is None where all is state."
+    "The slots of a part and of those below it. State goes to `state`; None: all is state."
     holder = holder_of(part)
     seen.add(id(holder))
     for key, value in pairs(part):
@@ -85,7 +113,8 @@ def _walk(part, name, above, seen, state):
             continue
         enter = isinstance(value, containers)
         if enter and state is not None and any(below is h for h in (holder, *above)):
-            raise ValueError(f"the model contains itself: {inner!r} leads back to the {type(value).__name__} it is part of")
+            raise ValueError(f"the model contains itself: {inner!r} leads back to the "
+                             f"{type(value).__name__} it is part of")
         yield inner, holder, key, value, state is None
         if enter and id(below) not in seen:
             yield from _walk(value, inner, (holder, *above), seen, state)

@@ -20,10 +20,21 @@ def data_folder() -> Path:
 
 @pytest.fixture(autouse=True)
 def only_the_rows_of_the_package():
-    "What a test adds to the table of derivatives is gone after it."
-    from nn_from_scratch import rules
+    "What a test changes in the tables is gone after it."
+    from nn_from_scratch import functions, rules
 
-    before = dict(rules.table)
+    tables = functions.asked, functions.quicker, rules.table
+    before = [dict(table) for table in tables]
     yield
-    rules.table.clear()
-    rules.table.update(before)
+    for table, then in zip(tables, before, strict=True):
+        table.clear()
+        table.update(then)
+
+
+@pytest.fixture(params=["as the chapters write it", "with the quicker forms"])
+def pace(request):
+    "The test runs twice: as the chapters write it, and with the quicker forms."
+    from nn_from_scratch import fast
+
+    (fast.enable if request.param == "with the quicker forms" else fast.disable)()
+    return request.param

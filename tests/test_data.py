@@ -381,7 +381,7 @@ def test_the_known_hashes_are_those_of_the_original_files(data_folder):
         path = data_folder / "mnist" / name
         if not path.is_file():
             pytest.skip(f"{path} is not there")
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == mnist._mnist_sha256[name]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == mnist.mnist_sha256[name]
 
 
 # ---------------------------------------------------------------- the download, from servers on this machine
@@ -432,7 +432,7 @@ def mirror(tmp_path, monkeypatch):
     folder = tmp_path / "mirror"
     arrays = write_mnist(folder, compress=True)
     hashes = {f"{name}.gz": hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in NAMES}
-    monkeypatch.setattr(mnist, "_mnist_sha256", hashes)
+    monkeypatch.setattr(mnist, "mnist_sha256", hashes)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     return folder, arrays, tmp_path / "cache" / "nn_from_scratch" / "mnist"
 
@@ -801,7 +801,8 @@ def test_a_split_goes_into_fit_as_it_is():
     if not hasattr(training, "fit"):
         pytest.skip("nn_from_scratch.training has no fit yet")
     from nn_from_scratch.forward import Linear, Sequential, relu
-    from nn_from_scratch.losses import accuracy, cross_entropy, mse
+    from nn_from_scratch.losses import cross_entropy, mse
+    from nn_from_scratch.metrics import accuracy
     from nn_from_scratch.optim import Adam
 
     train, valid = train_valid_split(*moons(400, rng=0), stratify=True)
@@ -814,3 +815,116 @@ def test_a_split_goes_into_fit_as_it_is():
     model = Sequential(Linear(1, 32, rng=rng), relu, Linear(32, 1, rng=rng))
     training.fit(model, mse, Adam(0.01), train, valid, epochs=60, progress=False)
     assert mse(model(valid[0]), valid[1]) < 0.03
+
+
+# ---------------------------------------------------------------- scales of all sizes
+
+
+def test_constant_is_a_matter_of_the_last_digits():
+    x = np.array([[0.3], [0.1 + 0.2], [0.3]])
+    standardize = Standardize(x)
+    assert x[0] != x[1] and standardize.constant.all() and abs(standardize(np.array([[0.31]]))[0, 0]) < 0.02
+    third = np.float32([[0.3], [np.float32(0.1) + np.float32(0.2)], [np.nextafter(np.float32(0.3), np.float32(1))]])
+    assert Standardize(third).constant.all()
+    assert not Standardize(np.array([[0.3], [0.3 + 1e-12]])).constant.any()
+    assert not Standardize(np.float32([[16_777_214], [16_777_215]])).constant.any(), "whole numbers are exact"
+    assert not Standardize(np.float16([[2024], [2023]])).constant.any()
+    assert Standardize(np.array([[True], [True]])).constant.all() and not Standardize(np.array([[True], [False]])).constant.any()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e-40, 1.0, 1e40, 1e160, 1e300, 5e-324 * 2**20])
+def test_standardize_does_not_mind_the_unit(scale):
+    x = np.random.default_rng(0).normal(3, 2, (100, 4))
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        unit, scaled = Standardize(x), Standardize(x * scale)
+        z = scaled(x * scale)
+    assert not scaled.constant.any()
+    np.testing.assert_allclose(z, unit(x), rtol=1e-9 if 1e-300 < scale else 1e-2, atol=1e-9 if 1e-300 <= scale else 1e-4)
+    assert Standardize((x * 1e-38).astype(np.float32)).constant.sum() == 0
+
+
+def test_centring_is_done_before_digits_are_lost():
+    "Seconds since 1970, as float64, integers, and what float32 has of them."
+    seconds = 1_700_000_000 + np.random.default_rng(0).normal(0, 11, (400, 1))
+    for x in (seconds, seconds.astype(np.int64)):
+        z = Standardize(x)(x)
+        np.testing.assert_allclose(z, (x - x.mean()) / x.std(), rtol=1e-6, atol=1e-6)
+        assert len(np.unique(z)) == len(np.unique(x))
+    rough = (1_700_000_000 + 10_000 * np.random.default_rng(0).normal(size=(400, 1))).astype(np.float32)
+    exact = rough.astype(np.float64)
+    np.testing.assert_allclose(Standardize(rough)(rough), (exact - exact.mean()) / exact.std(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_model_gets_what_float64_data_say():
+    from nn_from_scratch.layers import Linear, Sequential
+    x = 1_700_000_000 + np.arange(100.0)[:, None]
+    model = Sequential(Standardize(x), Linear(1, 3, rng=0))
+    assert model(x).dtype == np.float32 and len(np.unique(model(x)[:, 0])) == 100
+
+
+# ---------------------------------------------------------------- hostile files
+
+
+def test_a_small_file_does_not_become_a_large_array(tmp_path):
+    import tracemalloc
+    path = tmp_path / "bomb.gz"
+    n = 2**28
+    squeeze = gzip.compress(b"\0\0\x08\x01" + struct.pack(">I", n) + bytes(n), 9)
+    assert len(squeeze) < 300_000
+    path.write_bytes(squeeze)
+    del squeeze
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=says(path, "unpacks into more than 26,", "which no such data set does")): read_idx(path)
+    assert tracemalloc.get_traced_memory()[1] < 80e6
+    tracemalloc.stop()
+
+
+def test_what_compresses_well_is_read(tmp_path):
+    array = np.zeros((1000, 28, 28), np.uint8)  # a thousand to one
+    (tmp_path / "a.gz").write_bytes(gzip.compress(idx(array)))
+    assert np.array_equal(read_idx(tmp_path / "a.gz"), array)
+
+
+@pytest.mark.parametrize("axes", [33, 64, 255])
+def test_more_axes_than_an_array_can_have(tmp_path, axes):
+    path = tmp_path / "axes"
+    path.write_bytes(b"\0\0\x08" + bytes([axes]) + struct.pack(">I", 1) * axes + b"\7")
+    with pytest.raises(ValueError, match=f"the header says {axes} axes; an array has at most 32") as error: read_idx(path)
+    assert len(str(error.value)) < 400
+
+
+def test_no_file_no_permission_and_no_regular_file_are_different_things(tmp_path, monkeypatch):
+    import os
+    with pytest.raises(FileNotFoundError, match="there is no such file$"): read_idx(tmp_path / "nowhere")
+    (tmp_path / "file").write_bytes(GOOD)
+    with pytest.raises(FileNotFoundError, match="there is no such file$"): read_idx(tmp_path / "file" / "below")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(FileNotFoundError, match="it is a folder or a device"): read_idx(tmp_path / "pipe")  # and does not wait
+    def refuse(self, **kwargs): raise PermissionError(13, "Permission denied", str(self))
+    monkeypatch.setattr(Path, "stat", refuse)
+    for call in (lambda: read_idx(tmp_path / "file"), lambda: load_mnist(tmp_path)):
+        with pytest.raises(PermissionError, match="Permission denied"): call()
+
+
+def test_messages_are_short_and_printable(tmp_path):
+    for name in ("a\x1b[31mred", "n" * 250):
+        with pytest.raises(FileNotFoundError) as error: read_idx(tmp_path / name / name)
+        assert str(error.value).isprintable() and len(str(error.value)) < 400
+
+
+def test_bytes_at_random_are_read_or_refused_in_words(tmp_path):
+    rng = np.random.default_rng(0)
+    path, read = tmp_path / "file", 0
+    for i in range(400):
+        data = bytearray(SQUEEZED if i % 2 else GOOD)
+        for _ in range(rng.integers(1, 4)):
+            at = rng.integers(len(data))
+            if rng.random() < 0.2: del data[at:]
+            elif at < len(data): data[at] = rng.integers(256)
+            if not data: break
+        path.write_bytes(data)
+        try: read_idx(path)
+        except ValueError as error: assert str(error).startswith(str(path)) and len(str(error)) < 600
+        else: read += 1
+    assert 0 < read < 200

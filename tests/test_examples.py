@@ -35,6 +35,7 @@ def documented() -> dict[str, str]:
             if getattr(thing, "__module__", "") != module.name: continue
             inner = {f"{name}.{key}": value for key, value in vars(thing).items()} if inspect.isclass(thing) else {}
             for key, value in {name: thing, **inner}.items():
+                if getattr(value, "__module__", module.name) != module.name: continue
                 text = value.__doc__ if inspect.isroutine(value) or inspect.isclass(value) or isinstance(value, property) else None
                 if text and ">>> " in text: found[f"{module.name.removeprefix('nn_from_scratch.')}.{key}"] = inspect.cleandoc(text)
     return found

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nn_from_scratch import optim
+from nn_from_scratch import optimizer as optimizer_room
 from nn_from_scratch import quick_steps
 from nn_from_scratch.backprop import value_and_grad
 from nn_from_scratch.forward import Module, Parameters, mlp
@@ -394,3 +395,129 @@ def test_every_optimizer_trains_a_module_of_its_users():
             _, grads = value_and_grad(lambda m: mse(m(x), 0.3 * x + 0.1))(line)
             optimizer.update(line, grads)
         assert mse(line(x), 0.3 * x + 0.1) < 2e-3, optimizer
+
+
+# ---------------------------------------------------------------- the text and its quicker form
+
+@every
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_quicker_form_is_the_formula(make, dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    quick, plain = (rng.normal(size=500).astype(dtype) for _ in range(2))
+    plain[:] = quick
+    a, b = make(), make()
+    monkeypatch.setattr(quick_steps, "block", 64)
+    assert type(a).step in optimizer_room.quicker
+    for _ in range(30):
+        g = (rng.normal(size=500) * 10 ** rng.uniform(-6, 2, 500)).astype(dtype)
+        a.update(quick, g)
+        with monkeypatch.context() as m:
+            m.setattr(optimizer_room, "quicker", {})
+            b.update(plain, g)
+    np.testing.assert_allclose(quick, plain, rtol=2e-5 if dtype == np.float32 else 1e-12, atol=1e-6 if dtype == np.float32 else 1e-14)
+    for name in a.memory: np.testing.assert_allclose(a.memory[name], b.memory[name], rtol=1e-5 if dtype == np.float32 else 1e-13)
+
+
+def test_the_forms_can_change_in_the_middle_of_a_run(monkeypatch):
+    a, b = walk(Adam(0.1)), np.array(FIXTURE["start"])
+    optimizer, matrix, path = Adam(0.1), FIXTURE["matrix"], [b.copy()]
+    for i, noise in enumerate(FIXTURE["noise"]):
+        with monkeypatch.context() as m:
+            if i % 2: m.setattr(optimizer_room, "quicker", {})
+            optimizer.update(b, matrix @ b + np.sin(5 * b) + noise)
+        path.append(b.copy())
+    np.testing.assert_allclose(path, a, rtol=1e-9)
+
+
+def test_a_rule_of_ones_own_is_not_replaced_by_a_quicker_form_of_its_parent():
+    class Still(Adam):
+        def step(self, theta, g, lr, sums, squares): theta -= 1
+    class Halved(AdamW):
+        def decay(self, theta, g, lr): return g / 2
+    theta = np.ones(3)
+    Still().update(theta, np.ones(3))
+    assert not theta.any()
+    optimizer = Halved()
+    optimizer.update(np.ones(3), np.ones(3))
+    assert np.all(optimizer.memory["the array"][0] == 0.5)
+
+
+# ---------------------------------------------------------------- memory belongs to its layer
+
+@every
+def test_a_new_layer_of_the_same_size_does_not_take_over_a_memory(make):
+    from nn_from_scratch.layers import Linear
+    model, optimizer = mlp([2, 3, 3, 1], rng=0), make()
+    for _ in range(3): optimizer.update(model, model.parameters())
+    kept = model[4]
+    model.layers[2] = Linear(3, 3, rng=5)
+    before = model.parameters().vector.copy()
+    with pytest.raises(ValueError, match=r"has taken 3 steps and the model has Linear\(3, 3\) only since then: make a new optimizer, or call its reset"):
+        optimizer.update(model, model.parameters())
+    assert optimizer.steps == 3 and np.array_equal(before, model.parameters().vector) and model[4] is kept
+    optimizer.reset()
+    optimizer.update(model, model.parameters())
+    assert optimizer.steps == 1
+
+
+def test_parts_without_parameters_may_come_and_go():
+    model, optimizer = mlp([2, 3, 1], rng=0), Adam(0.1)
+    optimizer.update(model, model.parameters())
+    model.layers[1] = lambda x: x
+    model[0].weight = model[0].weight * 2
+    optimizer.update(model, model.parameters())
+    assert optimizer.steps == 2
+
+
+# ---------------------------------------------------------------- finite
+
+@pytest.mark.parametrize("make", [Adam, AdamW, RMSprop, Adagrad])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("eps", [None, 0])
+def test_no_gradient_is_no_step_and_never_nan(make, dtype, eps):
+    theta = np.ones(6, dtype)
+    optimizer = make(**({} if eps is None else {"eps": eps}), weight_decay=0)
+    tiny = float(np.finfo(dtype).smallest_subnormal)
+    for _ in range(5):
+        with np.errstate(invalid="raise", divide="raise"): optimizer.update(theta, np.array([0, tiny, 1e-6, 1, -1, 100], dtype))
+    assert np.isfinite(theta).all() and theta[0] == 1 and theta.dtype == dtype
+    assert abs(theta[1] - 1) <= 5 * 10 * optimizer.lr and theta[3] < 1 < theta[4]
+
+
+def test_float16_steps_as_float32():
+    low, high = np.linspace(-1, 1, 9, dtype=np.float16), np.linspace(-1, 1, 9, dtype=np.float32)
+    a, b = Adam(0.01), Adam(0.01)
+    for _ in range(50):
+        g = (1e-4 * high).astype(np.float16)
+        a.update(low, g)
+        b.update(high, g.astype(np.float32))
+    np.testing.assert_allclose(low, high, atol=0.02)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e30, 1e-30, 1.0])
+def test_clip_grad_norm_at_any_scale(scale):
+    g = np.array([1, 1]) * scale
+    assert clip_grad_norm(g, scale / 10) == pytest.approx(np.sqrt(2) * scale, rel=1e-12)
+    if scale > 1e-3: np.testing.assert_allclose(g, scale / 10 / np.sqrt(2), rtol=1e-5)
+    small = {"a": np.full(3, 1e-25, np.float32), "b": np.full(1, 1e-25, np.float32)}
+    assert clip_grad_norm(small, 1) == pytest.approx(2e-25, rel=1e-6) and small["a"][0] == np.float32(1e-25)
+
+
+def test_clip_grad_norm_leaves_what_is_not_finite():
+    for bad in (np.inf, -np.inf, np.nan):
+        g = np.array([bad, 1.0])
+        norm = clip_grad_norm(g, 1)
+        assert not np.isfinite(norm) and g[1] == 1
+
+
+def test_betas_are_settings_of_a_whole_run():
+    "Adam's memories are sums that belong to its betas: who wants others begins anew."
+    optimizer = Adam(0.1)
+    theta = np.ones(2)
+    optimizer.update(theta, theta)
+    optimizer.betas = (0.5, 0.9)
+    optimizer.reset()
+    fresh, twin = Adam(0.1, betas=(0.5, 0.9)), theta.copy()
+    optimizer.update(theta, theta)
+    fresh.update(twin, twin)
+    assert np.array_equal(theta, twin)

@@ -50,6 +50,7 @@ def rooms(root: Path) -> list[Path]:
             if self.fname in written: raise SystemExit(f"two notebooks write {self.fname.name}: a module has one")
             super().make(cells, all_cells, lib_path)
             with_docstring_first(self.fname)
+            with_relative_imports(self.fname, self.fname.relative_to(self.dest).parts[:-1])
             written.append(self.fname)
 
     before = Path.cwd()
@@ -78,6 +79,18 @@ def with_docstring_first(path: Path):
     rest = lines[:text.lineno - 1] + lines[text.end_lineno:]
     while len(rest) >= text.lineno and not rest[text.lineno - 1]: del rest[text.lineno - 1]
     path.write_text("\n".join([*literal, "", *rest]) + "\n", encoding="utf-8")
+
+
+def with_relative_imports(path: Path, inside: tuple[str, ...], package: str = "nn_from_scratch"):
+    "Make imports of other modules of the package relative, where nbdev leaves them: over several lines, or `from package import module`."
+    def relative(match: re.Match) -> str:
+        parts, up = (match[1] or "").split("."), len(inside)
+        if inside and parts[:len(inside)] == [*inside] and len(parts) > len(inside): parts, up = parts[len(inside):], 0
+        return f"from {'.' * (up + 1)}{'.'.join(parts)} import"
+
+    source = path.read_text(encoding="utf-8")
+    made = re.sub(rf"^from {package}(?:\.([\w.]+))? import\b", relative, source, flags=re.M)
+    if made != source: path.write_text(made, encoding="utf-8")
 
 
 # ---------------------------------------------------------------- examples
@@ -287,8 +300,8 @@ class Module:
         self.lines, self.tree, said = self.source.splitlines(), ast.parse(self.source), comments(self.source)
         self.nodes: dict[str, Function | ast.ClassDef] = {}
         for node in self.tree.body:
-            if isinstance(node, (ast.ClassDef, Function)) and public(node.name): self.nodes[node.name] = node
-            if not isinstance(node, ast.ClassDef) or not public(node.name): continue
+            if isinstance(node, ast.ClassDef) or (isinstance(node, Function) and public(node.name)): self.nodes[node.name] = node
+            if not isinstance(node, ast.ClassDef): continue
             self.nodes |= {f"{node.name}.{n.name}": n for n in node.body if isinstance(n, Function) and public(n.name)}
         self.explained = {name: (of_class if isinstance(node, ast.ClassDef) else of_function)(node, self.lines, said)
                           for name, node in self.nodes.items()}
@@ -301,7 +314,7 @@ class Module:
             has_init = any(isinstance(n, Function) and n.name == "__init__" for n in node.body)
             for base in node.bases:
                 theirs = known.get(getattr(base, "id", ""), {})
-                if not has_init: own = theirs | {key: what or theirs.get(key, "") for key, what in own.items()}
+                own = ({} if has_init else theirs) | {key: what or theirs.get(key, "") for key, what in own.items()}
             self.explained[name].parameters = known[name] = own
 
     def carry(self, examples: dict[str, list[str]]):

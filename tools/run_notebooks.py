@@ -93,10 +93,11 @@ def exported(module: str) -> list[str]:
     path = modules().get(module)
     if path is None: return []
     source = path.read_text(encoding="utf-8")
-    written = re.search(r"^__all__ = (\[.*?\])", source, flags=re.M | re.S)
+    written = re.search(r"^__all__ = (\[[^()]*?\])$", source, flags=re.M | re.S)
     stars = re.findall(r"^from \.(\w+) import \*", source, flags=re.M)
     inside = f"{module}." if path.stem == "__init__" else ""
-    return [*(ast.literal_eval(written[1]) if written else []), *(name for star in stars for name in exported(inside + star))]
+    listed = ast.literal_eval(written[1]) if written and " for " not in written[1] else []
+    return [*listed, *(name for star in stars for name in exported(inside + star))]
 
 
 def imported(code: str, module: str = "") -> set[str]:
@@ -119,7 +120,7 @@ def uses(code: str) -> dict[str, str]:
     known, names = modules(), package_names()
     todo = imported(code)
     if "__init__" in todo:
-        words = set(re.findall(r"\bnn\.(\w+)", code)) | {word for line in re.findall(rf"from {PACKAGE} import (.*)", code)
+        words = set(re.findall(r"\bnn\.(\w+)", code)) | {word for line in re.findall(rf"from {PACKAGE} import (\([^)]*\)|.*)", code)
                                                         for word in re.findall(r"\w+", line)}
         todo = (todo - {"__init__"}) | {names[word] for word in words & names.keys()}
     found: dict[str, str] = {}

@@ -10,59 +10,106 @@ __all__ = ['read_idx', 'load_mnist']
 
 # %% ../../nbs/06_data.ipynb #491297ce
 import gzip
+import io
 import math
 import os
+import stat
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from ..aliases import Array
+
+# %% ../../nbs/06_data.ipynb #01d3183b
+_unpacked = 100  # bytes that one byte of a compressed file may become: MNIST's become five
+
+
+def contents(path):
+    "The name of a file as it may be printed, and its bytes, unpacked."
+    path, where = Path(path), shown(path)
+    if not is_there(path):
+        raise FileNotFoundError(f"{where}: there is no such file")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise FileNotFoundError(f"{where}: there is no such file: it is a folder or a device")
+    data = path.read_bytes()
+    if data[:2] != b"\x1f\x8b":  # how gzip begins; a name in .gz does not prove it
+        return where, data
+    most = max(2**24, _unpacked * len(data))
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            unpacked = file.read(most + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{where}: the compressed file ({len(data):,} bytes) is damaged or "
+                         f"cut short: {error}") from error
+    if len(unpacked) > most:
+        raise ValueError(f"{where}: the compressed file ({len(data):,} bytes) unpacks into more "
+                         f"than {most:,} bytes, which no such data set does")
+    return where, unpacked
+
+
+def shown(path):
+    "A path for a message: printable, and not too long."
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+    return text if len(text) <= 300 else f"{text[:100]}…{text[-199:]}"
+
+
+def is_there(path):
+    "Whether there is such a file or folder. A `PermissionError` if one may not look."
+    try: path.stat()
+    except (FileNotFoundError, NotADirectoryError): return False
+    return True
+
+
+def _what_is_wrong(shape, expected, found):
+    "The disagreement between header and file, in words."
+    if len(shape) > 32:
+        return f"the header says {len(shape)} axes; an array has at most 32"
+    problem = "cut short" if found < expected else "too long"
+    return (f"{problem}: the header says {shape}, that is {expected:,} bytes, but {found:,} "
+            "follow it")
+
 # %% ../../nbs/06_data.ipynb #75e91763
-def read_idx(path: str | os.PathLike) -> np.ndarray:
-    """The array in an IDX file. Raises `FileNotFoundError`, or `ValueError` for a damaged file or
-    one of another format.
+def read_idx(path: str | os.PathLike) -> Array:
+    """The array in an IDX file. Raises `FileNotFoundError`, or `ValueError` for a damaged
+    file or one of another format.
 
     Parameters:
-        path: an IDX file of unsigned bytes, plain or compressed with gzip
+        path: an IDX file of unsigned bytes, plain or compressed by gzip
 
     Returns:
         uint8, of the shape that the file's header gives
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":  # how gzip begins; a name in .gz does not prove it, some programs unpack and keep the name
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path}: the compressed file ({len(data):,} bytes) is damaged or cut short: {error}") from error
+    where, data = contents(path)
     if data[:3] != b"\0\0\x08" or data[3:4] in (b"", b"\0"):
-        raise ValueError(
-            f"{path}: not an IDX file of unsigned bytes: it begins with {data[:4].hex(' ') or 'nothing'}, "
-            "expected 00 00 08 and the number of axes"
-        )
+        raise ValueError(f"{where}: not an IDX file of unsigned bytes: it begins with "
+                         f"{data[:4].hex(' ') or 'nothing'}, expected 00 00 08 and the "
+                         "number of axes")
     axes = data[3]
     body = 4 + 4 * axes  # where the numbers begin
     if len(data) < body:
-        raise ValueError(f"{path}: cut short: {len(data)} bytes do not even hold the header of {body}")
+        raise ValueError(f"{where}: cut short: {len(data)} bytes do not even hold the header "
+                         f"of {body}")
     shape = struct.unpack(f">{axes}I", data[4:body])
     expected, found = math.prod(shape), len(data) - body
-    if found != expected:
-        problem = "cut short" if found < expected else "too long"
-        raise ValueError(f"{path}: {problem}: the header says {shape}, that is {expected:,} bytes, but {found:,} follow it")
+    if found != expected or axes > 32:
+        raise ValueError(f"{where}: {_what_is_wrong(shape, expected, found)}")
     return np.frombuffer(data, np.uint8, offset=body).reshape(shape).copy()
 
 # %% ../../nbs/06_data.ipynb #d58ac1a8
-_mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
-_mnist_sha256 = {
-    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-}
-_use_your_own = "To use files you have, pass folder=... or set NN_FROM_SCRATCH_DATA to the folder that holds them."
+_mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/")
+_sums = """
+    train-images-idx3-ubyte.gz 440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609
+    train-labels-idx1-ubyte.gz 3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c
+    t10k-images-idx3-ubyte.gz  8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6
+    t10k-labels-idx1-ubyte.gz  f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6
+"""
+mnist_sha256: dict[str, str] = {
+    name: sha256 for name, sha256 in map(str.split, _sums.strip().splitlines())}
+_use_your_own = ("To use files you have, pass folder=... or set NN_FROM_SCRATCH_DATA to the "
+                 "folder that holds them.")
 
 # %% ../../nbs/06_data.ipynb #3ca1a31b
 def _download_mnist():
@@ -70,18 +117,21 @@ def _download_mnist():
     try:
         import pooch
     except ImportError as error:
-        raise ImportError(f"load_mnist downloads with pooch, which is not installed: pip install pooch. {_use_your_own}") from error
+        raise ImportError("load_mnist downloads with pooch, which is not installed: pip "
+                          f"install pooch. {_use_your_own}") from error
     folder = pooch.os_cache("nn_from_scratch") / "mnist"
-    for name, sha256 in _mnist_sha256.items():
+    for name, sha256 in mnist_sha256.items():
         failures = []
         for mirror in _mirrors:
             try:
-                pooch.retrieve(mirror + name, known_hash=f"sha256:{sha256}", fname=name, path=folder, progressbar=True)
+                pooch.retrieve(mirror + name, known_hash=f"sha256:{sha256}", fname=name,
+                               path=folder, progressbar=True)
                 break
-            except (OSError, ValueError) as error:  # no connection, no such file, another hash
+            except (OSError, ValueError) as error:  # no connection, no file, another hash
                 failures.append(f"\n  {mirror}{name}: {error}")
         else:
-            raise ConnectionError(f"load_mnist: {name} could not be downloaded. {_use_your_own}{''.join(failures)}")
+            raise ConnectionError(f"load_mnist: {name} could not be downloaded. "
+                                  f"{_use_your_own}{''.join(failures)}")
     return folder
 
 # %% ../../nbs/06_data.ipynb #0318d62e
@@ -89,34 +139,44 @@ def _find_mnist(folder, source):
     "The folder itself or the `mnist` inside it, whichever has an MNIST file."
     folder = Path(folder).expanduser()
     for place in (folder, folder / "mnist"):
-        if any((place / name).is_file() or (place / name.removesuffix(".gz")).is_file() for name in _mnist_sha256):
+        if any(is_there(place / name) or is_there(place / name.removesuffix(".gz"))
+               for name in mnist_sha256):
             return place
-    problem = f"neither {folder} nor {folder / 'mnist'} has one of its files" if folder.is_dir() else f"there is no folder {folder}"
-    raise FileNotFoundError(f"load_mnist: {problem} ({source}); expected {', '.join(_mnist_sha256)}, with or without .gz")
+    problem = f"there is no folder {shown(folder)}"
+    if is_there(folder):
+        problem = (f"neither {shown(folder)} nor {shown(folder / 'mnist')} has one of its "
+                   "files")
+    raise FileNotFoundError(f"load_mnist: {problem} ({source}); expected "
+                            f"{', '.join(mnist_sha256)}, with or without .gz")
 
 # %% ../../nbs/06_data.ipynb #ef7ec7d3
 def _mnist_file(folder, name):
     "The path of an MNIST file, plain or compressed."
     for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
+        if is_there(path):
             return path
-    raise FileNotFoundError(f"load_mnist: {folder} has some MNIST files, but neither {name} nor {name}.gz")
+    raise FileNotFoundError(f"load_mnist: {shown(folder)} has some MNIST files, but neither "
+                            f"{name} nor {name}.gz")
 
 # %% ../../nbs/06_data.ipynb #63bb4566
 def _mnist_part(folder, part):
     "x and y of one part, `train` or `t10k`, checked against each other."
-    image_path, label_path = (_mnist_file(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
-    images, labels = read_idx(image_path), read_idx(label_path)
+    paths = [_mnist_file(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
+    (images, labels), (image_name, label_name) = map(read_idx, paths), map(shown, paths)
     if images.ndim != 3 or images.shape[1:] != (28, 28):
-        raise ValueError(f"{image_path}: expected images, (n, 28, 28), but the file holds {images.shape}")
+        raise ValueError(f"{image_name}: expected images, (n, 28, 28), but the file holds "
+                         f"{images.shape}")
     if labels.ndim != 1:
-        raise ValueError(f"{label_path}: expected labels, (n,), but the file holds {labels.shape}")
+        raise ValueError(f"{label_name}: expected labels, (n,), but the file holds "
+                         f"{labels.shape}")
     if len(images) != len(labels):
-        raise ValueError(f"{image_path} has {len(images):,} images but {label_path.name} has {len(labels):,} labels")
+        raise ValueError(f"{image_name} has {len(images):,} images but {paths[1].name} has "
+                         f"{len(labels):,} labels")
     if len(labels) == 0:
-        raise ValueError(f"{label_path}: the file holds no examples")
+        raise ValueError(f"{label_name}: the file holds no examples")
     if labels.max() > 9:
-        raise ValueError(f"{label_path}: label {labels.max()} at position {labels.argmax()}; expected 0 to 9")
+        raise ValueError(f"{label_name}: label {labels.max()} at position {labels.argmax()}; "
+                         "expected 0 to 9")
     x = images.reshape(len(images), 784).astype(np.float32)
     x /= 255
     return x, labels.astype(np.int64)
@@ -131,17 +191,18 @@ def load_mnist(folder: str | os.PathLike | None = None) -> tuple:
     (Fashion-MNIST is one). Raises `FileNotFoundError` for a missing file, `ValueError` for a
     damaged one, `ConnectionError` when no server gives the right file.
 
-    Source: Y. LeCun, C. Cortes and C. J. C. Burges (1998), "The MNIST database of handwritten
-    digits".
+    Source: Y. LeCun, C. Cortes and C. J. C. Burges (1998), "The MNIST database of
+    handwritten digits".
 
     Parameters:
-        folder: where the IDX files are, or a folder with `mnist` in it
+        folder: of the IDX files, or with `mnist` in it
 
     Returns:
-        ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64 from 0 to 9
+        ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64
     """
     source = "the argument folder"
     if folder is None:
-        folder, source = os.environ.get("NN_FROM_SCRATCH_DATA"), "the environment variable NN_FROM_SCRATCH_DATA"
-    folder = _find_mnist(folder, source) if folder else _download_mnist()
-    return _mnist_part(folder, "train"), _mnist_part(folder, "t10k")
+        folder = os.environ.get("NN_FROM_SCRATCH_DATA")
+        source = "the environment variable NN_FROM_SCRATCH_DATA"
+    found = _find_mnist(folder, source) if folder else _download_mnist()
+    return _mnist_part(found, "train"), _mnist_part(found, "t10k")

@@ -1,4 +1,4 @@
-"""Data sets small enough to look at: points in the plane, a noisy sine, and 1,797 digits.
+"""Data sets small enough to look at: points in the plane, a noisy sine, 1,797 digits.
 
 n, noise, rng -> x, y
 """
@@ -11,30 +11,35 @@ __all__ = ['moons', 'circles', 'spiral', 'xor', 'regression', 'load_digits']
 # %% ../../nbs/06_data.ipynb #24f7af3e
 import math
 from importlib import resources
-from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
+from ..aliases import Array
+
 # %% ../../nbs/06_data.ipynb #5c3c8d5a
-def generator(name, rng):
+def generator(name: str, rng: Any) -> np.random.Generator:
     "The `Generator` itself, or one started from a seed."
     if isinstance(rng, np.random.Generator):
         return rng
-    if not isinstance(rng, Integral):
-        raise TypeError(f"{name}: rng is {rng!r}; pass a whole number (the seed) or a np.random.Generator")
+    if not isinstance(rng, (int, np.integer)):
+        raise TypeError(f"{name}: rng is {rng!r}; pass a whole number (the seed) or a "
+                        "np.random.Generator")
     if rng < 0:
         raise ValueError(f"{name}: rng is {rng}; a seed is 0 or more")
     return np.random.default_rng(int(rng))
 
 # %% ../../nbs/06_data.ipynb #c495c660
 def _start(name, n, noise, rng, groups):
-    "The generator, and a group number for each point: groups as even as n allows, in random order."
-    if not isinstance(n, Integral):
+    "The generator, and a group for each point: as even as n allows, in random order."
+    if not isinstance(n, (int, np.integer)):
         raise TypeError(f"{name}: n is {n!r}; pass a whole number of points")
     if n < groups:
-        raise ValueError(f"{name}: n is {n}; pass {groups} or more, so that every part of the figure has a point")
-    if not isinstance(noise, Real):
-        raise TypeError(f"{name}: noise is {noise!r}; pass a number, the standard deviation of the noise")
+        raise ValueError(f"{name}: n is {n}; pass {groups} or more, so that every part of the "
+                         "figure has a point")
+    if not isinstance(noise, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: noise is {noise!r}; pass a number, the standard deviation "
+                        "of the noise")
     if not 0 <= noise < math.inf:
         raise ValueError(f"{name}: noise is {noise}; pass a standard deviation of 0 or more")
     rng = generator(name, rng)
@@ -46,13 +51,15 @@ def _blur(points, noise, rng):
     return (points + noise * rng.standard_normal(points.shape)).astype(np.float32)
 
 # %% ../../nbs/06_data.ipynb #21b39326
-def moons(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
-    """Two interleaved half circles of radius 1, one for each class. Raises `ValueError` for a bad
-    n or noise.
+def moons(
+    n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
+) -> tuple[Array, Array]:
+    """Two interleaved half circles of radius 1, one for each class. Raises `ValueError` for
+    a bad n or noise.
 
     Parameters:
         n: number of points, 2 or more
-        noise: standard deviation of the noise added to each coordinate
+        noise: its standard deviation, in each coordinate
         rng: seed or generator
 
     Returns:
@@ -64,13 +71,15 @@ def moons(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) 
     return _blur(np.where(y[:, None] == 0, upper, [1, 0.5] - upper), noise, rng), y
 
 # %% ../../nbs/06_data.ipynb #16df2200
-def circles(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
-    """A circle of radius 1 around one of radius 0.4, one for each class. Raises `ValueError` for a
-    bad n or noise.
+def circles(
+    n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
+) -> tuple[Array, Array]:
+    """A circle of radius 1 around one of radius 0.4, one for each class. Raises `ValueError`
+    for a bad n or noise.
 
     Parameters:
         n: number of points, 2 or more
-        noise: standard deviation of the noise added to each coordinate
+        noise: its standard deviation, in each coordinate
         rng: seed or generator
 
     Returns:
@@ -78,39 +87,44 @@ def circles(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
     """
     rng, y = _start("circles", n, noise, rng, groups=2)
     t, radius = 2 * np.pi * rng.random(n), np.where(y == 0, 1.0, 0.4)
-    return _blur(np.stack([radius * np.cos(t), radius * np.sin(t)], axis=1), noise, rng), y
+    points = np.stack([radius * np.cos(t), radius * np.sin(t)], axis=1)
+    return _blur(points, noise, rng), y
 
 # %% ../../nbs/06_data.ipynb #2a19ab3c
 def spiral(
     n: int = 300, noise: float = 0.1, rng: int | np.random.Generator = 0, classes: int = 2
-) -> tuple:
-    """Spiral arms that wind once around the origin, radius 0.2 to 2, one for each class. Raises
-    `ValueError` for a bad n, noise or classes.
+) -> tuple[Array, Array]:
+    """Spiral arms that wind once around the origin, radius 0.2 to 2, one for each class.
+    Raises `ValueError` for a bad n, noise or classes.
 
     Parameters:
         n: number of points, one or more for each class
-        noise: standard deviation of the noise added to each coordinate
+        noise: its standard deviation, in each coordinate
         rng: seed or generator
         classes: number of arms
 
     Returns:
         x (n, 2) float32, y (n,) int64 from 0 to classes - 1
     """
-    if not isinstance(classes, Integral) or classes < 1:
-        raise ValueError(f"spiral: classes is {classes!r}; pass a whole number of arms, 1 or more")
+    if not isinstance(classes, (int, np.integer)) or classes < 1:
+        raise ValueError(f"spiral: classes is {classes!r}; pass a whole number of arms, 1 or "
+                         "more")
     rng, y = _start("spiral", n, noise, rng, groups=classes)
     t = rng.random(n)
     radius, angle = 0.2 + 1.8 * t, 2 * np.pi * (t + y / classes)
-    return _blur(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1), noise, rng), y
+    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return _blur(points, noise, rng), y
 
 # %% ../../nbs/06_data.ipynb #99808a2e
-def xor(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
-    """Points around the four corners of the unit square, labelled by exclusive or. Raises
+def xor(
+    n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
+) -> tuple[Array, Array]:
+    """Points around the corners of the unit square, labelled by exclusive or. Raises
     `ValueError` for a bad n or noise.
 
     Parameters:
         n: number of points, 4 or more
-        noise: standard deviation of the noise added to each coordinate
+        noise: its standard deviation, in each coordinate
         rng: seed or generator
 
     Returns:
@@ -121,9 +135,11 @@ def xor(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) ->
     return _blur(np.stack([a, b], axis=1), noise, rng), a ^ b
 
 # %% ../../nbs/06_data.ipynb #3ea4e89c
-def regression(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0) -> tuple:
-    """A noisy sine: x even between -pi and pi, y = sin x plus noise. Raises `ValueError` for a bad
-    n or noise.
+def regression(
+    n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
+) -> tuple[Array, Array]:
+    """A noisy sine: x even between -pi and pi, y = sin x plus noise. Raises `ValueError` for
+    a bad n or noise.
 
     Parameters:
         n: number of points
@@ -138,16 +154,18 @@ def regression(n: int = 200, noise: float = 0.1, rng: int | np.random.Generator 
     return x, _blur(np.sin(x), noise, rng)
 
 # %% ../../nbs/06_data.ipynb #f6953e18
-def load_digits() -> tuple:
-    """The 1,797 handwritten digits in the package, 8 x 8 pixels each, row by row, from 0 (paper)
-    to 1 (ink).
+def load_digits() -> tuple[Array, Array]:
+    """The 1,797 handwritten digits in the package, 8 x 8 pixels each, row by row, from 0
+    (paper) to 1 (ink).
 
-    Source: E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI
-    Machine Learning Repository, https://doi.org/10.24432/C50P49, licensed CC BY 4.0. This is
-    its writer-independent test part.
+    Source: E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten Digits",
+    UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, licensed CC BY 4.0.
+    This is its writer-independent test part.
 
     Returns:
-        x (1797, 64) float32 from 0 to 1, y (1797,) int64 from 0 to 9
+        x (1797, 64) float32 from 0 to 1, y int64
     """
-    with resources.files("nn_from_scratch").joinpath("digits.npz").open("rb") as file, np.load(file) as digits:
-        return digits["images"].astype(np.float32) / np.float32(16), digits["labels"].astype(np.int64)
+    file = resources.files("nn_from_scratch").joinpath("digits.npz")
+    with file.open("rb") as opened, np.load(opened) as digits:
+        x, y = digits["images"], digits["labels"]
+    return x.astype(np.float32) / np.float32(16), y.astype(np.int64)

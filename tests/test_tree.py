@@ -1,0 +1,111 @@
+"""The walk through a model: names, order, each part once, state last; and what is a parameter."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import nn_from_scratch as nn
+from nn_from_scratch.tree import Part, slots
+
+
+class Holder(nn.Module):
+    def __init__(self, **parts): vars(self).update(parts)
+
+
+def f32(*shape): return np.ones(shape, np.float32)
+
+
+def test_names_order_and_state():
+    inner = nn.Linear(2, 3, rng=0)
+    model = Holder(b=f32(2), parts=[inner, {"k": f32(1)}], _memory={"h": f32(3)}, again=inner, net=nn.Sequential(nn.Linear(1, 1, rng=0), nn.relu))
+    found = [(name, is_state) for name, _, _, _, is_state in slots(model)]
+    assert found == [("b", False), ("parts", False), ("parts.0", False), ("parts.0.weight", False), ("parts.0.bias", False), ("parts.1", False),
+                     ("parts.1.k", False), ("again", False), ("net", False), ("net", False), ("net.0", False), ("net.0.weight", False),
+                     ("net.0.bias", False), ("net.1", False), ("_memory", True), ("_memory.h", True)]
+    assert list(model.parameters()) == ["b", "parts.0.weight", "parts.0.bias", "parts.1.k", "net.0.weight", "net.0.bias"]
+
+
+def test_every_slot_says_where_the_thing_stands():
+    model = Holder(a=[f32(1), {"k": f32(2)}], t=(3, 4), net=nn.mlp([2, 3, 1], rng=0), _s=[1, 2])
+    for _, holder, key, value, _ in slots(model): assert holder[key] is value
+
+
+def test_a_part_of_ones_own_that_is_no_module():
+    class Pair(Part):
+        unnamed = ("left",)
+        def __init__(self): self.left, self.right = [f32(1)], f32(2)
+    assert list(Holder(pair=Pair()).parameters()) == ["pair.0", "pair.right"]
+
+
+def test_a_cycle_is_named():
+    model = Holder(a=[])
+    model.a.append(model)
+    with pytest.raises(ValueError, match=r"the model contains itself: 'a.0' leads back to the Holder"): list(slots(model))
+    state = Holder(w=f32(1))
+    state._me = [state]
+    assert list(state.parameters()) == ["w"]  # state may look back
+
+
+def test_modules_are_found_once_in_the_order_of_definition():
+    one = nn.Linear(1, 1, rng=0)
+    model = Holder(a=one, b=[one, nn.relu], c=nn.Sequential(one))
+    assert model.modules() == [model, one, model.c]
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale, place=None):
+        self.scale = scale
+        self.items, self.table = [np.array(1.0, np.float32)], {"k": np.array(2.0, np.float32)}
+
+    def __call__(self, x): return x * self.scale * self.items[0] * self.table["k"]
+
+
+def test_a_parameter_without_axes_stays_one():
+    model = Scaled(np.array(3.0, np.float32))
+    assert list(model.parameters()) == ["scale", "items.0", "table.k"] and model.parameters()["scale"].shape == ()
+    model.scale = model.scale * 2  # a np.float32 for NumPy
+    model.items[0] = model.items[0] * 2
+    model.table["k"] = model.table["k"] * 2
+    assert list(model.parameters()) == ["scale", "items.0", "table.k"] and same(model.parameters().vector, [6, 2, 4])
+    grads = nn.grad(lambda m: m(np.float32(1)))(model)
+    assert same(grads.vector, [8, 24, 12])
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        twin.scale = twin.scale * 2
+        assert same(twin.parameters().vector, [12, 2, 4])
+    model.scale = np.float64(1)
+    with pytest.raises(TypeError, match="'scale' is float64"): model.parameters()
+
+
+def test_numbers_that_never_were_parameters_are_none():
+    class Fixed(nn.Module):
+        def __init__(self): self.w, self.std = f32(2), np.float32(3)
+    model = Fixed()
+    model.std = np.float32(4)
+    assert list(model.parameters()) == ["w"]
+
+
+def same(a, b): return np.array_equal(np.asarray(a, float), np.asarray(b, float))
+
+
+def test_a_layout_of_several_modules():
+    from nn_from_scratch.parameters import Layout
+    one, other = nn.Linear(2, 2, rng=0), nn.mlp([2, 1], rng=0)
+    assert Layout([one, other]).names == ["0.weight", "0.bias", "1.0.weight", "1.0.bias"]
+    assert Layout({"a": one, "b": (other,)}).names == ["a.weight", "a.bias", "b.0.0.weight", "b.0.0.bias"]
+    assert Layout([one, other]).arrays[0] is one.weight and len(Layout((one, one)).arrays) == 2
+
+
+def test_thousands_of_parameters_are_gathered_in_a_moment():
+    model = Holder(a=[f32(2) for _ in range(20_000)])
+    assert model.parameters().vector.size == 40_000
+
+
+def test_summary_counts_what_stands_again_once():
+    shared = nn.Linear(2, 2, rng=0)
+    block = nn.Sequential(nn.Linear(2, 2, rng=0), nn.tanh)
+    text = Holder(a=shared, b=shared, c=block, d=block, scale=f32(2), _rng=None).summary()
+    rows = [line.split() for line in text.splitlines()]
+    assert [row[0] for row in rows[:-1]] == ["a", "b", "c.0", "c.1", "d", "scale"]
+    assert rows[1][-2:] == ["again", "0"] and rows[4][-2:] == ["again", "0"] and rows[-1][0] == "14"
