@@ -169,6 +169,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                      'nn_from_scratch.cli._make': ('c_command.html#_make', 'nn_from_scratch/cli.py'),
                                      'nn_from_scratch.cli._of_table': ('c_command.html#_of_table', 'nn_from_scratch/cli.py'),
                                      'nn_from_scratch.cli._one_of': ('c_command.html#_one_of', 'nn_from_scratch/cli.py'),
+                                     'nn_from_scratch.cli._optimizer': ('c_command.html#_optimizer', 'nn_from_scratch/cli.py'),
                                      'nn_from_scratch.cli._resumed': ('c_command.html#_resumed', 'nn_from_scratch/cli.py'),
                                      'nn_from_scratch.cli._run': ('c_command.html#_run', 'nn_from_scratch/cli.py'),
                                      'nn_from_scratch.cli._sizes': ('c_command.html#_sizes', 'nn_from_scratch/cli.py'),

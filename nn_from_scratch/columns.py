@@ -120,7 +120,8 @@ class Cells:
                 self.strays.append((lines[i], cell))
             else:
                 numbers[i] = number
-            self.is_words |= number is not None and _CODE.search(cell) is not None
+        whole = np.all(np.isnan(numbers) | (numbers == np.floor(numbers)))
+        self.is_words |= bool(whole) and any(_CODE.search(cell) for cell in cells)
         return numbers
 
     def _number(self, cell: str) -> float | None:
@@ -142,7 +143,7 @@ class Cells:
         "Whether the column turns out to be one of words, and must be read as such."
         known = self.rows - sum(int(np.isnan(part).sum()) for part in self.numbers)
         strays = sum(text.lower() not in missing_words for _, text in self.strays)
-        self.is_words |= strays > _STRAY * (known + strays)
+        self.is_words |= strays > _STRAY * (known + strays) or known == 0 < len(self.strays)
         return self.is_words and self.read_as_words < self.rows
 
     def column(self) -> Column:

@@ -193,6 +193,11 @@ def _encoded(table: Table, column: Column, kind: str, words: list[str]) -> np.nd
     if kind != "words":
         if column.kind == kind or column.holes.all():
             return np.where(column.holes, np.nan, column.values)
+        try:
+            if kind == "numbers" and column.kind == "words":  # 1e6, among few others
+                return np.array([float(text or "nan") for text in column.texts()])
+        except ValueError:
+            pass
         row = int(np.argmin(column.holes))
         raise TableError(f"{table.where(row, column.name)}: {column.texts()[row][:40]!r}, but "
                          f"the model was trained with {kind} there")

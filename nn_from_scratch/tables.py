@@ -6,6 +6,7 @@
 __all__ = ['Table', 'read_table']
 
 # %% ../nbs/N_table.ipynb #b1a90b02
+import codecs
 import csv
 import gzip
 import io
@@ -79,10 +80,11 @@ class _NotDecoded(Exception):
 
 def _text_of(path: Path, encoding: str) -> io.TextIOBase:
     "The file as text, unpacked if it is compressed."
-    file: Any = open(path, "rb")
-    packed = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
-    return io.TextIOWrapper(gzip.open(file) if packed else file, encoding, newline="")
+    codecs.lookup(encoding)
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    raw: Any = gzip.open(path) if packed else open(path, "rb")
+    return io.TextIOWrapper(raw, encoding, newline="")
 
 
 def _encodings(path: Path, encoding: str | None) -> list[str]:

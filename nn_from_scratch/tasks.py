@@ -285,7 +285,7 @@ def train_task(
         task: what is to be learnt
         hidden: units of each hidden layer
         activation: of the hidden layers
-        optimizer: AdamW(0.003) if None
+        optimizer: AdamW(0.003, weight_decay=0.3) if None
         epochs: at most
         batch_size: examples in each step
         rng: seed of the weights and of the order
@@ -306,7 +306,7 @@ def train_task(
     network = mlp([train[0].shape[1], *hidden, n_out], activation, rng=rng)
     loss, metric = (cross_entropy, accuracy) if task.classes else (mse, r2_score)
     start = time.perf_counter()
-    history = fit(network, loss, optimizer or AdamW(0.003), train, valid, epochs=epochs,
+    history = fit(network, loss, optimizer or AdamW(0.003, weight_decay=0.3), train, valid, epochs=epochs,
                   batch_size=batch_size, metrics=[metric], callbacks=[EarlyStopping(10)], rng=rng,
                   progress=progress, checkpoint=checkpoint, resume=resume)
     seconds = time.perf_counter() - start

@@ -45,9 +45,11 @@ def table(text, name="t.csv", encoding="utf-8"):
 
 
 def run(code, *args, **options):
-    "A command in a process of its own."
+    "A command in a process of its own, started from a script as the installed one is."
+    script = Path("script.py").resolve()
+    script.write_text(code.replace("; ", "\n"))
     env = os.environ | {"PYTHONIOENCODING": "utf-8", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(Path(nn.__file__).parent.parent)}
-    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, encoding="utf-8",
+    return subprocess.run([sys.executable, script, *args], capture_output=True, text=True, encoding="utf-8",
                           stdin=subprocess.DEVNULL, env=env | options.pop("env", {}), **options)
 
 
@@ -139,8 +141,8 @@ def test_words_holes_dates_and_numbers_become_features():
     layer = Preparation(t, "y")
     x = layer.encode(t)
     out = layer(x)
-    assert x.dtype == np.float64 and out.dtype == np.float32 and out.shape == (20, 1 + 1 + 3 + 2 + 2 + 1)
-    assert np.isfinite(out).all() and repr(layer) == "Preparation(3 columns, 10 features)"
+    assert x.dtype == np.float64 and out.dtype == np.float32 and out.shape == (20, 2 + 3 + 4)
+    assert np.isfinite(out).all() and repr(layer) == "Preparation(3 columns, 9 features)"
     again = layer.encode(read_table(table("y,w,n,d,more\n0,c,1e6,2030-01-01,?\n", "new.csv")))
     assert np.isfinite(layer(again)).all() and abs(layer(again)).max() <= 3.001  # a word never seen, and numbers far out
 
@@ -328,7 +330,7 @@ def test_a_killed_run_goes_on_to_the_same_bits():
     options = ["--data", table(mixed(400)), "--target", "y", "--epochs", "40", "--hidden", "16"]
     assert run(TRAIN, *options, "--output", "whole").returncode == 0
     env = os.environ | {"PYTHONPATH": str(Path(nn.__file__).parent.parent), "OPENBLAS_NUM_THREADS": "1"}
-    with subprocess.Popen([sys.executable, "-c", TRAIN, *options, "--output", "killed"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen([sys.executable, "script.py", *options, "--output", "killed"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         while child.poll() is None and len(list(Path("killed/checkpoints").glob("*"))) < 2: time.sleep(0.01)
         child.send_signal(signal.SIGKILL)
     if Path("killed/model.safetensors").exists(): pytest.skip("it was too quick to be killed")
