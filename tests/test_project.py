@@ -39,7 +39,7 @@ API = {
 }
 # The rooms of the house. Each imports only from those above it.
 ORDER = """
-    aliases checks loss_demands files functions initial tree turns parameters modules layers
+    aliases checks loss_demands files functions initial tree turns parameters layout modules layers
     losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
     optimizer schedules optim modern quick_steps settings
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots
