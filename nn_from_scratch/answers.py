@@ -21,7 +21,7 @@ from .console import guarded
 from .losses import softmax
 from .preparation import Preparation
 from .sharing import load
-from .tables import read_table
+from .tables import read_table as any_table
 from .training import predict
 
 # %% ../nbs/C_command.ipynb #c0a90b08
@@ -46,7 +46,7 @@ def _answer(path, data, probabilities, output) -> int:
         raise UsageError(f"{path}: this model was not trained on a table by nn_train")
     if not os.path.exists(data):
         raise UsageError(f"{data}: there is no such file")
-    said = predict(model, first.encode(read_table(data)))
+    said = predict(model, first.encode(any_table(data)))
     names, rows = [about["target"]], [[value] for value in said[:, 0].tolist()]
     classes = about.get("classes")
     if isinstance(classes, list) and len(classes) == said.shape[1]:

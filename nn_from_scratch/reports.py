@@ -83,7 +83,7 @@ def write_pictures(report: Report, folder: Path, positive: str | None = None) ->
     import matplotlib.pyplot as plt
 
     lines = [f"# {report.task.name}", "", *(line + "  " for line in report_text(report).split("\n"))]
-    if report.task.classes and len(report.task.classes) <= 100:
+    if report.task.classes and np.isfinite(report.prediction).all():
         lines += ["", *per_class(report)]
     if positive is not None:
         lines += ["", f"The class asked about is {positive}."]
@@ -103,7 +103,7 @@ def pictures(report: Report) -> dict:
     if task.classes is None:
         figures["prediction"] = _truth_and_answer(report)
     else:
-        if len(task.classes) <= 30:
+        if len(task.classes) <= 30 and np.isfinite(report.prediction).all():
             counts = confusion_matrix(report.prediction, y)
             figures["confusion_matrix"] = plot_confusion_matrix(counts, task.classes).figure
         if not task.features:

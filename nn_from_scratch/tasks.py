@@ -29,7 +29,8 @@ from .optim import AdamW
 from .optimizer import Optimizer
 from .preparation import Preparation
 from .splits import three_parts, two_parts
-from .tables import Table, read_table
+from .tables import Table
+from .tables import read_table as any_table
 from .training import EarlyStopping, fit, predict
 from .units import Units
 
@@ -180,7 +181,7 @@ def read_task(
         weights: a column: how much each row counts
         held_out: the rows to report on; drawn if None
     """
-    table = read_table(path, only_empty=[target])
+    table = any_table(path, only_empty=[target])
     check_columns(table, path, target, ignore, group=group, weights=weights)
     notes, column = list(table.notes), table[target]
     rows = np.flatnonzero(~column.holes)
@@ -226,7 +227,7 @@ def folds(
     Returns:
         k tasks; each row is reported on in one of them
     """
-    table = read_table(path, only_empty=[target])
+    table = any_table(path, only_empty=[target])
     check_columns(table, path, target, (), group=group)
     rows = np.flatnonzero(~table[target].holes)
     names = np.arange(len(rows)) if group is None else table[group].values[rows]

@@ -59,7 +59,7 @@ TRAIN = "from nn_from_scratch.cli import main; main()"
 # ---------------------------------------------------------------- reading
 
 @pytest.mark.parametrize("data", [
-    "a;b\n1,5;x\n2,5;y\n".encode(), "a\tb\n1,5\tx\n2.5\ty\n".encode(), "a|b\n1.5|x\n2.5|y\n".encode(), gzip.compress(b"a,b\n1.5,x\n2.5,y\n"),
+    b"a;b\n1,5;x\n2,5;y\n", b"a\tb\n1,5\tx\n2.5\ty\n", b"a|b\n1.5|x\n2.5|y\n", gzip.compress(b"a,b\n1.5,x\n2.5,y\n"),
     "\ufeffa,b\n1.5,x\n2.5,y\n".encode(), "a,b\n1.5,x\n2.5,y\n".encode("utf-16"), "\ufeffa,b\r1.5,x\r2.5,y".encode("utf-16-le"),
 ], ids=["semicolons, decimal commas", "tabs", "bars", "gzip", "bom", "utf-16", "utf-16, cr"])
 def test_the_same_table_in_many_files(data):
