@@ -326,3 +326,29 @@ def test_the_seven():
     assert y[7] == 7
     np.testing.assert_allclose([nn.softmax(scores)[0, 7], nn.cross_entropy(scores, y[7:8])], [0.094, 2.360], atol=1e-3)
     np.testing.assert_allclose([nn.softmax(read)[0, 7], nn.cross_entropy(read, y[7:8])], [0.623, 0.473], atol=1e-3)
+
+
+def test_one_nan_in_the_loss_makes_every_weight_nan():
+    for sizes, seed in itertools.product(([4, 6, 3], [4, 5, 5, 3]), range(5)):
+        model, rng = nn.mlp(sizes, rng=seed), np.random.default_rng(seed)
+        x, y = rng.normal(size=(8, 4)).astype(np.float32), rng.integers(0, 3, 8)
+        x[3] = nan
+        with np.errstate(invalid="ignore"): _, grads = nn.value_and_grad(lambda m, x, y: nn.cross_entropy(m(x), y))(model, x, y)
+        nn.SGD(0.1).update(model, grads)
+        assert np.isnan(model.parameters().vector).all()
+
+
+@DTYPES
+def test_what_counts_nothing_is_as_if_it_were_not_there_whatever_its_loss_is(dtype):
+    "A weight of 0 and an ignored label, on losses that are infinite or NaN."
+    z = np.array([[0.0, 1.0, -inf], [-inf, 0.0, 2.0], [0.5, 0.0, 0.0]], dtype)
+    labels, w = np.array([0, 0, 1]), np.array([1, 0, 2])  # the second would cost infinitely much
+    there = np.array([0, 2])
+    value, gradient = both(nn.cross_entropy, z, labels, w)
+    assert value == nn.cross_entropy(z[there], labels[there], w[there]) and np.isfinite(gradient).all()
+    value, gradient = both(nn.cross_entropy, z, np.array([0, -1, 1]), None, 0.0, -1)  # -1 stands where class 0 is masked
+    np.testing.assert_allclose(value, nn.cross_entropy(z[there], labels[there]), rtol=1e-6)
+    assert not gradient[1].any() and np.isfinite(gradient).all()
+    yes, p, t = np.array([inf, -inf, 1.0], dtype), np.array([nan, 2.0], dtype), np.array([1.0, 1.0], dtype)
+    assert both(nn.binary_cross_entropy, yes, np.array([0, 0, 1], dtype), np.array([0, 1, 1]))[0] == nn.binary_cross_entropy(yes[1:], np.array([0, 1], dtype))
+    for loss in nn.mse, nn.mae, nn.huber: assert loss(p, t, np.array([0, 1])) == loss(p[1:], t[1:])

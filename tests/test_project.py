@@ -39,11 +39,12 @@ API = {
 }
 # The rooms of the house. Each imports only from those above it.
 ORDER = """
-    aliases checks loss_demands files functions initial tree turns parameters modules layers
+    aliases checks loss_demands files functions initial tree turns parameters layout modules layers
     losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
     optimizer schedules optim modern quick_steps settings
-    plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots
+    plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots
     states batches evaluation run stopping progress checkpoints training
+    probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data
     architecture onnx sharing units estimators tables tasks cli
 """.split()

@@ -109,7 +109,7 @@ def plot_images(
     return axes[:n]
 
 # %% ../../nbs/B_plots.ipynb #4d0aff0d
-def _table(matrix, labels):
+def _counts(matrix, labels):
     "Counts (k, k) and a text for each class, checked."
     who = "plot_confusion_matrix"
     matrix = numbers(who, "the matrix", matrix, 2)
@@ -146,7 +146,7 @@ def plot_confusion_matrix(matrix, labels=None, ax=None):
         [[1 1]
          [0 0]]
     """
-    matrix, labels = _table(matrix, labels)
+    matrix, labels = _counts(matrix, labels)
     k, long = len(matrix), max(map(len, labels)) > 3
     ax = axes_of(ax, size=(1.6 + 0.44 * k, 1.2 + 0.44 * k))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
