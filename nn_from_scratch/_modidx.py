@@ -348,7 +348,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                                                                         'nn_from_scratch/fast.py'),
                                       'nn_from_scratch.fast._from_the_largest': ('speed.html#_from_the_largest', 'nn_from_scratch/fast.py'),
                                       'nn_from_scratch.fast._labels_fit': ('speed.html#_labels_fit', 'nn_from_scratch/fast.py'),
-                                      'nn_from_scratch.fast._less_the_largest': ('speed.html#_less_the_largest', 'nn_from_scratch/fast.py'),
                                       'nn_from_scratch.fast._linear': ('speed.html#_linear', 'nn_from_scratch/fast.py'),
                                       'nn_from_scratch.fast._linear_together': ('speed.html#_linear_together', 'nn_from_scratch/fast.py'),
                                       'nn_from_scratch.fast._log_softmax': ('speed.html#_log_softmax', 'nn_from_scratch/fast.py'),

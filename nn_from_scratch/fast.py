@@ -102,7 +102,9 @@ def _cross_entropy_together(
         options = weight, label_smoothing, ignore
         return _by_rules(cross_entropy, logits, target, *options)
     n = len(target)
-    e = _less_the_largest(logits.T.copy())  # classes first
+    e = logits.T.copy()  # classes first
+    with np.errstate(over="ignore"):  # to -inf, whose exponential is 0, as it should be
+        e -= np.maximum.reduce(e, axis=0)
     true = n * target.astype(np.intp, copy=False) + np.arange(n)  # in e, as one row
     losses = e.reshape(-1)[true]
     np.exp(e, out=e)
@@ -118,17 +120,6 @@ def _cross_entropy_together(
         return {0: slope.T}
 
     return np.add.reduce(losses), back
-
-
-def _less_the_largest(e):
-    "e less the largest of each column, in place."
-    row = e.reshape(-1)
-    if row.dot(row) < np.inf:  # no number is so large that the difference could overflow
-        e -= np.maximum.reduce(e, axis=0)
-    else:
-        with np.errstate(over="ignore"):  # to -inf, whose exponential is 0, as it should be
-            e -= np.maximum.reduce(e, axis=0)
-    return e
 
 
 def _by_rules(op, *args):

@@ -297,8 +297,9 @@ class Tensor:
                         "tensor.value")
 
     def __float__(self):
-        raise TypeError("a Tensor does not become a number: the gradient would stop here "
-                        "unseen. The number is tensor.value")
+        raise TypeError("a Tensor does not become a number (in float(t), array[i] = t): the "
+                        "gradient would stop here unseen. np.stack([t, u]) makes one Tensor "
+                        "of several; the number is tensor.value")
 
     __int__ = __complex__ = __index__ = __float__
     def item(self): return self.__float__()
