@@ -26,6 +26,17 @@ def ask(f: Callable, *demands: Callable | None):
     Parameters:
         f: under `@operation` or `@checked`
         demands: one an argument: demand(who, name, value, *before)
+
+    Example:
+        >>> from nn_from_scratch.asking import ask
+        >>> from nn_from_scratch.checks import at_least_0
+        >>> from nn_from_scratch.functions import checked
+        >>> @checked
+        ... def root(x): return x**0.5
+        >>> ask(root, at_least_0)
+        >>> try: root(-1)
+        ... except ValueError as error: print(error)
+        root: x must be a number of at least 0, not -1
     """
     parameters = inspect.signature(f).parameters
     who, names = f.__qualname__.partition(".")[0], list(parameters)
@@ -39,8 +50,9 @@ def ask(f: Callable, *demands: Callable | None):
             known[f"of_{name}"] = demand
             values = [name, *names[:min(i, _looks_at(demand))]]
             lines.append(f"{name} = of_{name}({who!r}, {name!r}, {', '.join(values)})")
-    lines = [f"def {f.__name__}({', '.join(given)}):", *lines, f"return {', '.join(fit)},"]
-    exec(compile("\n    ".join(lines), f"<what {who} asks>", "exec"), known)
+    first, last = f"def {f.__name__}({', '.join(given)}):", f"return {', '.join(fit)},"
+    text = "\n    ".join([first, *lines, last])
+    exec(compile(text, f"<what {who} asks>", "exec"), known)
     row = asked[f] = known[f.__name__]
     row.demands = {name: demand for name, demand in zip(names, demands) if demand}
 
@@ -53,17 +65,24 @@ def _looks_at(demand):
 
 
 def wishes(f: Callable) -> dict[str, str]:
-    """What `f` asks of its arguments, in words.
+    r"""What `f` asks of its arguments, in words.
 
     Parameters:
         f: a function, with a row or without
 
     Returns:
         argument -> what is asked of it
+
+    Example:
+        >>> from nn_from_scratch.asking import wishes
+        >>> print(*wishes(nn.mlp).items(), sep="\n")
+        ('sizes', 'a list of numbers of units, from the inputs to the outputs')
+        ('activation', 'a callable such as relu')
     """
     row = asked.get(f, {})
     demands = getattr(row, "demands", row)
-    return {name: demand.__doc__ for name, demand in demands.items()}
+    return {name: (demand.__doc__ or "").partition("\n")[0]
+            for name, demand in demands.items()}
 
 # %% ../nbs/F_checks.ipynb #5c1f9b05
 ask(weighted_sum,        None, as_many_as_inputs)

@@ -19,7 +19,7 @@ from .functions import (
 )
 from .layers import Linear, Sequential
 from .losses import (
-    binary_cross_entropy, cross_entropy, log_softmax, shares, softmax,
+    binary_cross_entropy, cross_entropy, log_softmax, mean, softmax,
 )
 from .rules import defvjp, no_rule, table
 from .tape import Tensor, record
@@ -78,7 +78,7 @@ def _binary_cross_entropy(logits, target, weight=None):
     size = np.abs(logits)
     wrong = np.where(logits > 0, 1 - target, target)  # how far the sign is from the truth
     losses = wrong * np.where(wrong > 0, size, 0) + np.log1p(np.exp(-size))
-    return np.sum(losses * shares(losses, weight))
+    return mean(losses, weight)
 
 
 forms[linear] = _linear

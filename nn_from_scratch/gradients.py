@@ -22,7 +22,7 @@ from .arguments import (
     refuse_shared, room_for,
 )
 from .modules import Module
-from .parameters import Layout
+from .layout import Layout
 from .rules import name_of
 from .tape import Tape, Tensor, value_of
 from .turns import exchanges

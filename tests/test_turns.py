@@ -14,7 +14,7 @@ from nn_from_scratch.modules import evaluating
 from nn_from_scratch.turns import exchanges
 
 x = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
-EXCHANGE = ("gradients.py", "parameters.py", "turns.py", "modules.py")
+EXCHANGE = ("gradients.py", "layout.py", "turns.py", "modules.py")
 
 
 class Memory(nn.Module):
