@@ -40,9 +40,8 @@ def arrays_of(model: Any) -> list[Held]:
     "Each array of a model: parameters and state, a shared one under all its names."
     found, first, parts = [], {}, {id(holder_of(model)): model}
     slots_of = list(slots(model))
-    for name, holder, key, value, is_state in slots_of:
-        if isinstance(value, containers):
-            parts[id(holder_of(value))] = value
+    parts |= {id(holder_of(value)): value for *_, value, _ in slots_of
+              if isinstance(value, containers)}
     for name, holder, key, value, is_state in slots_of:
         if isinstance(value, np.ndarray) and (is_state or is_parameter(value)):
             found.append(Held(name, parts[id(holder)], key, value, is_state))

@@ -88,8 +88,8 @@ def mean(losses: Array, weight: Array | None = None):
         >>> mean(losses, weight=np.array([3, 1]))
         np.float64(3.0)
     """
-    share = shares(losses, weight)
-    return np.sum(losses * share if weight is None else cost(share, losses))
+    if weight is None: return np.sum(losses * (1 / losses.size))
+    return np.sum(cost(shares(losses, weight), losses))
 
 # %% ../nbs/02_losses.ipynb #514af25f
 @operation

@@ -6,7 +6,7 @@
 __all__ = ['Lion', 'orthogonal', 'Muon', 'wsd', 'ScheduleFree']
 
 # %% ../nbs/04b_after_adam.ipynb #2d30f9da
-"""The optimizers after Adam: signs, matrices made orthogonal, averages without a schedule.
+"""The optimizers after Adam: signs, orthogonal matrices, averages, and a schedule.
 
 θ, g -> the steepest step under another ruler -> θ
 """
@@ -19,12 +19,13 @@ import numpy as np
 
 from .aliases import Array, Schedule
 from .optim import AdamW, smallest
-from .optimizer import Optimizer, arrays_by_name, rules_by_name, settle, twin
+from .optimizer import (
+    Optimizer, arrays_by_name, rules_by_name, settle, twin)
 
 # %% ../nbs/04b_after_adam.ipynb #1d6c91b6
 @dataclass
 class Lion(Optimizer):
-    """Each parameter moves by η, along the sign of a filtered gradient (Chen et al., 2023).
+    """Each parameter moves by η, by the sign of a filtered gradient (Chen et al., 2023).
 
     Parameters:
         lr: learning rate η, or a schedule: step -> η
@@ -52,8 +53,8 @@ class Lion(Optimizer):
         mean[...] = beta2 * mean + (1 - beta2) * g
 
 # %% ../nbs/04b_after_adam.ipynb #ef823bbf
-def orthogonal(g, steps: int = 5) -> np.ndarray:
-    """Nearly U Vᵀ, where g = U S Vᵀ: by products alone (Newton and Schulz; Jordan, 2024).
+def orthogonal(g: Array, steps: int = 5) -> Array:
+    """Nearly U Vᵀ, where g = U S Vᵀ, by products alone (Jordan et al., 2024).
 
     Parameters:
         g: a matrix
@@ -63,8 +64,11 @@ def orthogonal(g, steps: int = 5) -> np.ndarray:
         of the same shape, its singular values between about 0.7 and 1.2
 
     Example:
-        >>> np.linalg.svd(nn.orthogonal(np.diag([3.0, 1.0, 0.3])), compute_uv=False).round(2)
-        array([1.13, 0.75, 0.68])
+        >>> from nn_from_scratch.modern import orthogonal
+        >>> orthogonal(np.diag([3.0, 1.0, 0.3])).round(2)
+        array([[0.75, 0.  , 0.  ],
+               [0.  , 1.13, 0.  ],
+               [0.  , 0.  , 0.68]])
     """
     x = g.T if g.shape[0] > g.shape[1] else g
     x = x / max(np.linalg.norm(x), 1e-7)
@@ -75,23 +79,23 @@ def orthogonal(g, steps: int = 5) -> np.ndarray:
 
 # %% ../nbs/04b_after_adam.ipynb #41e86328
 def hidden_matrices(shapes, wanted):
-    "The names of the matrices that fit `wanted`; without it, all but the first and last."
+    "The names of the matrices that fit `wanted`; without it, all but first and last."
     matrices = [name for name, shape in shapes.items() if len(shape) == 2]
     if wanted is None:
         found = matrices if len(shapes) == 1 else matrices[1:-1]
     else:
         patterns = [wanted] if isinstance(wanted, str) else wanted
-        found = [name for name in matrices if any(fnmatchcase(name, p) for p in patterns)]
+        found = [m for m in matrices if any(fnmatchcase(m, p) for p in patterns)]
     if not found:
-        raise ValueError(f"Muon: no hidden matrix among {', '.join(shapes)}: name some with "
-                         "matrices=..., or use AdamW")
+        raise ValueError(f"Muon: no hidden matrix among {', '.join(shapes)}: name some "
+                         "with matrices=..., or use AdamW")
     return found
 
 # %% ../nbs/04b_after_adam.ipynb #3231780f
 @dataclass
 class Muon(Optimizer):
-    """Momentum, made orthogonal, for the hidden matrices; another optimizer for all else
-    (Jordan et al., 2024).
+    """Momentum, made orthogonal, for the hidden matrices; another optimizer for all
+    else (Jordan et al., 2024).
 
     Parameters:
         lr: learning rate η of the hidden matrices
@@ -99,7 +103,7 @@ class Muon(Optimizer):
         momentum: μ, how much of the last step's velocity stays
         nesterov: look ahead along the velocity
         weight_decay: share of θ taken off, per unit of learning rate
-        matrices: names; None: all but the first and last
+        matrices: None: not the first and last
         others: for all other parameters; None: AdamW()
 
     Example:
@@ -127,7 +131,8 @@ class Muon(Optimizer):
 
     def first_memories(self, theta):
         "As many as the one of the two that needs more."
-        return max((super().first_memories(theta), self.others.first_memories(theta)), key=len)
+        others = self.others or AdamW()
+        return max(super().first_memories(theta), others.first_memories(theta), key=len)
 
     def step(self, theta, g, lr, velocity):
         velocity *= self.momentum
@@ -146,8 +151,8 @@ class Muon(Optimizer):
 # %% ../nbs/04b_after_adam.ipynb #d96a7f1c
 @dataclass(frozen=True)
 class wsd:
-    """Warm-up, stable, decay: up in a straight line, level, and at the end straight down to
-    `final` (Hu et al., 2024).
+    """Warm-up, stable, decay: up in a straight line, level, and at the end straight
+    down to `final` (Hu et al., 2024).
 
     Parameters:
         lr: on the level part
@@ -173,7 +178,8 @@ class wsd:
     def __call__(self, step: int) -> float:
         up = (step + 1) / self.warmup if self.warmup else 1
         down = max(0, (self.steps - step) / (self.decay * self.steps))
-        return min(self.lr * min(1, up), self.final + (self.lr - self.final) * min(1, down))
+        rest = self.final + (self.lr - self.final) * min(1, down)
+        return min(self.lr * min(1, up), rest)
 
 # %% ../nbs/04b_after_adam.ipynb #9e7e3bd8
 @dataclass
@@ -229,7 +235,8 @@ class ScheduleFree(Optimizer):
         beta1, beta2 = self.betas
         squares[...] = beta2 * squares + (1 - beta2) * g * g
         v = squares / (1 - beta2 ** self.steps)
-        z -= lr * (g / (np.sqrt(v) + max(self.eps, smallest)) + self.weight_decay * theta)
+        direction = g / (np.sqrt(v) + max(self.eps, smallest))
+        z -= lr * (direction + self.weight_decay * theta)
         mean += self.share * (z - mean)
         theta[...] = (1 - beta1) * z + beta1 * mean
 
@@ -255,8 +262,8 @@ class ScheduleFree(Optimizer):
             >>> theta, optimizer = np.ones(1), nn.ScheduleFree(0.5)
             >>> for _ in range(3): optimizer.update(theta, theta)
             >>> with optimizer.averaged(theta): print("x", theta)
-            >>> print("y", theta)
             x [0.20830436]
+            >>> print("y", theta)
             y [0.18159275]
         """
         before = {name: theta.copy() for name, theta in arrays_by_name(model).items()}

@@ -145,8 +145,8 @@ def evaluating() -> Iterator[None]:
         >>> from nn_from_scratch.modules import evaluating
         >>> model = nn.mlp([2, 3, 1], rng=0)
         >>> with evaluating(): print(model.training)
-        >>> print(model.training)
         False
+        >>> print(model.training)
         True
     """
     before = _evaluating.set(True)
