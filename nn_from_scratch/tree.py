@@ -54,8 +54,7 @@ def pairs(part: Any) -> list[tuple[Any, Any]]:
         (key, value)
 
     Example:
-        >>> from nn_from_scratch.metrics import pairs
-        >>> pairs(np.array([0.3, -0.3]))
+        >>> nn.metrics.pairs(np.array([0.3, -0.3]))
         array([[ 0. ,  0.3],
                [ 0. , -0.3]])
     """

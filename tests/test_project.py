@@ -377,6 +377,12 @@ def test_sidebar_lists_the_notebooks_there_are():
     assert sorted(listed) == [path.name for path in NOTEBOOKS]
 
 
+def test_sources_are_whole():
+    "Each entry of the bibliography closes before the next one opens."
+    entries = re.split(r"(?m)^(?=@)", (NBS / "references.bib").read_text(encoding="utf-8"))[1:]
+    assert [entry for entry in entries if entry.count("{") != entry.count("}")] == []
+
+
 def test_no_path_of_one_machine():
     here = re.compile(r"(?<![\w.])/(?:tmp|work|root|home/(?!pyodide/)\w+|Users/\w+)/|[A-Z]:\\\\?Users")
     found = []
