@@ -216,12 +216,9 @@ def quick_argument(writer, node, a):
 def ask(writer, number, row, *args):
     """
     Example:
-        >>> from nn_from_scratch.asking import ask
-        >>> from nn_from_scratch.checks import at_least_0
-        >>> from nn_from_scratch.functions import checked
-        >>> @checked
+        >>> @nn.functions.checked
         ... def root(x): return x**0.5
-        >>> ask(root, at_least_0)
+        >>> nn.asking.ask(root, nn.checks.at_least_0)
         >>> try: root(-1)
         ... except ValueError as error: print(error)
         root: x must be a number of at least 0, not -1
