@@ -121,16 +121,6 @@ def checked(f: _Function) -> _Function:
 
     Returns:
         the same function, which looks into the two tables
-
-    Example:
-        >>> from nn_from_scratch.asking import ask
-        >>> from nn_from_scratch.checks import share
-        >>> from nn_from_scratch.functions import checked
-        >>> @checked
-        ... def odds(p): return p / (1 - p)
-        >>> ask(odds, share)
-        >>> print(odds(0.75))
-        3.0
     """
     @functools.wraps(f)
     def call(*args, **kwargs):
@@ -314,10 +304,5 @@ def cast(x: Array, dtype: Dtype) -> Array:
     Parameters:
         x: or what can become one
         dtype: of the result
-
-    Example:
-        >>> from nn_from_scratch.functions import cast
-        >>> cast([1, 2, 3], np.float32)
-        array([1., 2., 3.], dtype=float32)
     """
     return np.asarray(x, dtype)

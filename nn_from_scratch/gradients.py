@@ -80,7 +80,7 @@ def run_on_tape(f, arrays, out, has_aux):
     "Call `f` on Tensors of the arrays, walk back into `out`; returns the value (and aux)."
     tape = Tape()
     try:
-        result = f([tape.leaf(a) for a in arrays])
+        result = f(tape.leaves(arrays))
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
             raise ValueError("with has_aux=True the function returns (loss, anything), but "
                              f"it returned a {type(result).__name__}")

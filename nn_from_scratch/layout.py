@@ -105,8 +105,8 @@ class Layout:
                 raise RuntimeError(
                     f"{name!r} is a {type(value).__name__}: a gradient of this model "
                     "is being taken, by another thread or by an outer call; one at a "
-                    "time, or a copy of the model for each. Inside the function itself, "
-                    "use the attributes (model.layer.weight) in place of "
+                    "time, or a copy of the model for each. Inside the function "
+                    "itself, use the attributes (model.layer.weight) in place of "
                     "model.parameters()")
         return arrays
 
@@ -163,19 +163,20 @@ class Layout:
             if _held(holder, key) is not values[number]:
                 raise RuntimeError(
                     f"the parameter {self.names[number]!r} was replaced while its "
-                    "gradient was being taken: a model computes with its parameters; an "
-                    "optimizer changes them afterwards")
+                    "gradient was being taken: a model computes with its parameters; "
+                    "an optimizer changes them afterwards")
         for name, holder, key, part in self.parts:
             if _held(holder, key) is not part:
                 raise RuntimeError(
                     f"{name!r}, which holds parameters, was replaced while their "
-                    "gradient was being taken: build the model first, then compute with "
-                    "it")
+                    "gradient was being taken: build the model first, then compute "
+                    "with it")
         if left := self._left_behind():
             where = ", ".join(map(repr, left))
             raise RuntimeError(
-                f"a Tensor was left behind in {where}: it means nothing after this call; "
-                "store stop_gradient(…), the plain value, or return it with has_aux=True")
+                f"a Tensor was left behind in {where}: it means nothing after this "
+                "call; store stop_gradient(…), the plain value, or return it with "
+                "has_aux=True")
 
     def _left_behind(self):
         "The names of what holds a step, beside the places of the parameters."

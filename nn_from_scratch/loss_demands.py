@@ -102,7 +102,8 @@ def labels_below(who: str, labels: Array, n: int) -> Array:
                         f"not {labels.dtype}: try labels.astype(int)")
     if labels.size == 0:
         return labels
-    low, high = labels.flat[labels.argmin()], labels.flat[labels.argmax()]  # quick ways
+    row = labels if labels.ndim == 1 else labels.reshape(-1)
+    low, high = row[row.argmin()], row[row.argmax()]  # quicker than min and max
     if low < 0 or high >= n:
         raise ValueError(f"{who}: labels must be from 0 to {n - 1}, for {n} outputs, "
                          f"but they go from {low} to {high}")

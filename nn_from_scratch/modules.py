@@ -142,9 +142,8 @@ def evaluating() -> Iterator[None]:
     """`with evaluating():` modules are in evaluation mode, for this thread only.
 
     Example:
-        >>> from nn_from_scratch.modules import evaluating
         >>> model = nn.mlp([2, 3, 1], rng=0)
-        >>> with evaluating(): print(model.training)
+        >>> with nn.modules.evaluating(): print(model.training)
         False
         >>> print(model.training)
         True

@@ -1,4 +1,4 @@
-"""The numbers of a model as one vector, with a name and a shape for each of its stretches.
+"""The numbers of a model as one vector, with a name and a shape for each stretch.
 
     vector  [ 0.weight | 0.bias | 2.weight | 2.bias ]   each array a view of its stretch
 """

@@ -174,7 +174,8 @@ class Probe(Callback):
     """
 
     def __init__(self, x: np.ndarray | None = None, every: int = 10, live: bool = False):
-        self.x, self.every, self.live = x, checks.whole("Probe", "every", every), live
+        self.x: Any = x
+        self.every, self.live = checks.whole("Probe", "every", every), live
         self.steps: list[int] = []
         self.record: dict[str, dict[str, list]] = {}
         self._before: dict | None = None

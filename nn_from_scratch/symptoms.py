@@ -114,7 +114,7 @@ def units(s: Setup) -> Iterator[Finding]:
             yield tell("dead",
                        f"{dead:.0%} of the units of {h.name} are dead: no slope for "
                        "any sample.")
-        elif share > 0.5 and saturated(h.layer, far).all():  # on both sides, as tanh
+        elif share > 0.5 and np.all(saturated(h.layer, far)):  # on both sides, as tanh
             yield tell("saturated",
                        f"{share:.0%} of the values of {h.name} are saturated.")
     yield from _signal(heard)
@@ -212,7 +212,7 @@ def steps(s: Setup) -> Iterator[Finding]:
                    f"{checks.counted(len(losses), 'step')}.")
         return
     rate, lr = s.optimizer.learning_rate(), s.optimizer.lr
-    later = max(map(lr, range(1000))) if callable(lr) else rate  # after a warm-up
+    later = max(lr(i) for i in range(1000)) if callable(lr) else rate  # warm-up over
     norm = np.linalg.norm
     moved = [norm(after[name] - a) / norm(a) / 20 * later / (rate or 1)
              for name, a in before.items() if a.ndim > 1 and a.any()]

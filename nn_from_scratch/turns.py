@@ -70,8 +70,10 @@ class Turn:
 
     def locked(self) -> bool:
         "Whether a gradient is being taken, by this thread or another."
-        frame, stacks = self.holder, sys._current_frames().values
-        return frame is not None and any(_is_below(frame, top) for top in stacks())
+        frame = self.holder
+        if frame is None:
+            return False
+        return any(_is_below(frame, top) for top in sys._current_frames().values())
 
     def __enter__(self):
         "Wait until no other thread takes a gradient; `RuntimeError` inside one's own."

@@ -56,7 +56,7 @@ def _some(series):
     return {name: v for name, v in series.items() if np.isfinite(v).any()}
 
 
-def plot_probe(record: Mapping, axes=None):
+def plot_probe(record: Mapping, axes=None) -> np.ndarray:
     """What happened in each layer of a run: its values as a histogram over time
     (darker: more of them), the share of its units that are dead, and the size of the
     steps of each weight. Raises `ValueError` where nothing was recorded.
