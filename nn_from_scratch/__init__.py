@@ -19,6 +19,7 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
     evaluation, stopping        predict, evaluate; every way in which a run ends                  5
     progress, states            the bar; what a run remembers                                     5, E
     checkpoints                 a run that goes on where it was killed                            E
+    checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  N
 Data goes in, pictures and files come out.
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx a model as a file, in words, for other programs                   9
@@ -37,6 +38,7 @@ from typing import TYPE_CHECKING
 from .batches import batches
 from .checking import grad_check, numeric_grad
 from .checkpoints import Checkpoints
+from .checkup import Checkup, checkup
 from .data import (
     Standardize, circles, load_digits, load_mnist, moons, read_idx, regression, spiral, train_valid_split, xor)
 from .evaluation import evaluate, predict
@@ -57,7 +59,8 @@ from .parameters import Parameters
 from .plots import (
     COLORS, LINES, MARKERS, animate_boundary, boundary_grid, plot_activations, plot_confusion_matrix, plot_decision_boundary,
     plot_graph, plot_half_plane, plot_histograms, plot_history, plot_images, plot_learning_rates, plot_loss_surface,
-    plot_network, plot_schedule)
+    plot_network, plot_probe, plot_schedule)
+from .probe import Probe
 from .rules import defvjp
 from .run import Callback, History, Run
 from .schedules import cosine_decay, exponential_decay, one_cycle, step_decay, warmup
@@ -90,13 +93,13 @@ __all__ = [
     "gradient_descent", "step_decay", "exponential_decay", "cosine_decay", "one_cycle", "warmup", "wsd",
     # training
     "fit", "batches", "evaluate", "predict", "History", "Run", "Callback", "EarlyStopping", "ReduceLROnPlateau",
-    "LearningRateFinder", "Checkpoints", "has_converged",
+    "LearningRateFinder", "Checkpoints", "has_converged", "checkup", "Checkup", "Probe",
     # data
     "load_digits", "load_mnist", "read_idx", "moons", "circles", "spiral", "xor", "regression", "train_valid_split", "Standardize",
     # pictures
     "plot_history", "plot_decision_boundary", "plot_half_plane", "animate_boundary", "boundary_grid", "plot_loss_surface",
     "plot_network", "plot_graph", "plot_activations", "plot_histograms", "plot_schedule", "plot_learning_rates", "plot_images",
-    "plot_confusion_matrix", "COLORS", "MARKERS", "LINES",
+    "plot_confusion_matrix", "plot_probe", "COLORS", "MARKERS", "LINES",
     # files
     "save", "load", "export_onnx",
 ]

@@ -26,6 +26,17 @@ def ask(f: Callable, *demands: Callable | None):
     Parameters:
         f: under `@operation` or `@checked`
         demands: one an argument: demand(who, name, value, *before)
+
+    Example:
+        >>> from nn_from_scratch.asking import ask
+        >>> from nn_from_scratch.checks import at_least_0
+        >>> from nn_from_scratch.functions import checked
+        >>> @checked
+        ... def root(x): return x**0.5
+        >>> ask(root, at_least_0)
+        >>> try: root(-1)
+        ... except ValueError as error: print(error)
+        root: x must be a number of at least 0, not -1
     """
     parameters = inspect.signature(f).parameters
     who, names = f.__qualname__.partition(".")[0], list(parameters)
@@ -39,8 +50,9 @@ def ask(f: Callable, *demands: Callable | None):
             known[f"of_{name}"] = demand
             values = [name, *names[:min(i, _looks_at(demand))]]
             lines.append(f"{name} = of_{name}({who!r}, {name!r}, {', '.join(values)})")
-    lines = [f"def {f.__name__}({', '.join(given)}):", *lines, f"return {', '.join(fit)},"]
-    exec(compile("\n    ".join(lines), f"<what {who} asks>", "exec"), known)
+    first, last = f"def {f.__name__}({', '.join(given)}):", f"return {', '.join(fit)},"
+    text = "\n    ".join([first, *lines, last])
+    exec(compile(text, f"<what {who} asks>", "exec"), known)
     row = asked[f] = known[f.__name__]
     row.demands = {name: demand for name, demand in zip(names, demands) if demand}
 
@@ -53,17 +65,24 @@ def _looks_at(demand):
 
 
 def wishes(f: Callable) -> dict[str, str]:
-    """What `f` asks of its arguments, in words.
+    r"""What `f` asks of its arguments, in words.
 
     Parameters:
         f: a function, with a row or without
 
     Returns:
         argument -> what is asked of it
+
+    Example:
+        >>> from nn_from_scratch.asking import wishes
+        >>> print(*wishes(nn.mlp).items(), sep="\n")
+        ('sizes', 'a list of numbers of units, from the inputs to the outputs')
+        ('activation', 'a callable such as relu')
     """
     row = asked.get(f, {})
     demands = getattr(row, "demands", row)
-    return {name: demand.__doc__ for name, demand in demands.items()}
+    return {name: (demand.__doc__ or "").partition("\n")[0]
+            for name, demand in demands.items()}
 
 # %% ../nbs/F_checks.ipynb #5c1f9b05
 ask(weighted_sum,        None, as_many_as_inputs)
@@ -76,14 +95,16 @@ ask(mlp,                 sizes_of_layers, function)
 
 # %% ../nbs/F_checks.ipynb #8b6b3cb7
 from .checks import below_1, floats, float64, positive
-from .loss_demands import above_labels, answers_like_prediction, class_each
-from .loss_demands import classes_of, label_each, label_to_leave_out
-from .loss_demands import labels_or_probabilities, leaves_a_spread
-from .loss_demands import like_prediction, logits_of_classes, name_each
-from .loss_demands import one_a_loss, one_a_sample, vote_to_leave_out
-from .loss_demands import votes_not_probabilities, votes_of_samples
-from .losses import binary_cross_entropy, cross_entropy, huber, log_softmax
-from .losses import mae, mse, one_hot, shares, softmax, target_probabilities
+from .loss_demands import above_labels, answers_like_prediction
+from .loss_demands import as_floats, class_each, classes_of, label_each
+from .loss_demands import label_to_leave_out, labels_or_probabilities
+from .loss_demands import leaves_a_spread, like_prediction, name_each
+from .loss_demands import logits_of_classes, one_a_loss, one_a_sample
+from .loss_demands import vote_to_leave_out, votes_not_probabilities
+from .loss_demands import votes_of_samples
+from .losses import binary_cross_entropy, cross_entropy, huber, mae, mse
+from .losses import log_softmax, one_hot, shares, softmax
+from .losses import target_probabilities
 from .metrics import accuracy, classification_report, confusion_matrix
 from .metrics import r2_score
 
@@ -92,8 +113,8 @@ ask(shares, None, one_a_loss)
 ask(mse, floats, like_prediction, one_a_sample)
 ask(mae, floats, like_prediction, one_a_sample)
 ask(huber, floats, like_prediction, one_a_sample, positive)
-ask(softmax, as_array)
-ask(log_softmax, as_array)
+ask(softmax, as_floats)
+ask(log_softmax, as_floats)
 ask(one_hot, as_array, above_labels)
 ask(target_probabilities, logits_of_classes, classes_of, below_1)
 ask(cross_entropy, logits_of_classes, labels_or_probabilities, one_a_sample, below_1,

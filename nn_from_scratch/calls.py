@@ -100,9 +100,11 @@ def result(op, y):
     if not isinstance(y, (np.ndarray, np.generic)) and not isinstance(y, complex):
         raise TypeError(f"{name_of(op)} gave a {type(y).__name__}, where a gradient needs "
                         "an array or a number")
-    if np.asarray(y).dtype.kind in "cO":
-        kind = "complex numbers" if np.asarray(y).dtype.kind == "c" else "Python objects"
-        raise TypeError(f"{name_of(op)} gave {kind}: the rules are those of real numbers, "
-                        "and a gradient through others would be wrong. Compute with the "
-                        "real and the imaginary part as two real arrays")
+    kind = np.asarray(y).dtype.kind
+    if kind == "c":
+        raise TypeError(f"{name_of(op)} gave complex numbers, and the rules are those of real "
+                        "ones: compute with the real and the imaginary part, as two arrays")
+    if kind not in "fiub":
+        raise TypeError(f"{name_of(op)} gave Python objects: a gradient needs arrays of "
+                        "floating-point numbers, array.astype(float)")
     return y

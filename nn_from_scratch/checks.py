@@ -57,13 +57,18 @@ def plain(words: str, fits: Callable[[float], bool]) -> Callable[[str, str, Any]
         demand(who, name, value) -> a number of Python's
     """
     def demand(who: str, name: str, value: Any) -> Any:
-        numpy = isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0
-        number = value.item() if numpy else value
+        number = value if type(value) in (float, int) else _of_python(value)
         if not isinstance(number, (int, float)) or not fits(number):
             raise ValueError(f"{who}: {name} must be {words}, not {value!r}")
         return number
     demand.__doc__ = words
     return demand
+
+
+def _of_python(value):
+    "A number of NumPy's as one of Python's; everything else as it is."
+    numpy = isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0
+    return value.item() if numpy else value
 
 
 number     = plain("a number", lambda n: True)
@@ -76,7 +81,13 @@ positive   = plain("positive", lambda n: n > 0)
 
 
 def whole(who: str, name: str, value: Any) -> int:
-    "a whole number of at least 1"
+    """a whole number of at least 1
+
+    Example:
+        >>> from nn_from_scratch.checks import whole
+        >>> print(whole("fit", "epochs", np.int64(3)))
+        3
+    """
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{who}: {name} must be a whole number of at least 1, "
                          f"not {value!r}")
@@ -224,10 +235,11 @@ def bias_of(who: str, name: str, b: Any, x: Array, w: Array) -> Any:
     "(n_out,), where w is (n_in, n_out); None or 0 for no bias"
     if b is None or type(b) is float and b == 0:
         return 0.0
-    if array(who, name, b).shape != w.shape[1:]:
+    bias = array(who, name, b)
+    if bias.shape != w.shape[1:]:
         raise ValueError(f"{who}: the weight gives {w.shape[1]} outputs but the bias "
-                         f"is {b.shape} (w is {w.shape})")
-    return b
+                         f"is {bias.shape} (w is {w.shape})")
+    return bias
 
 
 def as_many_as_inputs(who: str, name: str, w: Any, x: Any) -> Any:

@@ -4,6 +4,7 @@ from .functions import *
 from .functions import cast as _cast
 from .initial import *
 from .layers import *
+from .layout import *
 from .modules import *
 from .parameters import *
 from .tree import *

@@ -7,7 +7,7 @@
 
 # %% auto #0
 __all__ = ['asked', 'quicker', 'weighted_sum', 'activations', 'neuron', 'operation', 'linear', 'checked', 'sigmoid', 'tanh',
-           'relu', 'leaky_relu', 'elu', 'softplus', 'silu', 'gelu', 'identity', 'cast']
+           'relu', 'identity', 'leaky_relu', 'elu', 'softplus', 'silu', 'gelu', 'cast']
 
 # %% ../nbs/01_forward.ipynb #2439fa4f
 import functools
@@ -29,6 +29,11 @@ def weighted_sum(x: Array, w: Array, b: Array | float) -> Array:
 
     Returns:
         weighted sums (n,) or (n, n_out)
+
+    Example:
+        >>> x = np.array([[4.0, 10.0, 1.0]])  # one sample of three features
+        >>> nn.weighted_sum(x, w=np.array([0.5, -0.3, 2.0]), b=0.5)
+        array([1.5])
     """
     return x @ w + b
 
@@ -44,6 +49,11 @@ def neuron(x: Array, w: Array, b: float, activation: Layer) -> Array:
 
     Returns:
         activations (n,)
+
+    Example:
+        >>> corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+        >>> nn.neuron(corners, w=np.array([1, 1]), b=-1.5, activation=nn.relu)
+        array([0. , 0. , 0. , 0.5])
     """
     return activation(weighted_sum(x, w, b))
 
@@ -51,19 +61,25 @@ def neuron(x: Array, w: Array, b: float, activation: Layer) -> Array:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # %% ../nbs/01_forward.ipynb #35239447
-asked: dict[Any, Any] = {}    # function -> what is asked of its arguments: hands them back, fit for the formula, or raises
-quicker: dict[Any, Any] = {}  # function -> another form of it: the same numbers in less time
+asked: dict[Any, Any] = {}    # function -> what is asked of its arguments
+quicker: dict[Any, Any] = {}  # function -> another form: the same numbers in less time
 
 
 def operation(f: _Function) -> _Function:
-    """Mark `f` as a step the network is made of: it may be checked, hurried and listened to from
-    outside.
+    """Mark `f` as a step of the network: others may check it, hurry it, hear of it.
 
     Parameters:
         f: a function of arrays
 
     Returns:
         the same function, marked
+
+    Example:
+        >>> @nn.operation
+        ... def cube(x): return x * x * x
+        >>> nn.defvjp(cube, lambda g, y, x: g * 3 * x**2)  # its derivative
+        >>> print(cube(2.0), nn.grad(cube)(2.0))
+        8.0 12.0
     """
     @functools.wraps(f)
     def step(*args, **kwargs):
@@ -88,12 +104,17 @@ def linear(x: Array, w: Array, b: Array | float = 0.0) -> Array:
 
     Returns:
         weighted sums (n, n_out)
+
+    Example:
+        >>> x, w, b = np.ones((32, 784)), np.zeros((784, 10)), np.arange(10.0)
+        >>> nn.linear(x, w, b)[0]
+        array([0., 1., 2., 3., 4., 5., 6., 7., 8., 9.])
     """
     return x @ w + b
 
 # %% ../nbs/01_forward.ipynb #284a58cf
 def checked(f: _Function) -> _Function:
-    """The tables `asked` and `quicker` for a function that is no step of a network.
+    """Both tables for a function that is no step of a network.
 
     Parameters:
         f: a function that is no step of a network
@@ -117,14 +138,17 @@ weighted_sum = checked(weighted_sum)
 # %% ../nbs/01_forward.ipynb #6a0fd5f6
 @operation
 def sigmoid(x: Array) -> Array:
-    """The logistic function 1 / (1 + e⁻ˣ), in (0, 1); no power of e is positive, so nothing
-    overflows.
+    """The logistic function 1 / (1 + e⁻ˣ), in (0, 1); no number overflows in it.
 
     Parameters:
         x: of any shape
 
     Returns:
         of the same shape
+
+    Example:
+        >>> nn.sigmoid(np.array([-1000.0, -2.0, 0.0, 2.0]))
+        array([0.        , 0.11920292, 0.5       , 0.88079708])
     """
     return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
@@ -138,6 +162,10 @@ def tanh(x: Array) -> Array:
 
     Returns:
         of the same shape
+
+    Example:
+        >>> nn.tanh(np.array([-1000.0, -1.0, 0.0, 1.0]))
+        array([-1.        , -0.76159416,  0.        ,  0.76159416])
     """
     return np.tanh(x)
 
@@ -151,8 +179,29 @@ def relu(x: Array) -> Array:
 
     Returns:
         of the same shape
+
+    Example:
+        >>> nn.relu(np.array([-3.0, -0.5, 0.0, 0.5]))
+        array([0. , 0. , 0. , 0.5])
     """
     return np.maximum(x, 0)
+
+# %% ../nbs/01_forward.ipynb #655a5ec7
+@operation
+def identity(x: Array) -> Array:
+    """The input itself: the activation of an output layer.
+
+    Parameters:
+        x: of any shape
+
+    Returns:
+        x itself
+
+    Example:
+        >>> nn.identity(np.array([-3.0, 0.0, 3.0]))
+        array([-3.,  0.,  3.])
+    """
+    return x
 
 # %% ../nbs/01_forward.ipynb #84ac05b2
 @operation
@@ -165,6 +214,10 @@ def leaky_relu(x: Array, slope: float = 0.01) -> Array:
 
     Returns:
         of the same shape
+
+    Example:
+        >>> nn.leaky_relu(np.array([-3.0, 0.0, 3.0]), slope=0.1)
+        array([-0.3,  0. ,  3. ])
     """
     return np.where(x > 0, x, slope * x)
 
@@ -179,19 +232,27 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
 
     Returns:
         of the same shape
+
+    Example:
+        >>> nn.elu(np.array([-1000.0, -1.0, 0.0, 3.0]))
+        array([-1.        , -0.63212056,  0.        ,  3.        ])
     """
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 # %% ../nbs/01_forward.ipynb #8c6086a4
 @operation
 def softplus(x: Array) -> Array:
-    """ln(1 + eˣ): a relu without the corner; its slope is the sigmoid (Dugas et al., 2001).
+    """ln(1 + eˣ): a relu without corner; its slope is the sigmoid (Dugas et al., 2001).
 
     Parameters:
         x: of any shape
 
     Returns:
         of the same shape
+
+    Example:
+        >>> nn.softplus(np.array([-3.0, 0.0, 1000.0]))
+        array([4.85873516e-02, 6.93147181e-01, 1.00000000e+03])
     """
     return np.logaddexp(x, 0)
 
@@ -205,39 +266,35 @@ def silu(x: Array) -> Array:
 
     Returns:
         of the same shape
+
+    Example:
+        >>> nn.silu(np.array([-3.0, -1.0, 0.0, 3.0]))
+        array([-0.14227762, -0.26894142,  0.        ,  2.85772238])
     """
     return x * sigmoid(x)
 
 # %% ../nbs/01_forward.ipynb #24973a86
 @operation
 def gelu(x: Array) -> Array:
-    """x times the normal distribution function, in its tanh form (Hendrycks and Gimpel, 2016).
+    """x times the normal distribution function, by a tanh (Hendrycks and Gimpel, 2016).
 
     Parameters:
         x: of any shape
 
     Returns:
         of the same shape
+
+    Example:
+        >>> nn.gelu(np.array([-3.0, -1.0, 0.0, 3.0]))
+        array([-0.00363739, -0.15880801,  0.        ,  2.99636261])
     """
-    c = np.clip(x, -10, 10)  # beyond ±10 the tanh is ±1 to the last digit; no cube overflows
-    return 0.5 * x * (1 + np.tanh(0.7978845608028654 * (c + 0.044715 * c * c * c)))  # √(2/π)
-
-# %% ../nbs/01_forward.ipynb #655a5ec7
-@operation
-def identity(x: Array) -> Array:
-    """The input itself: the activation of an output layer.
-
-    Parameters:
-        x: of any shape
-
-    Returns:
-        x itself
-    """
-    return x
+    c = np.clip(x, -10, 10)  # beyond ±10 the tanh is ±1; no cube overflows
+    inner = 0.7978845608028654 * (c + 0.044715 * c * c * c)  # √(2/π) = 0.797…
+    return 0.5 * x * (1 + np.tanh(inner))
 
 # %% ../nbs/01_forward.ipynb #8d13aa12
-activations = {f.__name__: f for f in (sigmoid, tanh, relu, leaky_relu, elu, softplus, silu, gelu,
-                                       identity)}
+activations = {f.__name__: f for f in (sigmoid, tanh, relu, leaky_relu, elu, softplus,
+                                       silu, gelu, identity)}
 
 # %% ../nbs/01_forward.ipynb #985cb2a0
 @operation

@@ -22,7 +22,7 @@ from .arguments import (
     refuse_shared, room_for,
 )
 from .modules import Module
-from .parameters import Layout
+from .layout import Layout
 from .rules import name_of
 from .tape import Tape, Tensor, value_of
 from .turns import exchanges
@@ -57,6 +57,7 @@ def value_and_grad(f: Callable, has_aux: bool = False) -> Callable:
         def on_leaves(leaves): return f(leaves[0], *rest, **kwargs)
         value = run_into(on_leaves, [x], [gradient], has_aux)
         return value, gradient if isinstance(first, np.ndarray) else gradient[()]
+    run.differentiates = f, has_aux  # type: ignore[attr-defined]
     return run
 
 
@@ -79,7 +80,7 @@ def run_on_tape(f, arrays, out, has_aux):
     "Call `f` on Tensors of the arrays, walk back into `out`; returns the value (and aux)."
     tape = Tape()
     try:
-        result = f([tape.leaf(a) for a in arrays])
+        result = f(tape.leaves(arrays))
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
             raise ValueError("with has_aux=True the function returns (loss, anything), but "
                              f"it returned a {type(result).__name__}")
@@ -163,7 +164,7 @@ def give_back(layout, turns):
     "Everything as it was, where the turn is still the caller's."
     frame = sys._getframe(1)
     for turn in turns:
-        if turn._taken.get("by") is frame:
+        if turn.holder is frame:
             if id(layout) in exchanges:  # Tensors stand there: f has not come to its end
                 layout.roll_back()
             turn.release()

@@ -26,9 +26,16 @@ class Linear(Module):
         n_in: features that come in
         n_out: neurons, and so features that go out
         bias: whether each neuron has a bias (starts at 0)
-        init: init(shape, rng, dtype) -> first weights
+        init: (shape, rng, dtype) -> weights
         rng: seed or generator; None draws anew each time
         dtype: of the weights, and so of the outputs
+
+    Example:
+        >>> layer = nn.Linear(64, 10, rng=0)
+        >>> print(layer, layer(np.zeros((5, 64))).shape, layer.parameters())
+        Linear(64, 10) (5, 10) Parameters of 650 numbers, float32
+          weight (64, 10)
+          bias (10,)
     """
 
     @checked
@@ -46,7 +53,8 @@ class Linear(Module):
 
     def __repr__(self):
         n_in, n_out = self.weight.shape
-        return f"Linear({n_in}, {n_out}{'' if self.bias is not None else ', bias=False'})"
+        bias = "" if self.bias is not None else ", bias=False"
+        return f"Linear({n_in}, {n_out}{bias})"
 
 # %% ../nbs/01b_network.ipynb #467c706c
 class Sequential(Module):
@@ -54,6 +62,11 @@ class Sequential(Module):
 
     Parameters:
         layers: anything that can be called with one argument
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(64, 32, rng=0), nn.relu, nn.Linear(32, 10, rng=1))
+        >>> print(model(np.zeros((5, 64))).shape, model[0], len(model))
+        (5, 10) Linear(64, 32) 3
     """
 
     unnamed = ("layers",)  # its parameters are called 0.weight, not layers.0.weight
@@ -74,20 +87,31 @@ class Sequential(Module):
 
     def __iter__(self): return iter(self.layers)
     def __len__(self): return len(self.layers)
-    def __repr__(self): return call_text("Sequential", list(map(short_text, self.layers)))
+
+    def __repr__(self):
+        return call_text("Sequential", [short_text(layer) for layer in self.layers])
 
 # %% ../nbs/01b_network.ipynb #a58f7e7a
 @checked
 def mlp(
     sizes: Sequence[int], activation: Layer = relu, rng: Seed = None, dtype: Dtype = np.float32
 ) -> Sequential:
-    """A multilayer perceptron: linear layers of these sizes, an activation between them.
+    r"""A multilayer perceptron: linear layers of these sizes, an activation between them.
 
     Parameters:
         sizes: numbers of units, inputs to outputs: [64, 32, 10]
         activation: between the layers; the last one has none
         rng: seed or generator of the first weights
         dtype: of the parameters
+
+    Example:
+        >>> model = nn.mlp([64, 32, 10], activation=nn.tanh, rng=0)
+        >>> print(model, model.summary(), sep="\n")
+        Sequential(Linear(64, 32), tanh, Linear(32, 10))
+        0  Linear(64, 32)  2,080
+        1  tanh                0
+        2  Linear(32, 10)    330
+        2,410 parameters, float32, 9.6 kB
     """
     rng = np.random.default_rng(rng)
     init = glorot_normal if activation in (sigmoid, tanh, identity) else he_normal

@@ -7,9 +7,9 @@
 
 # %% auto #0
 __all__ = ['like_prediction', 'from_0_to_1', 'answers_like_prediction', 'some_weight', 'one_a_sample', 'one_a_loss',
-           'leaves_a_spread', 'labels_below', 'above_labels', 'logits_of_classes', 'labels_or_probabilities',
-           'classes_of', 'label_to_leave_out', 'ignored', 'votes', 'votes_not_probabilities', 'votes_of_samples',
-           'label_each', 'class_each', 'vote_to_leave_out', 'classes_in', 'name_each']
+           'leaves_a_spread', 'labels_below', 'above_labels', 'as_floats', 'logits_of_classes',
+           'labels_or_probabilities', 'classes_of', 'label_to_leave_out', 'ignored', 'votes', 'votes_not_probabilities',
+           'votes_of_samples', 'label_each', 'class_each', 'vote_to_leave_out', 'classes_in', 'name_each']
 
 # %% ../nbs/F_checks.ipynb #d3edc162
 import warnings
@@ -22,7 +22,7 @@ from .checks import floats
 
 # %% ../nbs/F_checks.ipynb #848d0c8c
 def like_prediction(who: str, name: str, target: Any, prediction: Array) -> Array:
-    "of the prediction's shape, as (n, 1) and (n,) would become (n, n); cast to its dtype"
+    "of the prediction's shape, for (n, 1) and (n,) make (n, n); cast to its dtype"
     target = target if type(target) is np.ndarray else np.asarray(target)
     p, t = prediction.shape, target.shape
     if p != t:
@@ -45,7 +45,9 @@ def from_0_to_1(who: str, name: str, value: Array) -> Array:
     return value
 
 
-def answers_like_prediction(who: str, name: str, target: Any, prediction: Array) -> Array:
+def answers_like_prediction(
+    who: str, name: str, target: Any, prediction: Array
+) -> Array:
     "from 0 for no to 1 for yes, of the prediction's shape"
     return from_0_to_1(who, "targets", like_prediction(who, name, target, prediction))
 
@@ -100,7 +102,8 @@ def labels_below(who: str, labels: Array, n: int) -> Array:
                         f"not {labels.dtype}: try labels.astype(int)")
     if labels.size == 0:
         return labels
-    low, high = labels.flat[labels.argmin()], labels.flat[labels.argmax()]  # quick ways
+    row = labels if labels.ndim == 1 else labels.reshape(-1)
+    low, high = row[row.argmin()], row[row.argmax()]  # quicker than min and max
     if low < 0 or high >= n:
         raise ValueError(f"{who}: labels must be from 0 to {n - 1}, for {n} outputs, "
                          f"but they go from {low} to {high}")
@@ -110,10 +113,20 @@ def labels_below(who: str, labels: Array, n: int) -> Array:
 def above_labels(who: str, name: str, n: int, labels: Array) -> int:
     "more than the largest label"
     if labels.ndim > 1 and labels.shape[-1] == 1:
-        raise ValueError(f"{who}: labels must be one number a sample, (m,), but they are "
-                         f"{labels.shape}: try labels.reshape(-1)")
+        raise ValueError(f"{who}: labels must be one number a sample, (m,), but they "
+                         f"are {labels.shape}: try labels.reshape(-1)")
     labels_below(who, labels, n)
     return n
+
+
+def as_floats(who: str, name: str, value: Any) -> Array:
+    "numbers; whole ones become floating-point ones"
+    value = value if type(value) is np.ndarray else np.asarray(value)
+    if value.dtype.kind == "f":
+        return value
+    if value.dtype.kind not in "biu":
+        raise TypeError(f"{who}: {name} must be numbers, not {value.dtype}")
+    return value.astype(np.float64)
 
 
 def logits_of_classes(who: str, name: str, logits: Any) -> Array:
@@ -158,8 +171,8 @@ def label_to_leave_out(
     if target.ndim < logits.ndim:
         return ignored(who, name, ignore, target, logits.shape[-1])
     if ignore is not None:
-        raise ValueError(f"{who}: {name}={ignore!r} names a label, but the target holds "
-                         "probabilities: give those samples the weight 0")
+        raise ValueError(f"{who}: {name}={ignore!r} names a label, but the target "
+                         "holds probabilities: give those samples the weight 0")
     return None
 
 
@@ -169,7 +182,8 @@ def ignored(who: str, name: str, ignore: Any, labels: Array, k: int) -> int | No
         labels_below(who, labels, k)
         return None
     if not isinstance(ignore, (int, np.integer)) or isinstance(ignore, bool):
-        raise TypeError(f"{who}: {name} must be a label, -1 say, or None, not {ignore!r}")
+        raise TypeError(f"{who}: {name} must be a label, -1 say, or None, "
+                        f"not {ignore!r}")
     counted = labels[labels != ignore]
     if counted.size == 0:
         raise ValueError(f"{who}: every label is {ignore}, the one to {name}: "
@@ -195,8 +209,8 @@ def votes_not_probabilities(who: str, name: str, logits: Any) -> Array:
     single = logits.size >= 4 and (logits.ndim == 1 or logits.shape[-1] == 1)
     if single and 0 <= logits.min() < 0.5 and logits.max() <= 1:
         warnings.warn(f"{who}: all outputs lie in 0 to 1, as probabilities do, but one "
-                      "column is taken for logits, in which positive means 1: leave the "
-                      "sigmoid out, or give p - 0.5", stacklevel=4)
+                      "column is taken for logits, in which positive means 1: leave "
+                      "the sigmoid out, or give p - 0.5", stacklevel=4)
     return logits
 
 
@@ -209,8 +223,8 @@ def votes_of_samples(who: str, name: str, logits: Any) -> Array:
     nan = np.isnan(logits)
     if nan.any():
         first = int(np.argwhere(nan)[0, 0])
-        raise ValueError(f"{who}: the logits of sample {first} (counted from 0) are not "
-                         f"numbers, so they are for no class: {logits[first]}")
+        raise ValueError(f"{who}: the logits of sample {first} (counted from 0) are "
+                         f"not numbers, so they are for no class: {logits[first]}")
     return logits
 
 

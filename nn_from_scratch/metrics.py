@@ -12,6 +12,7 @@ __all__ = ['pairs', 'decided', 'average', 'accuracy', 'r2_score', 'confusion_mat
 
 # %% ../nbs/02_losses.ipynb #9ada39ea
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -176,7 +177,8 @@ class ClassificationReport:
         heads = "precision", "recall", "f1-score", "support"
         columns = self.precision, self.recall, self.f1, self.support
         def named(row): return dict(zip(heads, row))
-        table = {name: named(row) for name, *row in zip(self.names, *columns)}
+        rows = zip(self.names, *columns)
+        table: dict[str, Any] = {name: named(row) for name, *row in rows}
         table["accuracy"] = self.accuracy
         for name, weight in ("macro avg", None), ("weighted avg", self.support):
             means = [average(column, weight) for column in columns[:3]]

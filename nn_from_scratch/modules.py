@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .parameters import Layout, Parameters
+from .layout import Layout
+from .parameters import Parameters
 from .tree import Part, containers, holder_of, is_parameter, pairs
 from .tree import slots
 from .turns import Turn, exchanges, mend
@@ -31,17 +32,26 @@ class Module(Part):
     Float arrays under a name that does not begin with `_` are parameters, in the module
     and in the modules, lists, tuples and dicts it holds. Under a name with `_` they are
     state: kept and copied, not trained.
+
+    Example:
+        >>> class Scale(nn.Module):
+        ...     "Multiplies each feature by a number of its own."
+        ...     def __init__(self, n): self.factor = np.ones(n, np.float32)
+        ...     def __call__(self, x): return x * self.factor
+        >>> print(Scale(3), Scale(3).parameters())
+        Scale(factor=float32[3]) Parameters of 3 numbers, float32
+          factor (3,)
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_layout")  # a note about the model, no part of it
+    __slots__ = ("__dict__", "__weakref__", "_layout")  # no part of the model, a note
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         "What the module computes; each subclass defines it."
-        raise NotImplementedError(f"{type(self).__name__} does not say what it computes: "
-                                  "define __call__(self, x)")
+        raise NotImplementedError(f"{type(self).__name__} does not say what it computes"
+                                  ": define __call__(self, x)")
 
     def parameters(self) -> Parameters:
-        "The parameters by name, depth first in the order of definition, over one `vector`."
+        "The parameters by name, depth first in order of definition, over one `vector`."
         return self.layout().parameters
 
     def layout(self) -> Layout:
@@ -56,12 +66,15 @@ class Module(Part):
 
     def modules(self) -> list["Module"]:
         "This module and all those in it, depth first, each once."
-        parts = [self, *(slot[3] for slot in slots(self))]
-        return list({id(part): part for part in parts if isinstance(part, Module)}.values())
+        found: dict[int, Module] = {id(self): self}
+        for _, _, _, part, _ in slots(self):
+            if isinstance(part, Module):
+                found.setdefault(id(part), part)
+        return list(found.values())
 
     @property
     def training(self) -> bool:
-        "Whether the module is in training mode, as it is made; not `with evaluating():`."
+        "Whether the module is in training mode, as it is made; see `evaluating`."
         return vars(self).get("training", True) and not _evaluating.get()
 
     @training.setter
@@ -100,8 +113,8 @@ class Module(Part):
 
     def __setattr__(self, name: str, value: Any):
         if name in _METHODS:
-            raise ValueError(f"{type(self).__name__}: the name {name!r} belongs to a method of "
-                             f"Module; choose another, {name + '_'!r} say")
+            raise ValueError(f"{type(self).__name__}: the name {name!r} belongs to a "
+                             f"method of Module; choose another, {name + '_'!r} say")
         if isinstance(value, np.floating) and is_parameter(vars(self).get(name)):
             value = np.asarray(value)  # 2 * an array without axes is a number for NumPy
         object.__setattr__(self, name, value)
@@ -126,7 +139,16 @@ _evaluating: ContextVar[bool] = ContextVar("evaluating", default=False)
 
 @contextmanager
 def evaluating() -> Iterator[None]:
-    "`with evaluating():` modules are in evaluation mode, for this thread; none is changed."
+    """`with evaluating():` modules are in evaluation mode, for this thread only.
+
+    Example:
+        >>> from nn_from_scratch.modules import evaluating
+        >>> model = nn.mlp([2, 3, 1], rng=0)
+        >>> with evaluating(): print(model.training)
+        False
+        >>> print(model.training)
+        True
+    """
     before = _evaluating.set(True)
     try:
         yield
@@ -172,13 +194,14 @@ def call_text(name: str, parts: list[str]) -> str:
 def _rows(model):
     "(name, what it is, parameters) of each part without parts; a number counts once."
     seen, entered, inside = set(), set(), set()
-    for name, holder, _, value, is_state in [("", None, "", model, False), *slots(model)]:
+    itself = "", None, "", model, False
+    for name, holder, _, value, is_state in [itself, *slots(model)]:
         if is_state or id(holder) in inside:
             continue
         enter = isinstance(value, containers) and id(value) not in entered
         if isinstance(value, Part) and not _has_parts(value):
             inside.add(id(holder_of(value)))
-            arrays = [a for k, a in pairs(value) if is_parameter(a) and not k.startswith("_")]
+            arrays = [a for key, a in pairs(value) if is_parameter(a) and key[0] != "_"]
         elif is_parameter(value):
             arrays = [value]
         elif enter or not callable(value) or isinstance(value, type):

@@ -24,7 +24,8 @@ from .schedules import (
     cosine_decay, exponential_decay, one_cycle, step_decay, warmup)
 
 # %% ../nbs/04_optim.ipynb #b7d0a111
-_all_ = ["Optimizer", "step_decay", "exponential_decay", "cosine_decay", "warmup", "one_cycle"]  # the rooms around this one, under its name
+_all_ = ["Optimizer", "step_decay", "exponential_decay", "cosine_decay", "warmup",
+         "one_cycle"]  # the rooms around this one, under its name
 
 # %% ../nbs/04_optim.ipynb #23825ddd
 def gradient_descent(f: Callable, x0, optimizer: Optimizer, steps: int) -> np.ndarray:
@@ -38,6 +39,12 @@ def gradient_descent(f: Callable, x0, optimizer: Optimizer, steps: int) -> np.nd
 
     Returns:
         (steps + 1, *shape of x0), float64: all the places it has been
+
+    Example:
+        >>> nn.gradient_descent(lambda t: np.sum(t ** 2) / 2, [4.0, -2.0], nn.SGD(0.5), steps=2)
+        array([[ 4. , -2. ],
+               [ 2. , -1. ],
+               [ 1. , -0.5]])
     """
     optimizer = copy.copy(optimizer)
     optimizer.reset()
@@ -51,8 +58,8 @@ def gradient_descent(f: Callable, x0, optimizer: Optimizer, steps: int) -> np.nd
 # %% ../nbs/04_optim.ipynb #020f4806
 @dataclass
 class SGD(Optimizer):
-    """Gradient descent, θ ← θ − η g, with momentum (Polyak, 1964), if asked in Nesterov's
-    form (Sutskever et al., 2013).
+    """Gradient descent, θ ← θ − η g, with momentum (Polyak, 1964), if asked in
+    Nesterov's form (Sutskever et al., 2013).
 
     Parameters:
         lr: learning rate η, or a schedule: step -> η
@@ -60,6 +67,12 @@ class SGD(Optimizer):
         momentum: μ, how much of the last step's velocity stays
         nesterov: look ahead along the velocity
         weight_decay: adds weight_decay · θ to the gradient
+
+    Example:
+        >>> theta = np.ones(3)
+        >>> nn.SGD(0.1, momentum=0.9).update(theta, np.array([1.0, 2.0, 3.0]))
+        >>> theta
+        array([0.9, 0.8, 0.7])
     """
 
     lr: float | Schedule
@@ -81,18 +94,24 @@ class SGD(Optimizer):
         theta -= lr * g
 
 # %% ../nbs/04_optim.ipynb #f73935f6
-smallest = 1e-19  # its square is the smallest number with which float32 still divides well
+smallest = 1e-19  # its square is the smallest that float32 holds with all its digits
 
 
 @dataclass
 class Adagrad(Optimizer):
-    """Steps divided by the root of the sum of all squared gradients (Duchi et al., 2011).
+    """Steps divided by the root of the sum of squared gradients (Duchi et al., 2011).
 
     Parameters:
         lr: learning rate η, or a schedule: step -> η
         groups: name -> settings
         weight_decay: adds weight_decay · θ to the gradient
         eps: ε, keeps the division finite
+
+    Example:
+        >>> theta = np.ones(3)
+        >>> nn.Adagrad(0.1).update(theta, np.array([1.0, 2.0, 3.0]))
+        >>> theta
+        array([0.9, 0.9, 0.9])
     """
 
     lr: float | Schedule = 0.01
@@ -120,6 +139,12 @@ class RMSprop(Optimizer):
         eps: ε, keeps the division finite
         weight_decay: adds weight_decay · θ to the gradient
         momentum: μ, how much of the last step's velocity stays
+
+    Example:
+        >>> theta = np.ones(3)
+        >>> nn.RMSprop(0.01).update(theta, np.array([1.0, 2.0, 3.0]))
+        >>> theta
+        array([0.90000001, 0.9       , 0.9       ])
     """
 
     lr: float | Schedule = 0.01
@@ -153,9 +178,17 @@ class Adam(Optimizer):
     Parameters:
         lr: learning rate η, or a schedule: step -> η
         groups: name -> settings
-        betas: β₁ and β₂: what stays of the past of g, g²
+        betas: what stays of the past: of g, of g²
         eps: ε, keeps the division finite
         weight_decay: adds weight_decay · θ to the gradient
+
+    Example:
+        >>> model = nn.mlp([2, 8, 1], rng=0)
+        >>> optimizer = nn.Adam(0.01)
+        >>> _, grads = nn.value_and_grad(lambda m: np.mean(m(np.ones((4, 2))) ** 2))(model)
+        >>> optimizer.update(model, grads)
+        >>> optimizer
+        Adam(lr=0.01, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)
     """
 
     lr: float | Schedule = 0.001
@@ -188,21 +221,30 @@ def sum_of_weights(beta: float, t: int) -> float:
 
     Returns:
         1 + β + β² + … + βᵗ⁻¹
+
+    Example:
+        >>> from nn_from_scratch.optim import sum_of_weights
+        >>> sum_of_weights(0.5, 3)
+        1.75
     """
     return (1 - beta ** t) / (1 - beta)
 
 # %% ../nbs/04_optim.ipynb #115289b1
 @dataclass
 class AdamW(Adam):
-    """Adam whose weight decay shrinks θ itself, θ ← θ (1 − η · weight_decay), apart from
-    the gradient (Loshchilov and Hutter, 2019).
+    """Adam whose weight decay shrinks θ itself, θ ← θ (1 − η · weight_decay), apart
+    from the gradient (Loshchilov and Hutter, 2019).
 
     Parameters:
         lr: learning rate η, or a schedule: step -> η
         groups: name -> settings
-        betas: β₁ and β₂: what stays of the past of g, g²
+        betas: what stays of the past: of g, of g²
         eps: ε, keeps the division finite
         weight_decay: share of θ taken off, per unit of learning rate
+
+    Example:
+        >>> nn.AdamW(0.001, groups={"*.bias": {"weight_decay": 0}})
+        AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)
     """
 
     weight_decay: float = 0.01
@@ -213,7 +255,8 @@ class AdamW(Adam):
         return g
 
 # %% ../nbs/04_optim.ipynb #3b0e8a82
-optimizers = {o.__name__.lower(): o for o in (SGD, Adagrad, RMSprop, Adam, AdamW)}  # by name
+optimizers = {kind.__name__.lower(): kind  # by name
+              for kind in (SGD, Adagrad, RMSprop, Adam, AdamW)}
 
 # %% ../nbs/04_optim.ipynb #79324d1d
 def clippable(grads, max_norm):
@@ -228,17 +271,18 @@ def clippable(grads, max_norm):
 
 
 def length(arrays):
-    "The root of the sum of all squares, even where the squares are too large or too small."
+    "The root of the sum of all squares, even of those too large or too small to hold."
     squares = sum(float(np.vdot(a, a)) for a in arrays)
     largest = max((float(np.abs(a).max(initial=0)) for a in arrays), default=0.0)
     if 1e-30 < squares < 1e30 or not 0 < largest < math.inf:
         return math.sqrt(squares) if largest else 0.0
-    return largest * math.sqrt(sum(float(np.square(a / np.float64(largest)).sum()) for a in arrays))
+    parts = (a / np.float64(largest) for a in arrays)
+    return largest * math.sqrt(sum(float(np.square(a).sum()) for a in parts))
 
 # %% ../nbs/04_optim.ipynb #9fc283d6
 def clip_grad_norm(grads, max_norm: float) -> float:
-    """Cut the gradient, as one long vector, to at most `max_norm`, keeping its direction
-    (Pascanu et al., 2013).
+    """Cut the gradient, as one long vector, to at most `max_norm`, keeping its
+    direction (Pascanu et al., 2013).
 
     Parameters:
         grads: Parameters, an array or a dict of arrays: changed in place
@@ -246,6 +290,11 @@ def clip_grad_norm(grads, max_norm: float) -> float:
 
     Returns:
         its length before
+
+    Example:
+        >>> g = np.array([30.0, -40.0])
+        >>> nn.clip_grad_norm(g, max_norm=1.0), g.round(4)
+        (50.0, array([ 0.6, -0.8]))
     """
     arrays, max_norm = clippable(grads, max_norm)
     norm = length(arrays)

@@ -24,6 +24,10 @@ class step_decay:
         lr: at the start
         every: steps between two drops
         factor: what is left after each drop
+
+    Example:
+        >>> [nn.step_decay(0.5, every=100)(step) for step in (0, 99, 100)]
+        [0.5, 0.5, 0.05]
     """
 
     lr: float
@@ -43,6 +47,10 @@ class exponential_decay:
     Parameters:
         lr: at the start
         factor: what is left after each step, just below 1
+
+    Example:
+        >>> [nn.exponential_decay(0.5, factor=0.9)(step) for step in (0, 1, 2)]
+        [0.5, 0.45, 0.405]
     """
 
     lr: float
@@ -56,13 +64,17 @@ class exponential_decay:
 # %% ../nbs/04_optim.ipynb #21414aae
 @dataclass(frozen=True)
 class cosine_decay:
-    """The learning rate, down from `lr` to `final` along half a cosine (Loshchilov and Hutter,
-    2017); it stays there.
+    """The learning rate, down from `lr` to `final` along half a cosine (Loshchilov and
+    Hutter, 2017); it stays there.
 
     Parameters:
         lr: at the start
         steps: until it has arrived
         final: where it ends
+
+    Example:
+        >>> [nn.cosine_decay(0.5, steps=100)(step) for step in (0, 50, 100)]
+        [0.5, 0.25, 0.0]
     """
 
     lr: float
@@ -82,12 +94,17 @@ def _half_cosine(start, end, progress):
 # %% ../nbs/04_optim.ipynb #c3d99c04
 @dataclass(frozen=True)
 class warmup:
-    """A straight line from lr / steps up to another schedule, or to a fixed learning rate, which
-    it then hands over to.
+    """A straight line from lr / steps up to another schedule, or to a fixed learning
+    rate, which it then hands over to.
 
     Parameters:
-        then: a learning rate, or a schedule that starts after the warm-up
+        then: what comes after it: a learning rate or a schedule
         steps: of the warm-up
+
+    Example:
+        >>> schedule = nn.warmup(nn.cosine_decay(0.5, steps=100), steps=10)
+        >>> [schedule(step) for step in (0, 9, 110)]
+        [0.05, 0.5, 0.0]
     """
 
     then: float | Schedule
@@ -103,8 +120,8 @@ class warmup:
 # %% ../nbs/04_optim.ipynb #46a5a359
 @dataclass(frozen=True)
 class one_cycle:
-    """Up from lr / div to `lr` and down to almost nothing, each along half a cosine (Smith and
-    Topin, 2019).
+    """Up from lr / div to `lr` and down to almost nothing, each along half a cosine
+    (Smith and Topin, 2019).
 
     Parameters:
         lr: at the top
@@ -112,6 +129,11 @@ class one_cycle:
         rise: share of the steps that go up
         div: starts at lr / div
         final_div: ends at lr / div / final_div
+
+    Example:
+        >>> schedule = nn.one_cycle(0.5, steps=100)
+        >>> [round(schedule(step), 6) for step in (0, 29, 99)]
+        [0.02, 0.5, 2e-06]
     """
 
     lr: float
@@ -126,4 +148,5 @@ class one_cycle:
         low, top, last = self.lr / self.div, self.rise * self.steps - 1, self.steps - 1
         if step < top:
             return _half_cosine(low, self.lr, step / top)
-        return _half_cosine(self.lr, low / self.final_div, min((step - top) / (last - top), 1))
+        progress = min((step - top) / (last - top), 1)
+        return _half_cosine(self.lr, low / self.final_div, progress)

@@ -3,9 +3,6 @@
 import sys
 
 from .fast import *
-from .fast import enable
-
-enable()
 
 
 def __getattr__(name):

@@ -38,8 +38,20 @@ class Tape:
         Parameters:
             value: of any shape
         """
-        self.steps.append(None)
-        return Tensor(value, self, len(self.steps) - 1)
+        return self.leaves([value])[0]
+
+    def leaves(self, values: Sequence[np.ndarray]) -> list:
+        """Values that gradients are wanted for.
+
+        Parameters:
+            values: of any shapes
+
+        Returns:
+            a Tensor for each
+        """
+        n = len(self.steps)
+        self.steps += [None] * len(values)
+        return [Tensor(value, self, n + i) for i, value in enumerate(values)]
 
     def step(
         self, op: Callable, row: Any, args: Sequence, kwargs: Mapping[str, Any], y: Any,
@@ -93,7 +105,8 @@ def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
         y = form(*values, **kwargs)
     else:  # one rule for all arguments computes y itself, and makes the way back
         y, row = row(*values, **kwargs)
-    if type(y) is not np.ndarray or y.dtype.kind in "cO":
+    dtype = getattr(y, "dtype", None)
+    if dtype is None or dtype.kind != "f":
         y = result(op, y)
     return tape.step(op, row, values, kwargs, y, inputs)
 
@@ -284,8 +297,9 @@ class Tensor:
                         "tensor.value")
 
     def __float__(self):
-        raise TypeError("a Tensor does not become a number: the gradient would stop here "
-                        "unseen. The number is tensor.value")
+        raise TypeError("a Tensor does not become a number (in float(t), array[i] = t): the "
+                        "gradient would stop here unseen. np.stack([t, u]) makes one Tensor "
+                        "of several; the number is tensor.value")
 
     __int__ = __complex__ = __index__ = __float__
     def item(self): return self.__float__()

@@ -10,13 +10,21 @@ __all__ = ['containers', 'Part', 'holder_of', 'pairs', 'full_name', 'is_paramete
 
 # %% ../nbs/01b_network.ipynb #2676dbd6
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 # %% ../nbs/01b_network.ipynb #a6b7c107
 class Part:
-    "What a walk through a model enters by its attributes: `Module` is one."
+    """What a walk through a model enters by its attributes: `Module` is one.
+
+    Example:
+        >>> from nn_from_scratch.tree import Part, slots
+        >>> class Pair(Part):
+        ...     def __init__(self): self.left, self.right = np.ones(2), np.ones(3)
+        >>> print([name for name, *_ in slots(Pair())])
+        ['left', 'right']
+    """
 
     __slots__ = ()
     unnamed: tuple[str, ...] = ()  # attributes that lend no name to what they hold
@@ -72,7 +80,7 @@ def full_name(name: str, part: Any, key: Any) -> str:
     return f"{name}.{key}" if name else str(key)
 
 
-def is_parameter(value: Any) -> bool:
+def is_parameter(value: Any) -> TypeGuard[np.ndarray]:
     """Whether `value` can be trained: an array of floats.
 
     Parameters:
@@ -84,7 +92,7 @@ def is_parameter(value: Any) -> bool:
 def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
     """Everything that stands in a model, depth first in the order of definition.
 
-    Each part is entered once. What stands under a name with `_` is state, and comes last.
+    Each part is entered once. What stands under a name with `_` is state, and last.
     Raises `ValueError` for a model that contains itself.
 
     Parameters:
@@ -92,6 +100,15 @@ def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
 
     Returns:
         (name, holder, key, value, is state)
+
+    Example:
+        >>> from nn_from_scratch.tree import slots
+        >>> for name, holder, key, value, is_state in slots(nn.mlp([2, 3], rng=0)):
+        ...     print(name, key, type(value).__name__)
+         layers list
+        0 0 Linear
+        0.weight weight ndarray
+        0.bias bias ndarray
     """
     seen: set[int] = set()
     state: list[tuple] = []
@@ -103,7 +120,7 @@ def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
 
 
 def _walk(part, name, above, seen, state):
-    "The slots of a part and of those below it. State goes to `state`; None: all is state."
+    "The slots of a part and those below it. State goes to `state`; None: all is state."
     holder = holder_of(part)
     seen.add(id(holder))
     for key, value in pairs(part):

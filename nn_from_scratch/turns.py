@@ -16,11 +16,17 @@ from typing import Any
 
 # %% ../nbs/01b_network.ipynb #5c1f9a08
 class Turn:
-    """Whose turn it is with the numbers of a model: a gradient's, or any number of readers'.
+    """Whose turn it is with the numbers of a model: a gradient's, or that of readers.
 
-    A gradient is known by the frame of the function that takes it. The turn is taken while
-    that frame is on the stack of some thread: if an interrupt or a fork has torn the frame
-    away before it could `release`, the turn is free. Readers write `with turn:`.
+    A gradient is known by the frame of the function that takes it. The turn is taken
+    while that frame is on the stack of some thread: if an interrupt or a fork has torn
+    it away before it could `release`, the turn is free. Readers write `with turn:`.
+
+    Example:
+        >>> model = nn.mlp([2, 3, 1], rng=0)
+        >>> with model.reading():  # no other thread takes a gradient of it now
+        ...     print(model(np.zeros((1, 2))), model.layout().lock.locked())
+        [[0.]] False
     """
 
     def __init__(self):
@@ -30,7 +36,7 @@ class Turn:
         self._change = threading.Condition()
 
     def acquire(self) -> bool:
-        """Take the turn for the calling function, when readers of other threads are done.
+        """Take the turn for the calling function, once other threads have done reading.
 
         Returns:
             False if another gradient is being taken
@@ -41,7 +47,7 @@ class Turn:
                 return False
             mend()
             self._taken["by"] = frame
-        if self._readers:  # readers say so, then look; a gradient takes the turn, then looks
+        if self._readers:  # they say so, then look; a gradient takes it, then looks
             if threading.get_ident() in self._readers:
                 self.release()
                 return False
@@ -64,8 +70,10 @@ class Turn:
 
     def locked(self) -> bool:
         "Whether a gradient is being taken, by this thread or another."
-        frame, stacks = self.holder, sys._current_frames().values
-        return frame is not None and any(_is_below(frame, top) for top in stacks())
+        frame = self.holder
+        if frame is None:
+            return False
+        return any(_is_below(frame, top) for top in sys._current_frames().values())
 
     def __enter__(self):
         "Wait until no other thread takes a gradient; `RuntimeError` inside one's own."
@@ -76,8 +84,9 @@ class Turn:
                 while self.locked():
                     self._leave()
                     if _is_below(self.holder, sys._getframe()):
-                        raise RuntimeError("a gradient of this model is being taken: predict "
-                                           "or evaluate before it or after it, or with a copy")
+                        raise RuntimeError(
+                            "a gradient of this model is being taken: predict or "
+                            "evaluate before it or after it, or with a copy")
                     self._change.wait(0.1)
                     self._enter()
             finally:
@@ -108,7 +117,7 @@ def _is_below(frame, top):
     return top is not None
 
 
-exchanges: dict[int, Any] = {}  # layouts in whose places something else than numbers stands
+exchanges: dict[int, Any] = {}  # layouts whose parameters are replaced for a while
 
 
 def mend():

@@ -74,9 +74,12 @@ def arrive(new, gradients, source, out):
 # %% ../nbs/03b_autodiff.ipynb #9f24526e
 def homes_of(inputs, gradients, out):
     "Position -> where its gradient may be written: its home, if it is the first there."
-    homes, given = {}, set()
-    for position, source in inputs:
-        free = source < len(out) and gradients[source] is None and source not in given
-        homes[position] = out[source] if free else None
-        given.add(source)
+    n = len(out)
+    homes = {position: out[source] if source < n and gradients[source] is None else None
+             for position, source in inputs}
+    if len(inputs) > 1 and len(inputs) > len({source for _, source in inputs}):
+        given = set()
+        for position, source in inputs:
+            if source in given: homes[position] = None
+            given.add(source)
     return homes

@@ -801,7 +801,8 @@ def test_a_split_goes_into_fit_as_it_is():
     if not hasattr(training, "fit"):
         pytest.skip("nn_from_scratch.training has no fit yet")
     from nn_from_scratch.forward import Linear, Sequential, relu
-    from nn_from_scratch.losses import accuracy, cross_entropy, mse
+    from nn_from_scratch.losses import cross_entropy, mse
+    from nn_from_scratch.metrics import accuracy
     from nn_from_scratch.optim import Adam
 
     train, valid = train_valid_split(*moons(400, rng=0), stratify=True)

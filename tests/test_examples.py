@@ -24,8 +24,8 @@ class Close(doctest.OutputChecker):
         return words == others and np.allclose(numbers, found, rtol=1e-3, atol=1e-6)
 
 
-def documented() -> dict[str, str]:
-    "The docstring of every function, class and method of the package that has an example, by name."
+def documented() -> dict[str, tuple[str, dict]]:
+    "Of every function, class and method of the package that has an example: the docstring, and the public names of its room."
     found = {}
     for module in pkgutil.walk_packages(nn.__path__, "nn_from_scratch."):
         if module.name.endswith(("__main__", "_modidx")): continue
@@ -37,7 +37,8 @@ def documented() -> dict[str, str]:
             for key, value in {name: thing, **inner}.items():
                 if getattr(value, "__module__", module.name) != module.name: continue
                 text = value.__doc__ if inspect.isroutine(value) or inspect.isclass(value) or isinstance(value, property) else None
-                if text and ">>> " in text: found[f"{module.name.removeprefix('nn_from_scratch.')}.{key}"] = inspect.cleandoc(text)
+                if text and ">>> " in text: found[f"{module.name.removeprefix('nn_from_scratch.')}.{key}"] = (
+                    inspect.cleandoc(text), {key: value for key, value in members.items() if key in members.get("__all__", ())})
     return found
 
 
@@ -47,10 +48,11 @@ EXAMPLES = documented()
 @pytest.mark.parametrize("name", EXAMPLES or ["none"])
 def test_example(name, tmp_path, monkeypatch):
     if not EXAMPLES: pytest.skip("there is no example")
+    text, names = EXAMPLES[name]
     matplotlib = importlib.import_module("matplotlib")
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    test = doctest.DocTestParser().get_doctest(EXAMPLES[name], {"nn": nn, "np": np, "folder": tmp_path}, name, None, None)
+    test = doctest.DocTestParser().get_doctest(text, {**names, "nn": nn, "np": np, "folder": tmp_path}, name, None, None)
     heard: list[str] = []
     runner = doctest.DocTestRunner(Close(), optionflags=doctest.NORMALIZE_WHITESPACE)
     runner.run(test, out=heard.append)

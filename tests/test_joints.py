@@ -1125,12 +1125,12 @@ def run_in_thread(f):
     return result[0]
 
 
-def test_a_second_thread_on_the_same_model_gets_a_clear_error(model, batch):
+def test_a_second_thread_on_the_same_model_gets_a_clear_error(model, batch):  # (predict waits: test_a_prediction_…)
     errors = []
 
     def f(m, x, y):
         z = m(x)
-        for other in (lambda: nn.grad(objective)(model, *batch), lambda: model(batch[0]), lambda: model.parameters(), lambda: nn.predict(model, batch[0]), lambda: nn.grad(
+        for other in (lambda: nn.grad(objective)(model, *batch), lambda: model(batch[0]), lambda: model.parameters(), lambda: nn.grad(
                 lambda p: np.sum(p.weight))(model.outer)): errors.append(run_in_thread(other))
         return nn.cross_entropy(z, y)
 

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
+from nn_from_scratch import fast
 from nn_from_scratch.losses import cost, kept, mean, shares, target_probabilities
 from nn_from_scratch.metrics import average, classification_report, decided
 
 inf, nan = np.inf, np.nan
+@pytest.fixture(params=["quicker", "as written"])
+def forms(request):
+    "With the quicker forms, and without."
+    if request.param == "as written": fast.disable()
+    yield
+    fast.enable()
+
+
+BOTH_FORMS = pytest.mark.usefixtures("forms")
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -21,6 +31,7 @@ def both(loss, prediction, *args, **options):
     return plain, gradient
 
 
+@BOTH_FORMS
 # ---------------------------------------------------------------- masked classes, infinite and huge logits
 
 @DTYPES
@@ -40,12 +51,14 @@ def test_a_masked_class_costs_nothing_and_gets_no_gradient(dtype):
     assert np.isfinite(gradient).all()
 
 
+@BOTH_FORMS
 def test_a_masked_class_that_is_true_costs_infinitely_much():
     value, gradient = both(nn.cross_entropy, np.array([[0.0, -inf]]), np.array([1]))
     assert value == inf and gradient.tolist() == [[1, -1]]
     assert nn.cross_entropy(np.array([[0.0, -inf]]), np.array([0]), label_smoothing=0.1) == inf  # a tenth is asked for
 
 
+@BOTH_FORMS
 def test_evaluation_of_a_masked_class_is_finite():
     class Masked(nn.Module):
         def __init__(self): self.net = nn.mlp([2, 3], rng=0)
@@ -56,6 +69,7 @@ def test_evaluation_of_a_masked_class_is_finite():
         assert np.isfinite(nn.evaluate(Masked(), nn.cross_entropy, data)["loss"])
 
 
+@BOTH_FORMS
 def test_float32_logits_whose_difference_is_no_float32():
     z = np.float32([[3e38, -3e38]])
     value, gradient = both(nn.cross_entropy, z, np.array([0]))  # and no warning, or pytest would raise it
@@ -64,6 +78,7 @@ def test_float32_logits_whose_difference_is_no_float32():
     assert nn.softmax(z).tolist() == [[1, 0]] and nn.log_softmax(z).tolist() == [[0, -inf]]
 
 
+@BOTH_FORMS
 @DTYPES
 @pytest.mark.parametrize("z, target, value, slope", [(inf, 0, inf, 1), (inf, 1, 0, 0), (-inf, 0, 0, 0), (-inf, 1, inf, -1), (inf, 0.25, inf, 0.75), (-inf, 0.25, inf, -0.25)])
 def test_an_infinite_logit_of_a_yes_or_no(z, target, value, slope, dtype):
@@ -71,6 +86,7 @@ def test_an_infinite_logit_of_a_yes_or_no(z, target, value, slope, dtype):
     assert got == value and gradient.tolist() == [slope]
 
 
+@BOTH_FORMS
 @DTYPES
 def test_plain_and_recorded_are_one_number(dtype):
     rng, numbers = np.random.default_rng(0), [0.0, -1.0, 50.0, 1e4, -1e4, -inf]
@@ -82,6 +98,7 @@ def test_plain_and_recorded_are_one_number(dtype):
         both(loss, rng.normal(size=(7, 2)).astype(dtype), rng.uniform(size=(7, 2)).astype(dtype), np.arange(1.0, 8.0))
 
 
+@BOTH_FORMS
 # ---------------------------------------------------------------- weights, ignored labels, more axes
 
 def test_a_weight_of_two_is_being_there_twice():
@@ -98,6 +115,7 @@ def test_a_weight_of_two_is_being_there_twice():
     assert str(classification_report(p, labels, w)) == str(classification_report(twice(p), twice(labels)))
 
 
+@BOTH_FORMS
 def test_a_sequence_of_answers_is_as_many_samples():
     "(n, t, k) logits and (n, t) labels are the n · t rows; a weight belongs to all answers of its sample."
     rng = np.random.default_rng(2)
@@ -114,6 +132,7 @@ def test_a_sequence_of_answers_is_as_many_samples():
     np.testing.assert_allclose(nn.cross_entropy(z, soft), nn.cross_entropy(rows, soft.reshape(-1, 5)), rtol=1e-12)
 
 
+@BOTH_FORMS
 @pytest.mark.parametrize("ignore", [-1, 99, 2])
 def test_an_ignored_label_is_as_if_it_were_not_there(ignore):
     rng = np.random.default_rng(3)
@@ -237,11 +256,14 @@ MISTAKES = {
     "accuracy: labels of a sequence": (lambda: nn.accuracy(six, np.zeros((2, 2), int)), ValueError, ["(2, 3)", "(2, 2)"]),
     "accuracy: all ignored": (lambda: nn.accuracy(two, [3, 3], ignore=3), ValueError, ["every label is 3"]),
     "accuracy: half an answer": (lambda: nn.accuracy(np.zeros(2), [0.1, 0.9]), TypeError, ["whole numbers"]),
+    "softmax: text": (lambda: nn.softmax(np.array(["a", "b"])), TypeError, ["numbers"]),
+    "log_softmax: complex numbers": (lambda: nn.log_softmax(np.ones(3, complex)), TypeError, ["complex"]),
     "accuracy: text": (lambda: nn.accuracy(np.array(["a", "b"]), [0, 1]), TypeError, ["numbers"]),
     "accuracy: a number": (lambda: nn.accuracy(1.0, [1]), ValueError, ["(n, k)", "()"]),
 }
 
 
+@BOTH_FORMS
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_answered_in_words(mistake):
     f, error, words = MISTAKES[mistake]
@@ -324,3 +346,30 @@ def test_the_seven():
     assert y[7] == 7
     np.testing.assert_allclose([nn.softmax(scores)[0, 7], nn.cross_entropy(scores, y[7:8])], [0.094, 2.360], atol=1e-3)
     np.testing.assert_allclose([nn.softmax(read)[0, 7], nn.cross_entropy(read, y[7:8])], [0.623, 0.473], atol=1e-3)
+
+
+def test_one_nan_in_the_loss_makes_every_weight_nan():
+    for sizes, seed in itertools.product(([4, 6, 3], [4, 5, 5, 3]), range(5)):
+        model, rng = nn.mlp(sizes, rng=seed), np.random.default_rng(seed)
+        x, y = rng.normal(size=(8, 4)).astype(np.float32), rng.integers(0, 3, 8)
+        x[3] = nan
+        with np.errstate(invalid="ignore"): _, grads = nn.value_and_grad(lambda m, x, y: nn.cross_entropy(m(x), y))(model, x, y)
+        nn.SGD(0.1).update(model, grads)
+        assert np.isnan(model.parameters().vector).all()
+
+
+@BOTH_FORMS
+@DTYPES
+def test_what_counts_nothing_is_as_if_it_were_not_there_whatever_its_loss_is(dtype):
+    "A weight of 0 and an ignored label, on losses that are infinite or NaN."
+    z = np.array([[0.0, 1.0, -inf], [-inf, 0.0, 2.0], [0.5, 0.0, 0.0]], dtype)
+    labels, w = np.array([0, 0, 1]), np.array([1, 0, 2])  # the second would cost infinitely much
+    there = np.array([0, 2])
+    value, gradient = both(nn.cross_entropy, z, labels, w)
+    assert value == nn.cross_entropy(z[there], labels[there], w[there]) and np.isfinite(gradient).all()
+    value, gradient = both(nn.cross_entropy, z, np.array([0, -1, 1]), None, 0.0, -1)  # -1 stands where class 0 is masked
+    np.testing.assert_allclose(value, nn.cross_entropy(z[there], labels[there]), rtol=1e-6)
+    assert not gradient[1].any() and np.isfinite(gradient).all()
+    yes, p, t = np.array([inf, -inf, 1.0], dtype), np.array([nan, 2.0], dtype), np.array([1.0, 1.0], dtype)
+    assert both(nn.binary_cross_entropy, yes, np.array([0, 0, 1], dtype), np.array([0, 1, 1]))[0] == nn.binary_cross_entropy(yes[1:], np.array([0, 1], dtype))
+    for loss in nn.mse, nn.mae, nn.huber: assert loss(p, t, np.array([0, 1])) == loss(p[1:], t[1:])

@@ -203,6 +203,9 @@ def test_a_cell_becomes_a_session():
     assert export.session(code, ["4", "a", "[4, 4]"]) == [
         ">>> x = 1", ">>> # twice", ">>> for i in range(2):", "...     x *= 2", ">>> print(x)", "4", ">>> print('a')", "a",
         ">>> [x,", "...  x]", "[4, 4]"]
+    code = "with f():\n    print(1)\nfor i in x:\n    print(i)\nprint(3)"
+    assert export.session(code, ["1", "a", "b", "3"]) == [">>> with f():", "...     print(1)", "1", ">>> for i in x:", "...     print(i)", "a", "b",
+                                                          ">>> print(3)", "3"]
     outputs = [{"output_type": "stream", "text": ["1\n", "\n", "2\n"]}, {"data": {"image/png": "", "text/plain": ["<Figure>"]}}]
     assert export.shown(outputs) == ["1", "<BLANKLINE>", "2"]
 

@@ -90,7 +90,7 @@ def same(a, b): return np.array_equal(np.asarray(a, float), np.asarray(b, float)
 
 
 def test_a_layout_of_several_modules():
-    from nn_from_scratch.parameters import Layout
+    from nn_from_scratch.layout import Layout
     one, other = nn.Linear(2, 2, rng=0), nn.mlp([2, 1], rng=0)
     assert Layout([one, other]).names == ["0.weight", "0.bias", "1.0.weight", "1.0.bias"]
     assert Layout({"a": one, "b": (other,)}).names == ["a.weight", "a.bias", "b.0.0.weight", "b.0.0.bias"]

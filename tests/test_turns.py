@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import signal
 import sys
 import threading
 
@@ -14,7 +15,7 @@ from nn_from_scratch.modules import evaluating
 from nn_from_scratch.turns import exchanges
 
 x = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
-EXCHANGE = ("gradients.py", "parameters.py", "turns.py", "modules.py")
+EXCHANGE = ("gradients.py", "layout.py", "turns.py", "modules.py")
 
 
 class Memory(nn.Module):
@@ -86,6 +87,30 @@ def test_an_interrupt_at_any_bytecode_leaves_a_whole_model(f):
     thread.join()
     print(f"{tried} interrupts, one at each bytecode of a gradient")
     assert not wrong and tried > 300
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_real_interrupts_at_random_instants_leave_a_whole_model():
+    "NN_FROM_SCRATCH_INTERRUPTS: how many; 300 without it."
+    model, rng, n = Memory(), np.random.default_rng(0), int(os.environ.get("NN_FROM_SCRATCH_INTERRUPTS", 300))
+    before, gradient, inside = model.parameters().vector.copy(), nn.value_and_grad(loss), 0
+
+    def interrupt(*_): raise Interrupt
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for i in range(n):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(2e-5, 1e-3))
+                while True: gradient(model, x)
+            except Interrupt:
+                pass
+            inside += bool(exchanges)  # what even the way out has not put back: the next use does
+            assert whole(model) and np.array_equal(model.parameters().vector, before), i
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    print(f"{n} interrupts at random instants, {inside} of them left to the next use")
 
 
 @pytest.mark.parametrize("use", [lambda m: m.parameters(), copy.deepcopy, pickle.dumps, lambda m: m.net.parameters(), lambda m: nn.grad(loss)(m, x)],

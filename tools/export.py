@@ -122,21 +122,28 @@ def shown(outputs: list[dict]) -> list[str]:
 
 
 def session(code: str, output: list[str]) -> list[str]:
-    "`code` behind prompts, then `output`; of several that print, each but the last one has printed one line."
-    lines, output, steps = code.splitlines(), list(output), ast.parse(code).body
+    "`code` behind prompts, each step followed by the lines of `output` that it has printed: one for each print, the rest for a loop or the last."
+    lines, steps = code.splitlines(), ast.parse(code).body
+    shares = [printed(step) for step in steps]
+    rest = next((i for i, n in enumerate(shares) if n is None), len(steps) - 1)
+    shares[rest] = len(output) - sum(n or 0 for i, n in enumerate(shares) if i != rest)
     written, done = [], 0
-    for i, step in enumerate(steps):
+    for step, share in zip(steps, shares, strict=True):
         first = min([step.lineno, *(d.lineno for d in getattr(step, "decorator_list", []))])
         written += [f">>> {line}" for line in lines[done:first - 1] if line.strip()]  # comments between the steps
-        done = step.end_lineno or first
-        if i == len(steps) - 1: done = len(lines)
+        done = len(lines) if step is steps[-1] else step.end_lineno or first
         block = [line for line in lines[first - 1:done] if line.strip()]
         block[-1] = block[-1].rstrip().rstrip(";")
-        written += [f">>> {block[0]}", *(f"... {line}" for line in block[1:])]
-        prints = isinstance(step, ast.Expr) and isinstance(step.value, ast.Call) and getattr(step.value.func, "id", "") == "print"
-        if i == len(steps) - 1: written += output
-        elif prints: written, output = written + output[:1], output[1:]
-    return written
+        written += [f">>> {block[0]}", *(f"... {line}" for line in block[1:]), *output[:max(share or 0, 0)]]
+        output = output[max(share or 0, 0):]
+    return written + output
+
+
+def printed(step: ast.stmt) -> int | None:
+    "How many lines a step prints, as far as one can see: None for one with a loop."
+    if isinstance(step, (ast.FunctionDef, ast.ClassDef)): return 0
+    calls = sum(isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print" for n in ast.walk(step))
+    return None if calls and any(isinstance(n, (ast.For, ast.While)) for n in ast.walk(step)) else calls
 
 
 # ---------------------------------------------------------------- comments

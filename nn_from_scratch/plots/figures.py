@@ -10,6 +10,8 @@ arrays and callables -> plot_…(…, ax) -> the Axes drawn on
 __all__ = ['COLORS', 'MARKERS', 'LINES']
 
 # %% ../../nbs/B_plots.ipynb #0e66cb4a
+from typing import Any
+
 import numpy as np
 
 # %% ../../nbs/B_plots.ipynb #603c5644
@@ -28,7 +30,7 @@ INK, GREY, RUST = "#222222", "#737373", "#A84300"
 GIVEN, FOUND = "#D6EAF5", "#FBE3B5"  # what goes in, and what comes out
 
 # %% ../../nbs/B_plots.ipynb #9fca18f1
-def mpl():
+def mpl() -> Any:
     "matplotlib, imported when the first picture is asked for."
     import matplotlib
     import matplotlib.animation
@@ -37,7 +39,7 @@ def mpl():
     return matplotlib
 
 
-def axes_of(ax=None, rows=1, columns=1, size=(5.6, 4.0), **kwargs):
+def axes_of(ax=None, rows=1, columns=1, size=(5.6, 4.0), **kwargs) -> Any:
     "`ax`, or the axes of a new figure whose background hides the page behind it."
     if ax is not None: return ax
     figure, axes = mpl().pyplot.subplots(rows, columns, figsize=size,

@@ -11,12 +11,15 @@ __all__ = ['plot_images', 'plot_confusion_matrix']
 
 # %% ../../nbs/B_plots.ipynb #781de656
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .figures import (GREY, RUST, VERMILLION, axes_of, flat_axes,
                                            mpl, numbers, vermillion_to_blue,
                                            white_to_blue)
+
+if TYPE_CHECKING: from matplotlib.axes import Axes
 
 # %% ../../nbs/B_plots.ipynb #00b2ae6f
 def _pictures(images, shape):
@@ -61,7 +64,7 @@ def _draw_picture(ax, image, title, bad, **look):
 # %% ../../nbs/B_plots.ipynb #0f5a0dc1
 def plot_images(
     images, titles=None, shape=None, columns=8, axes=None, diverging=False, wrong=None, limits=None
-):
+) -> np.ndarray:
     """Pictures side by side, all on one scale. Raises `ValueError` where the number of
     pixels, titles or axes does not fit.
 
@@ -109,7 +112,7 @@ def plot_images(
     return axes[:n]
 
 # %% ../../nbs/B_plots.ipynb #4d0aff0d
-def _table(matrix, labels):
+def _counts(matrix, labels):
     "Counts (k, k) and a text for each class, checked."
     who = "plot_confusion_matrix"
     matrix = numbers(who, "the matrix", matrix, 2)
@@ -126,7 +129,7 @@ def _table(matrix, labels):
     return matrix, labels
 
 
-def plot_confusion_matrix(matrix, labels=None, ax=None):
+def plot_confusion_matrix(matrix, labels=None, ax=None) -> "Axes":
     """How often each class was taken for each: the count in every cell, its colour the
     share of the true class. Raises `ValueError` unless the matrix is square, without
     negative counts, and has a label a class.
@@ -146,7 +149,7 @@ def plot_confusion_matrix(matrix, labels=None, ax=None):
         [[1 1]
          [0 0]]
     """
-    matrix, labels = _table(matrix, labels)
+    matrix, labels = _counts(matrix, labels)
     k, long = len(matrix), max(map(len, labels)) > 3
     ax = axes_of(ax, size=(1.6 + 0.44 * k, 1.2 + 0.44 * k))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)

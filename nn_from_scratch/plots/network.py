@@ -10,11 +10,14 @@ __all__ = ['plot_network']
 
 # %% ../../nbs/B_plots.ipynb #ca2f5a44
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .figures import (BLUE, FOUND, GIVEN, GREY, INK, VERMILLION,
                                            axes_of, mpl, numbers)
+
+if TYPE_CHECKING: from matplotlib.axes import Axes
 
 # %% ../../nbs/B_plots.ipynb #2bec8754
 def _column(n, room):
@@ -57,7 +60,7 @@ def _check_network(sizes, labels, max_units):
     return labels
 
 # %% ../../nbs/B_plots.ipynb #005a57b0
-def _look(w, largest):
+def _line_look(w, largest):
     "Colours, widths and dashes of lines with weights `w`; grey without weights."
     if w is None: return dict(colors=GREY, linewidths=0.6, alpha=0.7)
     w = w.ravel() / largest
@@ -86,7 +89,7 @@ def _draw_layer(ax, x, places, gap, fill, top, text):
     ax.text(x, -top - 0.75, text, ha="center", va="top", parse_math=False)
 
 # %% ../../nbs/B_plots.ipynb #ba70be46
-def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=8):
+def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=8) -> "Axes":
     """A network from left to right: a circle for each unit, a line for each weight, the
     shapes of w and b on the arrows.
     Raises `ValueError` where labels or weights do not fit the sizes.
@@ -114,8 +117,9 @@ def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=
     largest = max(np.abs(w).max() for w in weights) or 1 if weights is not None else 1
     ax = axes_of(ax, size=(1.2 + 1.75 * last, 1.5 + 0.4 * (2 * top + 1)))
     for i, ((u, left, _), (v, right, _)) in enumerate(zip(columns, columns[1:])):
-        look = _look(None if weights is None else weights[i][np.ix_(u, v)], largest)
-        _draw_step(ax, step * i, step * (i + 1), left, right, look, top, sizes[i:i + 2])
+        w = None if weights is None else weights[i][np.ix_(u, v)]
+        _draw_step(ax, step * i, step * (i + 1), left, right, _line_look(w, largest),
+                   top, sizes[i:i + 2])
     for i, (_, places, gap) in enumerate(columns):
         fill = GIVEN if i == 0 else FOUND if i == last else "white"
         text = f"{labels[i]}\n{sizes[i]} unit{'s' * (sizes[i] > 1)}"

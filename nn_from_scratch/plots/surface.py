@@ -10,11 +10,14 @@ __all__ = ['plot_loss_surface']
 
 # %% ../../nbs/B_plots.ipynb #5878ecf6
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .figures import (CURVES, LINES, axes_of, label_of, legend,
                                            mpl, numbers)
+
+if TYPE_CHECKING: from matplotlib.axes import Axes
 
 # %% ../../nbs/B_plots.ipynb #38c1475d
 def heights(f, xs, ys):
@@ -90,7 +93,7 @@ def _draw_contours(ax, xs, ys, z, levels, norm):
 def plot_loss_surface(
     f: Callable, x_range=(-2, 2), y_range=(-2, 2), paths=None, ax=None, levels=20, log=True,
     resolution=100
-):
+) -> "Axes":
     """The contours of a loss of two parameters, and the paths of optimizers over it:
     from the open circle to the star. Raises `ValueError` if f does not give one
     number a point, or a path is not made of points.
@@ -120,7 +123,8 @@ def plot_loss_surface(
         if not low < high:
             raise ValueError(f"plot_loss_surface: {what} must go from a lower to a "
                              f"higher number, not from {low} to {high}")
-    xs, ys = np.linspace(*x_range, resolution), np.linspace(*y_range, resolution)
+    xs = np.linspace(x_range[0], x_range[1], resolution)
+    ys = np.linspace(y_range[0], y_range[1], resolution)
     z = np.ma.masked_invalid(heights(f, xs, ys))
     if z.count() == 0:
         raise ValueError("plot_loss_surface: f is not finite anywhere in these ranges")

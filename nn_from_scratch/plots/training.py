@@ -11,12 +11,15 @@ __all__ = ['plot_history', 'plot_schedule', 'plot_learning_rates', 'plot_activat
 
 # %% ../../nbs/B_plots.ipynb #e8fe9443
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .figures import (BLUE, CURVES, GREY, INK, LINES, ORANGE,
                                            VERMILLION, axes_of, flat_axes, label_of,
                                            legend, mpl, numbers)
+
+if TYPE_CHECKING: from matplotlib.axes import Axes
 
 # %% ../../nbs/B_plots.ipynb #e00d8914
 def _curve(ax, values, label, **look):
@@ -72,7 +75,7 @@ def _mark_best(axes, valid):
     for a in axes: a.axvline(best + 1, color=GREY, lw=0.8, ls=":", zorder=0)
 
 # %% ../../nbs/B_plots.ipynb #188d8c4c
-def plot_history(history: Mapping, ax=None, log=False):
+def plot_history(history: Mapping, ax=None, log=False) -> np.ndarray:
     """The curves of a training run, epoch by epoch: losses, then metrics, with the best
     epoch on the validation data marked. Raises `TypeError` unless the history is a
     dict, and `ValueError` if there is nothing to draw.
@@ -108,7 +111,7 @@ def plot_history(history: Mapping, ax=None, log=False):
     return axes
 
 # %% ../../nbs/B_plots.ipynb #bdc397b5
-def plot_schedule(schedules, steps: int, ax=None):
+def plot_schedule(schedules: Any, steps: int, ax=None) -> "Axes":
     """The learning rate at each step, a curve for each schedule. Raises `ValueError`
     unless steps is at least 1.
 
@@ -154,7 +157,7 @@ def _rates(rates, losses):
     return rates, losses
 
 
-def plot_learning_rates(rates, losses, ax=None):
+def plot_learning_rates(rates, losses, ax=None) -> "Axes":
     """The loss against the learning rate, from a run that raises the rate at every step
     (Smith, 2017). A tenth of the rate with the lowest loss, a sensible one to train
     with, is marked. Raises `ValueError` unless there is a loss for each rate, and
@@ -202,7 +205,7 @@ def _draw_activation(ax, z, f, slope, saturated):
 
 def plot_activations(
     functions: Mapping, slopes=None, limits=(-5, 5), saturated=0.05, columns=3, axes=None
-):
+) -> np.ndarray:
     """Each activation function and its slope on one axis, shaded where it is saturated:
     where the slope is nearly zero. Raises `TypeError` unless functions is a dict,
     and `ValueError` for a slope without its function.
@@ -233,7 +236,7 @@ def plot_activations(
     rows = -(-n // columns)
     axes = axes_of(axes, rows, columns, size=(3.0 * columns, 2.5 * rows))
     axes = flat_axes("plot_activations", axes, n, "functions")
-    z = np.linspace(*limits, 600)
+    z = np.linspace(limits[0], limits[1], 600)
     for i, (a, (name, f)) in enumerate(zip(axes, functions.items())):
         _draw_activation(a, z, f, slopes.get(name), saturated)
         a.set(xlabel="z" if i + columns >= n else "", xlim=limits)
@@ -261,7 +264,7 @@ def _draw_histogram(ax, name, values, limits, bins):
     ax.set_title(f"{name}\n{note}", fontsize=9.5, parse_math=False)
 
 
-def plot_histograms(layers, axes=None, limits=None, bins=40):
+def plot_histograms(layers, axes=None, limits=None, bins=40) -> np.ndarray:
     """How the numbers in each layer are spread, side by side on the same axes, with
     their mean and standard deviation. Raises `ValueError` where there is nothing to
     draw.

@@ -7,12 +7,22 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
+from nn_from_scratch import fast
 from nn_from_scratch.metrics import classification_report
 
 torch = pytest.importorskip("torch")
 metrics = pytest.importorskip("sklearn.metrics")
 F = torch.nn.functional
 pytestmark = pytest.mark.peers
+
+
+@pytest.fixture(params=["quicker", "as written"], autouse=True)
+def forms(request):
+    "With the quicker forms, and without."
+    if request.param == "as written": fast.disable()
+    yield
+    fast.enable()
+
 
 EDGES = [0.0, -0.0, 1.0, -50.0, 1e4, -1e4, 3e38, -3e38, np.inf, -np.inf, np.nan]
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,0 +1,358 @@
+"""The compiler gives what the plain function gives: on random networks, after every change of the model, with every optimizer; and says where it cannot.
+
+NN_FROM_SCRATCH_PROGRAMS=2000 tries as many random networks and losses (60 otherwise).
+"""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import nn_from_scratch as nn
+from nn_from_scratch.compiler import passes, replay
+from nn_from_scratch.compiler.loops import has_numba
+from nn_from_scratch.compiler.replay import compile, training_step
+from nn_from_scratch.compiler.trace import Looked
+from nn_from_scratch.functions import operation
+from nn_from_scratch.rules import defvjp, table
+
+MANY = int(os.environ.get("NN_FROM_SCRATCH_PROGRAMS", 60))
+LOOPS = [False, pytest.param(True, marks=pytest.mark.skipif(not has_numba, reason="numba is not installed"))]
+either = pytest.mark.parametrize("loops", LOOPS)
+
+
+def loss_of(loss): return nn.value_and_grad(lambda model, x, *rest: loss(model(x), *rest))
+
+
+def close(a, b, dtype):
+    np.testing.assert_allclose(a, b, rtol=1e-5 if dtype == np.float32 else 1e-11, atol=2e-6 if dtype == np.float32 else 1e-12)
+
+
+def random_case(seed):
+    "A network, a loss, data and perhaps weights, in either precision."
+    rng = np.random.default_rng(seed)
+    dtype = [np.float32, np.float64][rng.integers(2)]
+    activations = [nn.sigmoid, nn.tanh, nn.relu, nn.leaky_relu, nn.elu, nn.softplus, nn.silu, nn.gelu, nn.identity, nn.softmax, np.tanh, lambda z: z * z]
+    sizes = [int(n) for n in rng.integers(1, 9, rng.integers(2, 5))]
+    n = int(rng.integers(1, 12))
+    kind = ["labels", "smooth", "soft", "binary", "mse", "mae", "huber"][rng.integers(7)]
+    if kind in ("labels", "smooth", "soft"): sizes[-1] = max(sizes[-1], 2)
+    layers = []
+    for n_in, n_out in zip(sizes, sizes[1:]):
+        layers += [nn.Linear(n_in, n_out, bias=bool(rng.integers(2)), rng=rng, dtype=dtype), activations[rng.integers(len(activations))]]
+    model = nn.Sequential(*layers[:-1])
+    x = rng.normal(size=(n, sizes[0])).astype([dtype, np.float64][rng.integers(2)])
+    k = sizes[-1]
+    y = {"labels": rng.integers(0, k, n), "smooth": rng.integers(0, k, n), "soft": rng.dirichlet(np.ones(k), n), "binary": rng.integers(0, 2, (n, k)).astype(float),
+         }.get(kind, rng.normal(size=(n, k)))
+    loss = {"labels": nn.cross_entropy, "soft": nn.cross_entropy, "smooth": lambda p, t, w=None: nn.cross_entropy(p, t, w, label_smoothing=0.1),
+            "binary": nn.binary_cross_entropy, "mse": nn.mse, "mae": nn.mae, "huber": nn.huber}[kind]
+    rest = (y, rng.uniform(0, 2, n) + 0.01) if rng.integers(2) else (y,)
+    return model, loss, (x, *rest), dtype
+
+
+@either
+@pytest.mark.parametrize("part", range(6))
+def test_random_networks(part, loops):
+    for seed in range(part, MANY if not loops else max(6, MANY // 10), 6):
+        model, loss, data, dtype = random_case(seed)
+        plain = loss_of(loss)
+        value, grads = plain(model, *data)
+        made = compile(plain, loops=loops)
+        for _ in range(2):
+            found, slopes = made(model, *data)
+            close(found, value, dtype)
+            close(slopes.vector, grads.vector, dtype)
+            assert slopes.vector.dtype == dtype and np.asarray(found).dtype == np.asarray(value).dtype
+
+
+@either
+def test_other_numbers_in_the_same_shapes(loops):
+    rng = np.random.default_rng(0)
+    model, plain = nn.mlp([3, 8, 4], activation=nn.tanh, rng=0), loss_of(nn.cross_entropy)
+    made = compile(plain, loops=loops)
+    for _ in range(5):
+        x, y = rng.normal(size=(7, 3)).astype(np.float32), rng.integers(0, 4, 7)
+        for found, wanted in zip(made(model, x, y), plain(model, x, y)):
+            close(getattr(found, "vector", found), getattr(wanted, "vector", wanted), np.float32)
+        model.parameters().vector[...] += 0.1  # in place: the same program
+    assert len(made.replays) == 5 or len({id(r) for r in made.replays.values()}) <= 5
+
+
+def test_one_program_serves_many_calls():
+    model, x, y = nn.mlp([3, 8, 4], rng=0), np.ones((7, 3), np.float32), np.zeros(7, int)
+    made, grads = compile(loss_of(nn.cross_entropy)), None
+    for _ in range(4): _, grads = made(model, x, y, out=grads)
+    made(model, x, y, out=grads)
+    assert len(made.replays) <= 2
+    made(model, x[:5], y[:5], out=grads)
+    made(model, x.astype(np.float64), y, out=grads)
+    assert len(made.replays) <= 4
+
+
+CHANGES = {
+    "another weight": lambda m: setattr(m[0], "weight", m[0].weight * 2),
+    "another layer": lambda m: m.layers.__setitem__(1, nn.tanh),
+    "a layer more": lambda m: m.layers.append(nn.Linear(2, 2, rng=5)),
+    "a layer twice": lambda m: m.layers.insert(2, nn.Linear(8, 8, rng=3)) or m.layers.insert(3, m.layers[2]),
+    "no bias": lambda m: setattr(m[2], "bias", None),
+}
+
+
+@either
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_has_changed_is_traced_anew(change, loops):
+    model, x, y = nn.mlp([3, 8, 2], rng=0), np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), np.arange(6) % 2
+    plain = loss_of(nn.cross_entropy)
+    made = compile(plain, loops=loops)
+    made(model, x, y)
+    CHANGES[change](model)
+    value, grads = made(model, x, y)
+    wanted, slopes = plain(model, x, y)
+    close(value, wanted, np.float32)
+    assert list(grads) == list(slopes)
+    close(grads.vector, slopes.vector, np.float32)
+
+
+class Scaled(nn.Module):
+    "Its scale is a number that may change; it behaves otherwise in evaluation; and it counts."
+    def __init__(self): self.inner, self.scale, self._seen = nn.Linear(3, 2, rng=0), 2.0, np.zeros(2)
+
+    def __call__(self, x):
+        z = self.inner(x) * np.float32(self.scale)
+        if self.training: self._seen += nn.stop_gradient(z).mean(axis=0)
+        return z if self.training else -z
+
+
+@either
+def test_numbers_modes_and_state_of_a_module(loops):
+    ours, theirs, x, y = Scaled(), Scaled(), np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32)
+    plain = loss_of(nn.mse)
+    made = compile(plain, loops=loops)
+    for step in range(6):
+        if step == 2: ours.scale = theirs.scale = 3.0
+        if step == 4: ours.eval(), theirs.eval()
+        close(made(ours, x, y)[1].vector, plain(theirs, x, y)[1].vector, np.float32)
+        close(ours._seen, theirs._seen, np.float64)
+    assert type(ours._seen) is np.ndarray and ours._seen[0] != 0
+
+
+def test_a_row_of_the_table_that_has_changed_is_noticed():
+    @operation
+    def twice(x): return x * 2.0
+    defvjp(twice, lambda g, y, x: g * 2)
+    made = compile(nn.value_and_grad(lambda x: np.sum(twice(x))))
+    assert made(np.ones(3))[1].tolist() == [2, 2, 2]
+    before = table[twice]
+    defvjp(twice, lambda g, y, x: g * 7)
+    try: assert made(np.ones(3))[1].tolist() == [7, 7, 7]
+    finally: table[twice] = before
+
+
+class Branching(nn.Module):
+    def __init__(self): self.inner = nn.Linear(3, 2, rng=0)
+    def __call__(self, x):
+        z = self.inner(x)
+        return z if z.sum() > 0 else -z
+
+
+class Drawing(nn.Module):
+    def __init__(self): self.inner, self._rng = nn.Linear(3, 2, rng=0), np.random.default_rng(0)
+    def __call__(self, x): return self.inner(x) * self._rng.random(2).astype(np.float32)
+
+
+@pytest.mark.parametrize(("kind", "words"), [(Branching, "looks at a number"), (Drawing, "draws random numbers")])
+def test_what_cannot_be_traced_says_so_and_changes_nothing(kind, words):
+    model, x, y = kind(), np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32)
+    state = str(model._rng.bit_generator.state) if kind is Drawing else ""
+    before = model.parameters().vector.copy()
+    with pytest.raises(Looked, match=words): compile(loss_of(nn.mse))(model, x, y)
+    assert type(model.inner.weight) is np.ndarray and (model.parameters().vector == before).all()
+    if state: assert str(model._rng.bit_generator.state) == state
+    with pytest.warns(UserWarning, match=words): training_step(model, nn.mse, nn.SGD(0.1), compile=True)(x, y)
+    assert (model.parameters().vector != before).any()
+
+
+@pytest.mark.parametrize(("f", "words"), [
+    (lambda x: float(x.sum()), "looks at a number"), (lambda x: np.asarray(x) * 2, "looks at a number"),
+    (lambda x: x.item(), "looks at a number"), (lambda x: [x.__setitem__(0, 1.0)], "a part of an array"),
+    (lambda x: x.reshape(-1).__iadd__(1.0), "a view of another array"), (lambda x: np.add.at(x, 0, x), "writes into a part"),
+])
+def test_looks_are_refused(f, words):
+    with pytest.raises(Looked, match=words): compile(f)(np.ones(3))
+
+
+@either
+def test_mistakes_are_answered_as_ever(loops):
+    model, x = nn.mlp([3, 4, 2], rng=0), np.ones((4, 3), np.float32)
+    made = compile(loss_of(nn.cross_entropy), loops=loops)
+    made(model, x, np.array([0, 1, 0, 1]))
+    for y, error in ([0, 1, 2, 0], ValueError), ([0, -1, 0, 0], ValueError), ([0.0, 1.0, 0.0, 1.0], TypeError):
+        with pytest.raises(error, match="labels must be"): made(model, x, np.array(y))
+    with pytest.raises(ValueError, match="features"): made(model, x[:, :2], np.array([0, 1, 0, 1]))
+    assert type(model[0].weight) is np.ndarray
+    wanted = loss_of(nn.cross_entropy)(model, x, np.array([0, 1, 0, 1]))[0]
+    close(made(model, x, np.array([0, 1, 0, 1]))[0], wanted, np.float32)
+
+
+def test_an_exception_in_f_leaves_the_model_whole():
+    model = nn.mlp([3, 4, 2], rng=0)
+    def broken(model, x):
+        model(x)
+        raise KeyError("broken")
+    with pytest.raises(KeyError): compile(nn.value_and_grad(broken))(model, np.ones((2, 3), np.float32))
+    assert type(model[0].weight) is np.ndarray
+    nn.value_and_grad(lambda m: np.sum(m[0].weight))(model)  # and its turn is free
+
+
+def test_functions_of_arrays_and_numbers():
+    f = compile(lambda x, y, n: {"sum": np.sum(x * y) + n, "both": (x + y, [x @ y.T])})
+    x, y = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
+    for n in 1.0, 5.0:
+        found = f(x, y, n)
+        assert found["sum"] == np.sum(x * y) + n
+        np.testing.assert_array_equal(found["both"][1][0], x @ y.T)
+    first, second = f(x, y, 1.0)["both"][0], f(2 * x, y, 1.0)["both"][0]
+    assert (first != second).any()  # what is handed out is nobody's buffer
+    value, slope = compile(nn.value_and_grad(lambda w, x: np.sum((x @ w) ** 2)))(np.ones(3), x)
+    np.testing.assert_allclose(slope, 2 * x.T @ (x @ np.ones(3)))
+    assert value == np.sum((x @ np.ones(3)) ** 2)
+
+
+def test_the_loss_and_something_beside_it():
+    model, x, y = nn.mlp([3, 4, 2], rng=0), np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])
+    def both(model, x, y):
+        logits = model(x)
+        return nn.cross_entropy(logits, y), logits
+    plain = nn.value_and_grad(both, has_aux=True)
+    (value, logits), grads = compile(plain)(model, x, y)
+    (wanted, those), slopes = plain(model, x, y)
+    close(value, wanted, np.float32), close(logits, those, np.float32), close(grads.vector, slopes.vector, np.float32)
+
+
+@pytest.mark.parametrize("optimizer", [
+    lambda: nn.SGD(0.1), lambda: nn.SGD(0.1, momentum=0.9, weight_decay=0.01), lambda: nn.SGD(0.1, momentum=0.9, nesterov=True), lambda: nn.Adagrad(0.1),
+    lambda: nn.RMSprop(0.01, momentum=0.5), lambda: nn.Adam(0.01), lambda: nn.Adam(nn.cosine_decay(0.05, 30), betas=(0.8, 0.95)), lambda: nn.AdamW(0.01, weight_decay=0.1),
+    lambda: nn.Adam(0.01, groups={"*.bias": {"weight_decay": 0.0, "lr": 0.1}}),
+])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_trajectories(optimizer, dtype):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)).astype(dtype), rng.integers(0, 3, 40)
+    models = [nn.mlp([3, 16, 3], activation=nn.tanh, rng=1, dtype=dtype) for _ in range(2)]
+    steps = [training_step(model, nn.cross_entropy, optimizer(), compile=compiled) for model, compiled in zip(models, (False, True))]
+    for i in range(30):
+        part = slice(i % 4 * 8, i % 4 * 8 + (8 if i % 5 else 5))
+        losses = [step(x[part], y[part]) for step in steps]
+        assert abs(losses[0] - losses[1]) < (1e-4 if dtype == np.float32 else 1e-10)
+    np.testing.assert_allclose(*(m.parameters().vector for m in models), rtol=2e-3 if dtype == np.float32 else 1e-9, atol=1e-5 if dtype == np.float32 else 1e-11)
+
+
+def test_the_same_seed_gives_the_same_bits():
+    def run():
+        model = nn.mlp([3, 8, 2], rng=0)
+        step = training_step(model, nn.cross_entropy, nn.Adam(0.01), compile=True)
+        rng = np.random.default_rng(0)
+        for _ in range(20): step(rng.normal(size=(8, 3)).astype(np.float32), rng.integers(0, 2, 8))
+        return model.parameters().vector
+    np.testing.assert_array_equal(run(), run())
+
+
+def test_steps_with_weights_and_of_a_model_that_changes():
+    x, y, w = np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), np.array([1.0, 2, 3, 0])
+    models = [nn.mlp([3, 4, 2], rng=0) for _ in range(2)]
+    steps = [training_step(m, nn.cross_entropy, nn.SGD(0.1), compile=c) for m, c in zip(models, (False, True))]
+    for i in range(6):
+        if i == 3:
+            for model in models: model.layers.append(nn.Linear(2, 2, rng=4))
+            steps = [training_step(m, nn.cross_entropy, nn.SGD(0.1), compile=c) for m, c in zip(models, (False, True))]
+        close(*(step(x, y, w) for step in steps), np.float32)
+    close(*(m.parameters().vector for m in models), np.float32)
+
+
+def test_one_thread_at_a_time():
+    made, inside, go = compile(lambda x: x + 1), threading.Event(), threading.Event()
+    made(np.ones(3))
+    (known,) = made.replays.values()
+    run = known.run
+    def slow(*args):
+        inside.set()
+        go.wait(5)
+        return run(*args)
+    known.run = slow
+    thread = threading.Thread(target=made, args=(np.ones(3),))
+    thread.start()
+    inside.wait(5)
+    with pytest.raises(RuntimeError, match="another thread"): made(np.ones(3))
+    go.set()
+    thread.join()
+
+
+# ---------------------------------------------------------------- the passes
+
+def both_ways(seed=0):
+    model, loss, data, dtype = random_case(seed)
+    plain = loss_of(loss)
+    return plain(model, *data)[1].vector, compile(plain)(model, *data)[1].vector
+
+
+WRONG = {
+    "unread drops what is read": ("unread", lambda plan: plan.replace(next(n for n, node in plan.nodes.items() if node.op is np.add), 0.0)),
+    "once takes all products for one": ("once", lambda plan: [plan.replace(b, passes.Ref(a)) for a, b in zip(*[[n for n, node in plan.nodes.items() if node.op is np.matmul][i:] for i in (0, 1)])
+                                                             if plan.nodes[a].value.shape == plan.nodes[b].value.shape][:1]),
+    "known takes inputs for constants": ("known", lambda plan: [plan.replace(n, node.value * 1.5) for n, node in list(plan.nodes.items()) if node.op is np.matmul][:1]),
+    "simpler drops a factor": ("simpler", lambda plan: [plan.replace(n, node.args[0]) for n, node in list(plan.nodes.items()) if node.op is np.multiply and isinstance(node.args[0], passes.Ref)
+                                                       and np.shape(plan.nodes[node.args[0].number].value) == np.shape(node.value)][:1]),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_pass_is_seen(monkeypatch, fault):
+    name, wrong = WRONG[fault]
+    def faulty(plan):
+        wrong(plan)
+    found = []
+    for seed in range(12):
+        monkeypatch.setattr(passes, name, faulty)
+        try: found.append(np.allclose(*both_ways(seed), rtol=1e-3, atol=1e-5))
+        except Exception: found.append(False)
+        monkeypatch.undo()
+    assert not all(found)
+
+
+def test_each_pass_alone_changes_no_number(monkeypatch):
+    for name in "unread", "known", "simpler", "once":
+        for other in {"unread", "known", "simpler", "once"} - {name}: monkeypatch.setattr(passes, other, lambda plan: None)
+        for seed in range(8):
+            wanted, found = both_ways(seed)
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-6)
+        monkeypatch.undo()
+
+
+def test_a_plan_becomes_shorter_and_allocates_nothing():
+    model, x, y = nn.mlp([2, 16, 16, 2], rng=0), np.ones((32, 2), np.float32), np.zeros(32, int)
+    made = compile(loss_of(nn.cross_entropy))
+    made(model, x, y)
+    (known,) = made.replays.values()
+    assert known.lengths[-1] < 0.85 * known.lengths[0]
+    assert known.text.count(" = ") <= 4  # views of the data, and the loss: all else has its place
+    assert known.bytes < 40_000
+
+
+def test_memory_does_not_grow():
+    import tracemalloc
+    model, x, y = nn.mlp([4, 16, 3], rng=0), np.ones((8, 4), np.float32), np.zeros(8, int)
+    step = training_step(model, nn.cross_entropy, nn.Adam(0.01), compile=True)
+    steps = int(os.environ.get("NN_FROM_SCRATCH_STEPS", 2000))
+    tracemalloc.start()
+    for _ in range(300): step(x, y)
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(steps): step(x, y)
+    assert tracemalloc.get_traced_memory()[0] - before < 20_000
+    tracemalloc.stop()
+
+
+def test_numba_is_asked_for_by_name(monkeypatch):
+    monkeypatch.setattr(replay, "has_numba", False)
+    with pytest.raises(ImportError, match="pip install numba"): compile(lambda x: x, loops=True)

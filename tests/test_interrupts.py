@@ -1,0 +1,187 @@
+"""An interrupt at any instruction leaves a whole model: no Tensor in it, its turn not held, its answers those of before.
+
+Once by force: KeyboardInterrupt is raised at each bytecode, one after the other, of all that exchanges parameters and Tensors.
+Once by chance: real signals at random instants, as many as NN_FROM_SCRATCH_INTERRUPTS says (300).
+"""
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nn_from_scratch as nn
+from nn_from_scratch import gradients, parameters, turns
+
+INTERRUPTS = int(os.environ.get("NN_FROM_SCRATCH_INTERRUPTS", "300"))
+EXCHANGE = {Path(module.__file__).name for module in (gradients, parameters, turns)}  # where parameters and Tensors change places
+X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 1, 1, 0])
+
+
+def a_model(): return nn.mlp([3, 4, 2], nn.tanh, rng=0, dtype=np.float64)
+
+
+def loss(model, x, y): return nn.cross_entropy(model(x), y)
+
+
+def whole(model, answers, vector, taken_again=True):
+    "The model is as if nothing had been begun."
+    assert not turns.exchanges and not model.layout().lock.locked()
+    for part in model.modules():
+        for name, value in vars(part).items(): assert not isinstance(value, nn.Tensor), name
+    assert type(model(X)) is np.ndarray and (model(X) == answers).all()
+    assert (model.parameters().vector == vector).all()
+    if taken_again: assert type(nn.grad(loss)(model, X, Y)) is nn.Parameters
+
+
+class Bomb:
+    "Raises KeyboardInterrupt at the `n`-th bytecode that runs in the files of the exchange."
+
+    def __init__(self, n): self.left, self.seen = n, 0
+
+    def __call__(self, frame, event, arg):
+        if event == "call" and os.path.basename(frame.f_code.co_filename) not in EXCHANGE: return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.seen += 1
+            if self.seen == self.left:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+
+def bytecodes(act):
+    "How many bytecodes of the exchange `act` runs through."
+    counter = Bomb(-1)
+    before = sys.gettrace()
+    sys.settrace(counter)
+    try: act()
+    finally: sys.settrace(before)
+    return counter.seen
+
+
+ACTS = {
+    "a gradient": lambda m: nn.grad(loss)(m, X, Y),
+    "a gradient into room": lambda m, out=nn.grad(loss)(a_model(), X, Y): nn.value_and_grad(loss)(m, X, Y, out=out),
+    "a function that fails": lambda m: pytest.raises(ZeroDivisionError, nn.grad(lambda m: 1 / 0), m),
+    "a parameter replaced": lambda m: pytest.raises(RuntimeError, nn.grad(lambda m: setattr(m[0], "weight", m[0].weight * 2) or np.sum(m[0].weight)), m),
+    "two models": lambda m: nn.grad(lambda both: loss(both[0], both[1](X), Y))((m, nn.mlp([3, 3], rng=1, dtype=np.float64))),
+    "a dict with a model": lambda m: nn.grad(lambda d: loss(d["m"], X * d["scale"], Y))({"m": m, "scale": 2.0}),
+}
+
+
+@pytest.mark.parametrize("what", ACTS)
+def test_an_interrupt_at_each_bytecode_leaves_a_whole_model(what):
+    act, model = ACTS[what], a_model()
+    act(model)
+    answers, vector = model(X), model.parameters().vector.copy()
+    total = bytecodes(lambda: act(model))
+    assert total > 100
+    before = sys.gettrace()
+    stopped = 0
+    tried = range(1, total + 1, 1 if what == "a gradient" else 7)
+    for n in tried:
+        sys.settrace(Bomb(n))
+        try: act(model)
+        except KeyboardInterrupt: stopped += 1
+        finally: sys.settrace(before)
+        whole(model, answers, vector, taken_again=n % 50 == 1)
+    assert stopped > 0.9 * len(tried), "the bombs went off"
+
+
+def test_an_interrupt_while_another_has_the_turn_leaves_it_to_the_other():
+    model = a_model()
+    answers, vector = model(X), model.parameters().vector.copy()
+
+    def inside(m, x, y):
+        before = sys.gettrace()
+        n = 0
+        while True:
+            n += 1
+            sys.settrace(Bomb(n))
+            try:
+                with pytest.raises(RuntimeError, match="one at a time"): gradients.exclusively(layout, (layout.lock,), None, [], [], False)
+                break
+            except KeyboardInterrupt: pass
+            finally: sys.settrace(before)
+            assert layout.lock.locked() and isinstance(m[0].weight, nn.Tensor)
+        assert n > 20
+        return loss(m, x, y)
+
+    layout = model.layout()
+    expected = nn.grad(loss)(model, X, Y).vector
+    assert (nn.grad(inside)(model, X, Y).vector == expected).all()
+    whole(model, answers, vector)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_signals_at_random_instants_leave_a_whole_model(capsys):
+    model, rng = a_model(), random.Random(0)
+    step = nn.value_and_grad(loss)
+    answers, vector, out = model(X), model.parameters().vector.copy(), nn.grad(loss)(model, X, Y)
+    caught, old = 0, signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        while caught < INTERRUPTS:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 6e-4))
+                for _ in range(10_000): step(model, X, Y, out=out)
+            except KeyboardInterrupt: caught += 1
+            finally: signal.setitimer(signal.ITIMER_REAL, 0)
+            if caught % 10 == 0: whole(model, answers, vector)
+            assert type(model[0].weight) is np.ndarray and not turns.exchanges
+    finally: signal.signal(signal.SIGALRM, old)
+    whole(model, answers, vector)
+    with capsys.disabled(): print(f" {caught} signals", end="")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_process_has_a_whole_model_whatever_the_parents_threads_did():
+    model, going = a_model(), True
+    answers = model(X)
+
+    def train():
+        while going: nn.grad(loss)(model, X, Y)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    try:
+        results = []
+        for _ in range(20):
+            time.sleep(0.002)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads
+                child = os.fork()
+            if child == 0:
+                try:
+                    right = type(model(X)) is np.ndarray and (model(X) == answers).all() and not turns.exchanges
+                    right = right and type(nn.grad(loss)(model, X, Y)) is nn.Parameters
+                    os._exit(0 if right else 1)
+                except BaseException: os._exit(2)
+            results.append(os.waitpid(child, 0)[1])
+    finally:
+        going = False
+        thread.join()
+    assert results == [0] * 20
+
+
+def test_a_fork_within_a_gradient_goes_on_with_it_in_both():
+    if not hasattr(os, "fork"): pytest.skip("no fork here")
+    model = a_model()
+    expected = nn.grad(loss)(model, X, Y).vector
+    child = []
+
+    def f(m, x, y):
+        z = m(x)
+        child.append(os.fork())
+        return nn.cross_entropy(z, y)
+
+    try: right = (nn.grad(f)(model, X, Y).vector == expected).all()
+    except BaseException: right = False
+    if child[0] == 0: os._exit(0 if right else 1)
+    assert right and os.waitpid(child[0], 0)[1] == 0
