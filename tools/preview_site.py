@@ -53,6 +53,7 @@ import sys
 from pathlib import Path
 
 import fastcore.docments
+import nbdev.processors
 from export import parameters
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
@@ -69,6 +70,16 @@ def docments(s, full=False, **kwargs):  # the fields of a dataclass, also inheri
     return found
 
 fastcore.docments.docments = docments
+
+def needed(cell):  # only what show_doc needs is run: what is exported, and imports that stand by themselves
+    if cell.cell_type != "code" or "eval:" in cell.directives_: return False
+    if cell.directives_.keys() & {"export", "exports", "exporti"}: return True
+    try: kinds = [type(step).__name__ for step in cell.parsed_() or ()]
+    except SyntaxError: return False
+    shows = any(step.startswith("show_doc(") for step in cell.source.splitlines())
+    return bool(kinds) and (shows or all(kind.startswith("Import") for kind in kinds))
+
+nbdev.processors._do_eval = needed
 for path in Path("nn_from_scratch").rglob("*.py"):
     if not path.stem.startswith("_"): importlib.import_module(".".join(path.with_suffix("").parts))
 
