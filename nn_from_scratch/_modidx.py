@@ -419,6 +419,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                                                                             'nn_from_scratch/compiler/trace.py'),
                                                 'nn_from_scratch.compiler.trace.changed': ( 'n_compiler.html#changed',
                                                                                             'nn_from_scratch/compiler/trace.py'),
+                                                'nn_from_scratch.compiler.trace.draw': ( 'n_compiler.html#draw',
+                                                                                         'nn_from_scratch/compiler/trace.py'),
                                                 'nn_from_scratch.compiler.trace.fitting': ( 'n_compiler.html#fitting',
                                                                                             'nn_from_scratch/compiler/trace.py'),
                                                 'nn_from_scratch.compiler.trace.joint': ( 'n_compiler.html#joint',
