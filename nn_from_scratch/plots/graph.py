@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .figures import (FOUND, GIVEN, GREY, INK, RUST, Axes, axes_of,
-                                           mpl)
+from .figures import (
+    FOUND, GIVEN, GREY, INK, RUST, Axes, axes_of, mpl
+)
 
 # %% ../../nbs/B_plots.ipynb #89511610
 def _short(value):

@@ -14,9 +14,10 @@ import math
 
 import numpy as np
 
-from .figures import (GREY, RUST, VERMILLION, Axes, axes_of,
-                                           flat_axes, mpl, numbers, vermillion_to_blue,
-                                           white_to_blue)
+from .figures import (
+    GREY, RUST, VERMILLION, Axes, axes_of, flat_axes, mpl, numbers,
+    vermillion_to_blue, white_to_blue
+)
 
 # %% ../../nbs/B_plots.ipynb #00b2ae6f
 def _pictures(images, shape):

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .figures import (BLUE, FOUND, GIVEN, GREY, INK, VERMILLION,
-                                           Axes, axes_of, mpl, numbers)
+from .figures import (
+    BLUE, FOUND, GIVEN, GREY, INK, VERMILLION, Axes, axes_of, mpl, numbers
+)
 
 # %% ../../nbs/B_plots.ipynb #2bec8754
 def _column(n, room):

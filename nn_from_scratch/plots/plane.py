@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .figures import (BLACK, COLORS, GREY, INK, MARKERS, RUST,
-                                           VERMILLION, Axes, axes_of, legend, mpl,
-                                           numbers, plane_classes, plane_points)
+from .figures import (
+    BLACK, COLORS, GREY, INK, MARKERS, RUST, VERMILLION, Axes, axes_of, legend, mpl,
+    numbers, plane_classes, plane_points
+)
 
 # %% ../../nbs/B_plots.ipynb #b78517c7
 def boundary_grid(x, resolution=200, margin=0.1) -> np.ndarray:

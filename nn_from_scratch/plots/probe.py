@@ -13,8 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .figures import (CURVES, GREY, INK, LINES, axes_of, flat_axes,
-                                           label_of, legend, white_to_blue)
+from .figures import (
+    CURVES, GREY, INK, LINES, axes_of, flat_axes, label_of, legend, white_to_blue
+)
 
 # %% ../../nbs/N_diagnosis.ipynb #0c99531d
 def _histogram(quantiles, edges):

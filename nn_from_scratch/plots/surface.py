@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .figures import (CURVES, LINES, Axes, axes_of, label_of,
-                                           legend, mpl, numbers)
+from .figures import (
+    CURVES, LINES, Axes, axes_of, label_of, legend, mpl, numbers
+)
 
 # %% ../../nbs/B_plots.ipynb #38c1475d
 def heights(f, xs, ys):

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from .figures import (BLUE, CURVES, GREY, INK, LINES, ORANGE,
-                                           VERMILLION, Axes, axes_of, flat_axes,
-                                           label_of, legend, mpl, numbers)
+from .figures import (
+    BLUE, CURVES, GREY, INK, LINES, ORANGE, VERMILLION, Axes, axes_of, flat_axes,
+    label_of, legend, mpl, numbers
+)
 
 # %% ../../nbs/B_plots.ipynb #e00d8914
 def _curve(ax, values, label, **look):
