@@ -3,7 +3,8 @@
 A model is a tree of arrays and functions. It computes with plain NumPy until someone asks for a gradient.
     functions, initial          linear, the activations; the first weights                        1
     layers, modules             Linear, Sequential, mlp; what a part of a network can do          1, 1b
-    tree, parameters, turns     all its numbers as one vector with names, and whose turn it is    1b
+    tree, parameters            all its numbers as one vector with names                          1b
+    layout, turns               where each stands in the model, and whose turn it is              1b
 A loss is one number that says how wrong the model is; a metric says it in words of the task.
     losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
 A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
@@ -23,11 +24,14 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
 Data goes in, pictures and files come out.
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx a model as a file, in words, for other programs                   9
-    tables, tasks, units, cli   the command nn_train                                              C
+    tables, columns, preparation     a table of your own, and what makes numbers of it            6b
+    tasks, splits, reports, units    what the commands learn, and what they say of it             C
+    cli, answers, console       the commands nn_train and nn_predict                              C
     estimators                  scikit-learn's interface                                          D
 What protects and what hurries joins from outside, by tables, as the rules do.
     asking, loss_demands, settings   what is asked of arguments (by checks, in the words there)   F
     fast, quick_steps           the same numbers in less time                                     8
+    compiler                    a function traced once, and replayed: compile, training_step      N
 """
 
 __version__ = "0.1.0"
@@ -60,12 +64,14 @@ from .plots import (
     COLORS, LINES, MARKERS, animate_boundary, boundary_grid, plot_activations, plot_confusion_matrix, plot_decision_boundary,
     plot_graph, plot_half_plane, plot_histograms, plot_history, plot_images, plot_learning_rates, plot_loss_surface,
     plot_network, plot_probe, plot_schedule)
+from .preparation import Preparation
 from .probe import Probe
 from .rules import defvjp
 from .run import Callback, History, Run
 from .schedules import cosine_decay, exponential_decay, one_cycle, step_decay, warmup
 from .sharing import load, save
 from .stopping import EarlyStopping, LearningRateFinder, ReduceLROnPlateau, has_converged
+from .tables import Table, read_table
 from .tape import Tensor, stop_gradient
 from .training import fit
 
@@ -75,6 +81,7 @@ from . import fast, quick_steps
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
 
 if TYPE_CHECKING:
+    from .compiler import compile, training_step
     from .estimators import NeuralNetworkClassifier, NeuralNetworkRegressor
 
 __all__ = [
@@ -96,6 +103,7 @@ __all__ = [
     "LearningRateFinder", "Checkpoints", "has_converged", "checkup", "Checkup", "Probe",
     # data
     "load_digits", "load_mnist", "read_idx", "moons", "circles", "spiral", "xor", "regression", "train_valid_split", "Standardize",
+    "read_table", "Table", "Preparation",
     # pictures
     "plot_history", "plot_decision_boundary", "plot_half_plane", "animate_boundary", "boundary_grid", "plot_loss_surface",
     "plot_network", "plot_graph", "plot_activations", "plot_histograms", "plot_schedule", "plot_learning_rates", "plot_images",
@@ -103,13 +111,15 @@ __all__ = [
     # files
     "save", "load", "export_onnx",
 ]
-_estimators = "NeuralNetworkClassifier", "NeuralNetworkRegressor"  # they need scikit-learn, an extra: imported when asked for
+# Imported when asked for: the compiler, and the estimators, which need scikit-learn, an extra.
+_rooms = {"compile": "compiler", "training_step": "compiler",
+          "NeuralNetworkClassifier": "estimators", "NeuralNetworkRegressor": "estimators"}
 
 
 def __getattr__(name):
-    if name not in _estimators: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import estimators
-    return getattr(estimators, name)
+    if name not in _rooms: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+    return getattr(import_module(f".{_rooms[name]}", __name__), name)
 
 
-def __dir__(): return [*__all__, *_estimators, "fast", "__version__"]
+def __dir__(): return [*__all__, *_rooms, "fast", "__version__"]

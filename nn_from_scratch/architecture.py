@@ -10,12 +10,9 @@ __all__ = ['recipes', 'Recipe', 'finite_number', 'Arrays', 'Unknown', 'describe'
 
 # %% ../nbs/09_sharing.ipynb #5152e96f
 import importlib
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,9 +40,8 @@ def arrays_of(model: Any) -> list[Held]:
     "Each array of a model: parameters and state, a shared one under all its names."
     found, first, parts = [], {}, {id(holder_of(model)): model}
     slots_of = list(slots(model))
-    for name, holder, key, value, is_state in slots_of:
-        if isinstance(value, containers):
-            parts[id(holder_of(value))] = value
+    parts |= {id(holder_of(value)): value for *_, value, _ in slots_of
+              if isinstance(value, containers)}
     for name, holder, key, value, is_state in slots_of:
         if isinstance(value, np.ndarray) and (is_state or is_parameter(value)):
             found.append(Held(name, parts[id(holder)], key, value, is_state))
@@ -277,17 +273,3 @@ def _pattern(model: Module) -> dict[str, str]:
     "The name of each array, and the first name that the same array goes by."
     first: dict[int, str] = {}
     return {held.name: first.setdefault(id(held.array), held.name) for held in arrays_of(model)}
-
-# %% ../nbs/09_sharing.ipynb #debf6325
-def write(path, data: bytes):
-    "Write a file entirely or not at all: `path` holds its old content or the new one."
-    path = Path(os.path.realpath(path))  # through a link, to the file it leads to
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # on the disk, before it takes the name
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)  # still there only if something failed

@@ -28,12 +28,9 @@ def ask(f: Callable, *demands: Callable | None):
         demands: one an argument: demand(who, name, value, *before)
 
     Example:
-        >>> from nn_from_scratch.asking import ask
-        >>> from nn_from_scratch.checks import at_least_0
-        >>> from nn_from_scratch.functions import checked
-        >>> @checked
+        >>> @nn.functions.checked
         ... def root(x): return x**0.5
-        >>> ask(root, at_least_0)
+        >>> nn.asking.ask(root, nn.checks.at_least_0)
         >>> try: root(-1)
         ... except ValueError as error: print(error)
         root: x must be a number of at least 0, not -1
@@ -74,8 +71,7 @@ def wishes(f: Callable) -> dict[str, str]:
         argument -> what is asked of it
 
     Example:
-        >>> from nn_from_scratch.asking import wishes
-        >>> print(*wishes(nn.mlp).items(), sep="\n")
+        >>> print(*nn.asking.wishes(nn.mlp).items(), sep="\n")
         ('sizes', 'a list of numbers of units, from the inputs to the outputs')
         ('activation', 'a callable such as relu')
     """

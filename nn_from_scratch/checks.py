@@ -84,8 +84,7 @@ def whole(who: str, name: str, value: Any) -> int:
     """a whole number of at least 1
 
     Example:
-        >>> from nn_from_scratch.checks import whole
-        >>> print(whole("fit", "epochs", np.int64(3)))
+        >>> print(nn.checks.whole("fit", "epochs", np.int64(3)))
         3
     """
     if not isinstance(value, (int, np.integer)) or value < 1:

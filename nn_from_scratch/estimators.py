@@ -92,7 +92,7 @@ class _NeuralNetwork(BaseEstimator):
         activation: by name: relu, tanh, gelu, silu, …
         optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
         learning_rate: a number, or a schedule: step -> number
-        weight_decay: pull of the weights towards 0
+        weight_decay: pull of the weights towards 0; "auto": 0.3 for adamw, else 0
         epochs: how often to go through the rows, at most
         batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
         tol: stop when the loss has fallen by less than this share; None: never
@@ -112,7 +112,7 @@ class _NeuralNetwork(BaseEstimator):
 
     def __init__(
         self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
-        weight_decay=0.01, epochs=200, batch_size="auto", tol=1e-3, patience=10,
+        weight_decay="auto", epochs=300, batch_size="auto", tol=1e-3, patience=10,
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
         warm_start=False, random_state=None, progress=False
     ):
@@ -163,7 +163,10 @@ class _NeuralNetwork(BaseEstimator):
     def _new_optimizer(self) -> Optimizer:
         "A new optimizer, by the settings."
         make = _chosen("optimizer", self.optimizer, optimizers)
-        return make(lr=self.learning_rate, weight_decay=self.weight_decay)
+        decay = self.weight_decay
+        if isinstance(decay, str):
+            decay = _chosen("weight_decay", decay, {"auto": 0.3 * (self.optimizer == "adamw")})
+        return make(lr=self.learning_rate, weight_decay=decay)
 
     def _go_on(self) -> _Work:
         "The network there is, with the settings of the optimizer as they are now."
@@ -277,7 +280,7 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
         activation: by name: relu, tanh, gelu, silu, …
         optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
         learning_rate: a number, or a schedule: step -> number
-        weight_decay: pull of the weights towards 0
+        weight_decay: pull of the weights towards 0; "auto": 0.3 for adamw, else 0
         epochs: how often to go through the rows, at most
         batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
         tol: stop when the loss has fallen by less than this share; None: never
@@ -294,7 +297,7 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
 
     def __init__(
         self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
-        weight_decay=0.01, epochs=200, batch_size="auto", tol=1e-3, patience=10,
+        weight_decay="auto", epochs=300, batch_size="auto", tol=1e-3, patience=10,
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
         warm_start=False, random_state=None, progress=False, class_weight=None
     ):
@@ -435,7 +438,7 @@ class NeuralNetworkRegressor(RegressorMixin, _NeuralNetwork):
         activation: by name: relu, tanh, gelu, silu, …
         optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
         learning_rate: a number, or a schedule: step -> number
-        weight_decay: pull of the weights towards 0
+        weight_decay: pull of the weights towards 0; "auto": 0.3 for adamw, else 0
         epochs: how often to go through the rows, at most
         batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
         tol: stop when the loss has fallen by less than this share; None: never

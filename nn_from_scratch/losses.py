@@ -24,8 +24,7 @@ def beside(weight: Array, losses: Array) -> Array:
         (n, 1, …), with as many axes as `losses`
 
     Example:
-        >>> from nn_from_scratch.losses import beside
-        >>> beside(np.array([3, 1]), np.zeros((2, 4))).shape
+        >>> nn.losses.beside(np.array([3, 1]), np.zeros((2, 4))).shape
         (2, 1)
     """
     return weight.reshape(weight.shape + (1,) * (losses.ndim - weight.ndim))
@@ -44,8 +43,7 @@ def shares(losses: Array, weight: Array | None = None):
         a number, or an array (n, 1, …), to multiply the losses by
 
     Example:
-        >>> from nn_from_scratch.losses import shares
-        >>> shares(np.array([5.0, 1.0, 1.0]), np.array([2, 1, 1]))
+        >>> nn.losses.shares(np.array([5.0, 1.0, 1.0]), np.array([2, 1, 1]))
         array([0.5 , 0.25, 0.25])
     """
     if weight is None: return 1 / losses.size
@@ -54,7 +52,7 @@ def shares(losses: Array, weight: Array | None = None):
 
 
 def cost(share: Array | float, losses: Array) -> Array:
-    """What each loss costs: its share of it. 0 times ∞ is 0: what does not count is free.
+    """What each loss costs: its share of it. 0 · ∞ is 0: what does not count is free.
 
     Parameters:
         share: how much each loss counts: a weight, or a probability
@@ -64,8 +62,7 @@ def cost(share: Array | float, losses: Array) -> Array:
         their product
 
     Example:
-        >>> from nn_from_scratch.losses import cost
-        >>> cost(np.array([0.5, 0.0]), np.array([2.0, np.inf]))
+        >>> nn.losses.cost(np.array([0.5, 0.0]), np.array([2.0, np.inf]))
         array([1., 0.])
     """
     return share * np.where(share > 0, losses, 0)
@@ -83,9 +80,8 @@ def mean(losses: Array, weight: Array | None = None):
         a single number
 
     Example:
-        >>> from nn_from_scratch.losses import mean
         >>> losses = np.array([[1.0, 3.0], [5.0, 7.0]])  # two samples, two outputs
-        >>> mean(losses, weight=np.array([3, 1]))
+        >>> nn.losses.mean(losses, weight=np.array([3, 1]))
         np.float64(3.0)
     """
     if weight is None: return np.sum(losses * (1 / losses.size))
@@ -229,8 +225,7 @@ def target_probabilities(logits: Array, target: Array, label_smoothing: float = 
         (n, k)
 
     Example:
-        >>> from nn_from_scratch.losses import target_probabilities
-        >>> target_probabilities(np.zeros((1, 4)), np.array([2]), label_smoothing=0.1)
+        >>> nn.losses.target_probabilities(np.zeros((1, 4)), np.array([2]), label_smoothing=0.1)
         array([[0.025, 0.025, 0.925, 0.025]])
     """
     k = logits.shape[-1]
@@ -253,8 +248,7 @@ def kept(
         with 0 where a label does not count
 
     Example:
-        >>> from nn_from_scratch.losses import kept
-        >>> kept(np.array([[2, 1], [0, -1]]), weight=np.array([3, 1]), ignore=-1)
+        >>> nn.losses.kept(np.array([[2, 1], [0, -1]]), weight=np.array([3, 1]), ignore=-1)
         (array([[2, 1],
                 [0, 0]]),
          array([[3, 3],
@@ -313,10 +307,3 @@ def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = No
     """
     yes, no = softplus(-logits), softplus(logits)  # what each answer would cost
     return mean(cost(target, yes) + cost(1 - target, no), weight)
-
-# %% ../nbs/02_losses.ipynb #bca6fa5f
-def __getattr__(name):  # until all import the metrics from the room of that name
-    if name in ("accuracy", "r2_score", "confusion_matrix"):
-        from nn_from_scratch import metrics
-        return getattr(metrics, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

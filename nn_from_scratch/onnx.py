@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from .architecture import (
-    below, finite_number, optional, taken_apart, what_it_is, write)
+    below, finite_number, optional, taken_apart, what_it_is)
 from .data import Standardize
+from .files import write
 from .functions import (
     elu, gelu, identity, leaky_relu, relu, sigmoid, silu, softplus, tanh)
 from .layers import Linear, Sequential

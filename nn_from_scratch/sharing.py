@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from .architecture import (
-    Held, arrays_of, brief, build, in_words, optional, recipes, write)
+    Held, arrays_of, brief, build, in_words, optional, recipes)
+from .files import write
 from .modules import Module
 from .onnx import export_onnx
 from .tree import holder_of

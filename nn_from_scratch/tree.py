@@ -19,10 +19,9 @@ class Part:
     """What a walk through a model enters by its attributes: `Module` is one.
 
     Example:
-        >>> from nn_from_scratch.tree import Part, slots
-        >>> class Pair(Part):
+        >>> class Pair(nn.tree.Part):
         ...     def __init__(self): self.left, self.right = np.ones(2), np.ones(3)
-        >>> print([name for name, *_ in slots(Pair())])
+        >>> print([name for name, *_ in nn.tree.slots(Pair())])
         ['left', 'right']
     """
 
@@ -55,8 +54,7 @@ def pairs(part: Any) -> list[tuple[Any, Any]]:
         (key, value)
 
     Example:
-        >>> from nn_from_scratch.metrics import pairs
-        >>> pairs(np.array([0.3, -0.3]))
+        >>> nn.metrics.pairs(np.array([0.3, -0.3]))
         array([[ 0. ,  0.3],
                [ 0. , -0.3]])
     """
@@ -102,8 +100,7 @@ def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
         (name, holder, key, value, is state)
 
     Example:
-        >>> from nn_from_scratch.tree import slots
-        >>> for name, holder, key, value, is_state in slots(nn.mlp([2, 3], rng=0)):
+        >>> for name, holder, key, value, is_state in nn.tree.slots(nn.mlp([2, 3], rng=0)):
         ...     print(name, key, type(value).__name__)
          layers list
         0 0 Linear

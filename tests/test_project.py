@@ -34,21 +34,25 @@ API = {
     "schedules": "step_decay exponential_decay cosine_decay one_cycle warmup",
     "training": "batches fit History evaluate predict EarlyStopping",
     "data": "load_digits load_mnist moons circles spiral xor regression train_valid_split Standardize",
+    "tables": "read_table Table Preparation",
     "sharing": "save load export_onnx",
+    "compiler": "compile training_step",
     "estimators": "NeuralNetworkClassifier NeuralNetworkRegressor",
 }
+ASKED = (API["compiler"] + " " + API["estimators"]).split()  # imported when asked for, and not by `import *`
 # The rooms of the house. Each imports only from those above it.
 ORDER = """
     aliases checks loss_demands files functions initial tree turns parameters layout modules layers
     losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
     optimizer schedules optim modern quick_steps settings
+    compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.replay compiler
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots
     states batches evaluation run stopping progress checkpoints training
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data
-    architecture onnx sharing units estimators tables tasks cli
+    architecture onnx sharing units columns tables preparation estimators splits tasks reports console answers cli
 """.split()
-OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch"}  # asked for when they are needed
+OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow"}  # asked for when they are needed
 
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
 OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",
@@ -126,8 +130,7 @@ def test_import_gives_no_warning():
 def test_public_names(topic):
     package = importlib.import_module("nn_from_scratch")
     assert [name for name in API[topic].split() if not hasattr(package, name)] == []
-    if topic != "estimators":  # `import *` must not need scikit-learn
-        assert [name for name in API[topic].split() if name not in package.__all__] == []
+    assert [name for name in API[topic].split() if name not in (*package.__all__, *ASKED)] == []
 
 
 def test_the_list_of_public_names_is_short_and_leads_everywhere():
@@ -136,7 +139,7 @@ def test_the_list_of_public_names_is_short_and_leads_everywhere():
     if not 70 <= len(names) <= 130: hold("short list", [f"{len(names)} public names"])
     assert len(set(names)) == len(names)
     shown = {name for name in dir(package) if not name.startswith("_") and not inspect.ismodule(getattr(package, name))}
-    hold("short list", sorted(shown ^ {*names, *API["estimators"].split()}))
+    hold("short list", sorted(shown ^ {*names, *ASKED}))
     hold("short list", [room for room in rooms() if "." not in room and room not in ("aliases", "checks", "files") and room not in (package.__doc__ or "")])
 
 
@@ -145,7 +148,7 @@ def test_a_room_imports_only_from_those_above_it(room):
     if room not in (*ORDER, *FORMER): hold("order", [f"{room} has no place in the order of the rooms: add it to ORDER"])
     above = {*ORDER[:ORDER.index(room)]} if room in ORDER else {*ORDER}
     inner = set(imports(modules()[room], room))
-    if room in ("data", "plots"): inner -= {name for name in inner if name.startswith(f"{room}.")}
+    if room in ("data", "plots", "compiler"): inner -= {name for name in inner if name.startswith(f"{room}.")}
     hold("order", sorted(f"{room} imports {name}" for name in inner - above))
 
 
@@ -246,7 +249,7 @@ def test_code_fits_a_column_of_the_site(path):
 
 def explained_names() -> list[tuple[str, object]]:
     package = importlib.import_module("nn_from_scratch")
-    names = [*package.__all__, *API["estimators"].split()]
+    names = [*package.__all__, *ASKED]
     return [(name, getattr(package, name)) for name in names if callable(getattr(package, name))]
 
 
@@ -349,7 +352,7 @@ def test_what_the_page_does_not_show_is_folded_in_jupyterlab(path):
 @each_chapter
 def test_every_exported_name_is_in_the_reference(path):
     shown = {name for cell in cells(path, "code") for name in re.findall(r"show_doc\(\s*([\w.]+)", cell["source"])}
-    public, found = {*importlib.import_module("nn_from_scratch").__all__, *API["estimators"].split()}, []
+    public, found = {*importlib.import_module("nn_from_scratch").__all__, *ASKED}, []
     for room in rooms_of(path):
         module = importlib.import_module(f"nn_from_scratch.{room}")
         found += [f"{room}.{name}" for name in module.__all__ if name in public and name not in shown

@@ -219,6 +219,11 @@ def compile(f: Callable, loops: bool = False) -> Any:
 
     Returns:
         a function that takes and gives the same
+
+    Example:
+        >>> f = compile(nn.value_and_grad(lambda w: np.sum(w * w)))
+        >>> f(np.array([1.0, 2.0]))
+        (np.float64(5.0), array([2., 4.]))
     """
     kind("compile", "f", f, Callable, "a function")
     if loops and not has_numba: raise ImportError(NO_NUMBA)
@@ -309,6 +314,14 @@ def training_step(
 
     Returns:
         step(x, y, weight=None) -> the loss before the step
+
+    Example:
+        >>> x, y = nn.moons(64, rng=0)
+        >>> model = nn.mlp([2, 8, 2], rng=0)
+        >>> step = training_step(model, nn.cross_entropy, nn.Adam(0.01), compile=True)
+        >>> losses = [step(x, y) for _ in range(100)]
+        >>> losses[-1] < losses[0] / 2
+        np.True_
     """
     kind("training_step", "model", model, Module, "a Module")
     kind("training_step", "loss", loss, Callable, "a function such as mse")

@@ -1,0 +1,365 @@
+"""Tables as they come: what is read, how words and holes become features, and how new rows are answered."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nn_from_scratch as nn
+from nn_from_scratch import answers, cli, console, reports, tasks
+from nn_from_scratch.columns import TableError
+from nn_from_scratch.preparation import Preparation
+from nn_from_scratch.tables import read_table
+
+main, predict_rows = cli.main.__wrapped__, answers.predict_rows.__wrapped__
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    "Each test runs in an empty folder of its own."
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def mixed(n=120, seed=0):
+    "A table of numbers, words, holes and dates; y is yes for what is cheap or red."
+    rng = np.random.default_rng(seed)
+    lines = ["size,colour,when,code,y"]
+    for _ in range(n):
+        size, colour = rng.normal(50, 10), rng.choice(["red", "green", "blue", ""])
+        lines.append(f"{size:.2f},{colour},2024-{rng.integers(1, 13):02}-{rng.integers(1, 28):02},{rng.integers(1, 4):02},"
+                     f"{'yes' if size < 45 or colour == 'red' else 'no'}")
+    return "\n".join(lines) + "\n"
+
+
+def table(text, name="t.csv", encoding="utf-8"):
+    Path(name).write_bytes(text.encode(encoding) if isinstance(text, str) else text)
+    return name
+
+
+def run(code, *args, **options):
+    "A command in a process of its own, started from a script as the installed one is."
+    script = Path("script.py").resolve()
+    script.write_text(code.replace("; ", "\n"))
+    env = os.environ | {"PYTHONIOENCODING": "utf-8", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(Path(nn.__file__).parent.parent)}
+    return subprocess.run([sys.executable, script, *args], capture_output=True, text=True, encoding="utf-8",
+                          stdin=subprocess.DEVNULL, env=env | options.pop("env", {}), **options)
+
+
+TRAIN = "from nn_from_scratch.cli import main; main()"
+
+
+# ---------------------------------------------------------------- reading
+
+@pytest.mark.parametrize("data", [
+    b"a;b\n1,5;x\n2,5;y\n", b"a\tb\n1,5\tx\n2.5\ty\n", b"a|b\n1.5|x\n2.5|y\n", gzip.compress(b"a,b\n1.5,x\n2.5,y\n"),
+    "\ufeffa,b\n1.5,x\n2.5,y\n".encode(), "a,b\n1.5,x\n2.5,y\n".encode("utf-16"), "\ufeffa,b\r1.5,x\r2.5,y".encode("utf-16-le"),
+], ids=["semicolons, decimal commas", "tabs", "bars", "gzip", "bom", "utf-16", "utf-16, cr"])
+def test_the_same_table_in_many_files(data):
+    t = read_table(table(data))
+    assert t["a"].values.tolist() == [1.5, 2.5] and t["b"].texts() == ["x", "y"] and t.notes == []
+
+
+def test_encodings_are_read_or_named():
+    t = read_table(table("größe,b\n1,ä\n2,ö\n", encoding="cp1252"))
+    assert list(t.columns) == ["größe", "b"] and t["b"].words == ["ä", "ö"] and "read as cp1252" in t.notes[-1]
+    assert read_table(table("a,b\n1,ж\n", encoding="koi8-r"), encoding="koi8-r")["b"].words == ["ж"]
+    with pytest.raises(TableError, match="is not a text file in ascii"): read_table("t.csv", encoding="ascii")
+    with pytest.raises(TableError, match="unknown encoding"): read_table("t.csv", encoding="klingon")
+
+
+@pytest.mark.parametrize("cells, kind", [
+    (["1", "2", ""], "numbers"), (["1e5", "-2.5", "NA"], "numbers"), (["01", "02", "10"], "words"), (["1E2", "100", "0100"], "words"),
+    (["1e+5", "2.5", "3"], "numbers"), (["True", "False", "True"], "words"), (["2024-01-05", "2024-02-05 10:30", ""], "dates"),
+    (["2024-13-05", "x", "y"], "words"), (["", "", ""], "numbers"), (["1_000", "2", "3"], "words")])
+def test_kinds_of_columns(cells, kind):
+    assert read_table(table("a,b\n" + "".join(f"{cell},1\n" for cell in cells)))["a"].kind == kind
+
+
+def test_a_stray_word_is_a_hole_that_is_named():
+    t = read_table(table("a,b\n" + "1,2\n" * 30 + "blue,2\n"))
+    assert t["a"].holes.sum() == 1 and t.notes == ["column 'a': 1 cell of 31 hold no number and count as missing, the first in line 32: 'blue'"]
+
+
+def test_a_column_that_turns_out_to_be_words_after_many_rows():
+    t = read_table(table("a,b\n" + "7,2\n" * 30_000 + "x,2\n" * 20_000))
+    assert t["a"].words == ["7", "x"] and t["a"].texts()[0] == "7" and len(t) == 50_000
+
+
+def test_an_index_without_a_name_is_left_out():
+    t = read_table(table(",a,\n" + "".join(f"{i},{i * i},x\n" for i in range(9))))
+    assert list(t.columns) == ["a", "column 3"] and "counts the rows" in t.notes[0]
+
+
+def test_words_that_look_like_holes_can_be_classes():
+    text = "a,y\n" + "".join(f"{i},{['None', 'NA'][i % 2]}\n" for i in range(40))
+    assert tasks.read_task(table(text), "y").classes == ["NA", "None"]
+
+
+@pytest.mark.parametrize("cells, classes", [(["1E2", "100", "0100"], ["0100", "100", "1E2"]), (["01", "1"], ["01", "1"]), (["True", "False"], ["False", "True"])])
+def test_codes_stay_apart(cells, classes):
+    text = "a,y\n" + "".join(f"{i},{cells[i % len(cells)]}\n" for i in range(60))
+    assert tasks.read_task(table(text), "y").classes == classes
+
+
+@pytest.mark.parametrize("data, words", [
+    (b"a,b\n1,2\n\x1f\x8b", ""), (gzip.compress(b"a,b\n1,2\n")[:-9], "cannot be read"), (b"a,a\n1,2\n", "repeats 'a'"),
+    (b'a,b\n1,"2\n', "line 2"), (b"a,b\n1,2,3\n", "line 2: 3 cells"), (b"a,b\n", "2 columns and 0 rows")])
+def test_damaged_tables(data, words):
+    try: read_table(table(data))
+    except TableError as error: assert "t.csv" in str(error) and words in str(error)
+    else: assert not words
+
+
+def test_frames():
+    class Frame(dict):
+        columns = property(lambda self: list(self))
+    t = read_table(Frame(a=np.array([1, 2]), b=np.array(["x", None], object), c=np.array([True, False]), d=np.array(["2024-01-01", "NaT"], "datetime64[D]"),
+                         e=np.array([1, None, ], object)))
+    assert [c.kind for c in t.columns.values()] == ["numbers", "words", "words", "dates", "numbers"]
+    assert [c.holes.sum() for c in t.columns.values()] == [0, 1, 0, 1, 1]
+    with pytest.raises(TypeError, match="expected the path of a file, or a DataFrame, not int"): read_table(3)
+
+
+def test_pandas_frames():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"n": [1.5, None], "s": ["a", None], "c": pandas.Categorical(["u", "v"]), "i": pandas.array([1, None], "Int64")})
+    assert [c.kind for c in read_table(frame).columns.values()] == ["numbers", "words", "words", "numbers"]
+
+
+# ---------------------------------------------------------------- the first layer
+
+def test_words_holes_dates_and_numbers_become_features():
+    t = read_table(table("n,w,d,y\n" + "1,a,2024-01-01,0\n2,b,2024-07-01,1\n,a,,0\n4,,2024-03-01,1\n" * 5))
+    layer = Preparation(t, "y")
+    x = layer.encode(t)
+    out = layer(x)
+    assert x.dtype == np.float64 and out.dtype == np.float32 and out.shape == (20, 2 + 3 + 4)
+    assert np.isfinite(out).all() and repr(layer) == "Preparation(3 columns, 9 features)"
+    again = layer.encode(read_table(table("y,w,n,d,more\n0,c,1e6,2030-01-01,?\n", "new.csv")))
+    assert np.isfinite(layer(again)).all() and abs(layer(again)).max() <= 3.001  # a word never seen, and numbers far out
+
+
+def test_only_the_training_rows_are_looked_at():
+    text = mixed()
+    task = tasks.read_task(table(text), "y")
+    rows = tasks.read_task(table(text.replace("size", "größe")), "y")
+    assert task.preparation._shift.tobytes() == rows.preparation._shift.tobytes()
+    train = np.concatenate([task.train[0][:, 0]])
+    assert task.preparation._shift[0] == np.median(train)
+
+
+@pytest.mark.parametrize("text, words", [
+    ("size,when,code\n1,2024-01-01,01\n", "new.csv lacks colour: the model was trained with size, colour, when, code"),
+    ("code,y\n01,yes\n", "new.csv lacks size, colour, when"),
+    ("size,colour,when,code\nbig,red,2024-01-01,01\n", "new.csv, line 2, column 'size': 'big', but the model was trained with numbers there"),
+    ("size,colour,when,code\n1,red,May,01\n", "column 'when': 'May', but the model was trained with dates"),
+])
+def test_columns_that_do_not_fit_are_named(text, words):
+    layer = Preparation(read_table(table(mixed())), "y")
+    with pytest.raises(TableError) as caught: layer.encode(read_table(table(text, "new.csv")))
+    assert words in str(caught.value)
+
+
+def test_saved_exported_and_the_same(tmp_path):
+    pytest.importorskip("safetensors")
+    task = tasks.read_task(table(mixed()), "y")
+    report = tasks.train_task(task, hidden=(8,), epochs=3, progress=False)
+    nn.save(report.model, "m")
+    again = nn.load("m")
+    x = task.test[0]
+    assert nn.predict(again, x).tobytes() == nn.predict(report.model, x).tobytes() and again[0].about() == task.preparation.about()
+    assert again[0].about()["classes"] == ["no", "yes"]
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    nn.export_onnx(report.model, "m.onnx", x[:1])
+    onnx.checker.check_model(onnx.load("m.onnx"), full_check=True)
+    (theirs,) = onnxruntime.InferenceSession("m.onnx").run(["y"], {"x": x})
+    np.testing.assert_allclose(theirs, nn.predict(report.model, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [
+    lambda note: note["state"]["0._source"].update(shape=[1], data="AAAAAAAAAAk="), lambda note: note["state"]["0._kind"].update(dtype="uint64"),
+    lambda note: note["state"].pop("0._about"), lambda note: note["state"]["0._about"].update(shape=[2], data="e30="),
+    lambda note: note["state"]["0._about"].update(shape=[3], data="W1td")], ids=range(5))
+def test_a_hostile_preparation_is_refused(change):
+    pytest.importorskip("safetensors")
+    layer = Preparation(read_table(table(mixed())), "y")
+    nn.save(nn.Sequential(layer, nn.Linear(layer(layer.encode("t.csv")).shape[1], 2)), "m")
+    data = Path("m").read_bytes()
+    stop = 8 + int.from_bytes(data[:8], "little")
+    head = json.loads(data[8:stop])
+    note = json.loads(head["__metadata__"]["nn_from_scratch"])
+    change(note)
+    head["__metadata__"]["nn_from_scratch"] = json.dumps(note)
+    text = json.dumps(head).encode()
+    Path("m").write_bytes(len(text).to_bytes(8, "little") + text + data[stop:])
+    with pytest.raises(ValueError, match="load: m: "): nn.load("m")
+
+
+# ---------------------------------------------------------------- the command
+
+def test_from_a_table_to_answers(capsys):
+    pytest.importorskip("safetensors")
+    main(data=table(mixed(300)), target="y", epochs=40, output="run")
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == f"to answer new rows: nn_predict {Path('run/model.safetensors')} NEW.csv" and "; balanced 0." in said
+    lines = mixed(50, seed=1).splitlines()
+    table("\n".join(lines), "new.csv")
+    predict_rows("run/model.safetensors", "new.csv")
+    answered = capsys.readouterr().out.splitlines()
+    right = [a == line.split(",")[-1] for a, line in zip(answered[1:], lines[1:], strict=True)]
+    assert answered[0] == "y" and np.mean(right) > 0.85
+    predict_rows("run/model.safetensors", "new.csv", probabilities=True, output="out.csv")
+    head, first, *_ = Path("out.csv").read_text().splitlines()
+    assert head == "y,p(no),p(yes)" and abs(sum(map(float, first.split(",")[1:])) - 1) < 1e-5
+    assert "| yes |" in Path("run/report.md").read_text() and "![confusion matrix](confusion_matrix.png)" in Path("run/report.md").read_text()
+
+
+@pytest.mark.parametrize("model, data, words", [
+    ("digits.st", "t.csv", "this model was not trained on a table by nn_train"), ("nowhere", "t.csv", "there is no file nowhere"),
+    ("m", "nowhere.csv", "nowhere.csv: there is no such file"), ("m", "bad.csv", "bad.csv lacks size")])
+def test_answers_that_cannot_be_given(model, data, words, capsys):
+    pytest.importorskip("safetensors")
+    nn.save(nn.mlp([64, 10]), "digits.st")
+    nn.save(tasks.train_task(tasks.read_task(table(mixed()), "y"), hidden=(), epochs=1, progress=False).model, "m")
+    table("a,b\n1,2\n", "bad.csv")
+    with pytest.raises(SystemExit): predict_rows(model, data)
+    said = capsys.readouterr()
+    assert words in said.err and said.err.startswith("nn_predict: ") and said.out == ""
+
+
+def test_groups_are_never_split_up():
+    text = "g,a,y\n" + "".join(f"s{i // 6},{i % 7},{i % 2}\n" for i in range(240))
+    for seed in range(5):
+        task = tasks.read_task(table(text), "y", group="g", rng=seed)
+        assert task.features == ["a"] and sum(len(y) for _, y in (task.train, task.valid, task.test)) == 240
+    groups = np.arange(240) // 6
+    from nn_from_scratch.splits import three_parts
+    for seed in range(20):
+        parts = [set(groups[rows]) for rows in three_parts(np.zeros(240, int), None, groups, seed)]
+        assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2] and sum(map(len, parts)) == 40
+
+
+def test_weights_count(capsys):
+    text = "w,a,y\n" + "".join(f"{1 if i % 2 else 0},{i % 10},{(i % 10) * (1 if i % 2 else -1)}\n" for i in range(200))
+    report = tasks.train_task(tasks.read_task(table(text), "y", task="regression", weights="w"), epochs=60, progress=False)
+    assert report.task.features == ["a"] and report.score > 0.9
+    with pytest.raises(TableError, match="line 2, column 'w': a weight is a number of at least 0, not '-1'"):
+        tasks.read_task(table(text.replace("\n0,", "\n-1,", 1)), "y", weights="w")
+
+
+def test_folds(capsys):
+    main(data=table(mixed(100)), target="y", epochs=3, hidden="8", kfold=4, output="run")
+    assert "accuracy over 4 folds: 0." in capsys.readouterr().out
+    rows = [tuple(map(tuple, np.nan_to_num(task.test[0]))) for task in tasks.folds("t.csv", "y", 4)]
+    assert sum(map(len, rows)) == 100
+    with pytest.raises(SystemExit): main(data="t.csv", target="y", kfold=1)
+
+
+@pytest.mark.parametrize("ignore, left", [("a,b", ["c"]), (["a", "b"], ["c"]), (["x,y", "a"], ["b", "c"]), ("x,y", ["a", "b", "c"])])
+def test_columns_left_out_by_name_even_with_a_comma(ignore, left, capsys):
+    text = 'a,b,c,"x,y",t\n' + "".join(f"{i % 3},{i % 5},{i % 7},{i % 4},{i}\n" for i in range(60))
+    if ignore == "a,b" or ignore == ["a", "b"]: left = [*left, "x,y"]
+    main(data=table(text), target="t", ignore=ignore, epochs=1, output="run")
+    assert json.loads(Path("run/report.json").read_text())["features"] == left
+
+
+def test_ignore_can_be_given_again_in_a_shell():
+    done = run(TRAIN, "--data", table(mixed()), "--target", "y", "--epochs", "1", "--ignore", "when", "--ignore", "code", "--output", "run")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(Path("run/report.json").read_text())["features"] == ["size", "colour"]
+
+
+def test_all_unknown_columns_are_named_at_once(capsys):
+    with pytest.raises(SystemExit): main(data=table(mixed()), target="y", ignore=["id", "name", "size"])
+    assert "--ignore id,name: t.csv has no such column" in capsys.readouterr().err
+
+
+def test_a_class_asked_about(capsys):
+    main(data=table(mixed()), target="y", epochs=1, positive="yes", output="run")
+    with pytest.raises(SystemExit): main(data="t.csv", target="y", positive="maybe")
+    assert "--positive maybe: y has no such class; there are no, yes" in capsys.readouterr().err
+
+
+def test_nothing_learnt_is_said(capsys):
+    text = "a,y\n" + "".join(f"{i % 2},{'p' if i % 10 else 'q'}\n" for i in range(200))
+    main(data=table(text), target="y", epochs=2, output="run")
+    assert "no better than the baseline" in capsys.readouterr().out
+
+
+def test_ten_thousand_columns():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, (40, 10_000))
+    table(",".join(f"c{i}" for i in range(10_000)) + ",y\n" + "".join(",".join(map(str, row)) + f",{row[0]}\n" for row in x.tolist()))
+    assert len(tasks.read_task("t.csv", "y", task="regression").features) == 10_000
+
+
+# ---------------------------------------------------------------- what was learnt is kept
+
+def test_the_model_is_there_before_a_picture_is_drawn(capsys, monkeypatch):
+    pytest.importorskip("safetensors")
+    seen = []
+    def fail(report):
+        seen.extend(sorted(path.name for path in Path("run").iterdir()))
+        raise ValueError("$10_$20 is no formula")
+    monkeypatch.setattr(reports, "pictures", fail)
+    main(data=table(mixed()), target="y", epochs=1, output="run")
+    assert seen == ["history.json", "model.safetensors", "report.json", "settings.json"]
+    assert "a picture could not be drawn (ValueError: $10_$20 is no formula); the model and its history are saved" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_drawing_costs_the_pictures(capsys, monkeypatch):
+    pytest.importorskip("safetensors")
+    def stop(report): raise KeyboardInterrupt
+    monkeypatch.setattr(reports, "pictures", stop)
+    main(data=table(mixed()), target="y", epochs=1, output="run")
+    assert Path("run/model.safetensors").exists() and "interrupted while drawing" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process with a signal")
+def test_a_killed_run_goes_on_to_the_same_bits():
+    pytest.importorskip("safetensors")
+    options = ["--data", table(mixed(400)), "--target", "y", "--epochs", "40", "--hidden", "16"]
+    assert run(TRAIN, *options, "--output", "whole").returncode == 0
+    env = os.environ | {"PYTHONPATH": str(Path(nn.__file__).parent.parent), "OPENBLAS_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, "script.py", *options, "--output", "killed"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        while child.poll() is None and len(list(Path("killed/checkpoints").glob("*"))) < 2: time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+    if Path("killed/model.safetensors").exists(): pytest.skip("it was too quick to be killed")
+    done = run(TRAIN, "--resume", "killed")
+    assert done.returncode == 0, done.stderr
+    assert Path("killed/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+    assert not Path("killed/checkpoints").exists() and "nothing to go on with" in run(TRAIN, "--resume", "killed").stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a stream as a shell does")
+@pytest.mark.parametrize("closing", ["2>&-", ">&-", ">&- 2>&-", "<&-"])
+def test_closed_streams(closing):
+    table(mixed())
+    env = os.environ | {"PYTHONPATH": str(Path(nn.__file__).parent.parent), "OPENBLAS_NUM_THREADS": "1"}
+    command = f"{sys.executable} -m nn_from_scratch --data t.csv --target y --epochs 2 --output run {closing}"
+    done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pytest.importorskip("safetensors")
+    assert nn.load("run/model.safetensors")[0].columns and json.loads(Path("run/history.json").read_text())["stopped"]
+    assert subprocess.run(["sh", "-c", command.replace("--epochs 2", "--epochs 0")], env=env, capture_output=True).returncode == 2
+
+
+def test_help_on_a_terminal_that_knows_ascii_alone():
+    for code in TRAIN, "from nn_from_scratch.answers import predict_rows; predict_rows()":
+        done = run(code, "--help", env={"PYTHONIOENCODING": "ascii:strict", "LC_ALL": "C"})
+        assert done.returncode == 0 and "usage" in done.stdout and done.stderr == ""
+
+
+def test_no_error_stream_at_all(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    console.say("nn_train", "nobody hears this")
+    with pytest.raises(SystemExit): main(epochs=0)
