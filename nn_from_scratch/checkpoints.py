@@ -146,21 +146,35 @@ def _found(folder: Path, resume: bool, now: dict) -> tuple[dict | None, list[Pat
     return state, damaged
 
 
-def _lock(folder: Path) -> int | None:
-    "A lock on the folder, which is open again when the process ends; None without one."
-    if fcntl is None:
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise ValueError(f"fit: another run is saving to {folder} at this moment: give "
-                         "this one another folder, or wait for its end") from None
-    except OSError:  # a file system without locks
-        os.close(handle)
-        return None
-    return handle
+class _Lock:
+    "A lock on a folder, where the system has them; open when released, or nobody holds it."
+
+    def __init__(self, folder: Path):
+        self.handle: int | None = None
+        if fcntl is None:
+            return
+        self.handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise ValueError(f"fit: another run is saving to {folder} at this moment: give "
+                             "this one another folder, or wait for its end") from None
+        except OSError:  # a file system without locks
+            self.close()
+
+    def release(self):
+        if self.handle is not None and fcntl is not None:
+            fcntl.flock(self.handle, fcntl.LOCK_UN)  # for the processes forked meanwhile, too
+        self.close()
+
+    def close(self):
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            os.close(handle)
+
+    def __del__(self):  # an interrupt may have come in between
+        self.release()
 
 # %% ../nbs/E_checkpoints.ipynb #3be52187
 def _saved(run: Run, callbacks: list, **more) -> dict:
@@ -195,7 +209,7 @@ def _restore(run: Run, callbacks: list, state: dict) -> None:
         whole = {"parameters": state["parameters"], "state": state["model"]}
         restore(run.model, whole)
         put_attributes(run.optimizer, state["optimizer"] | {"_model": None})
-        put_attributes(run.history, asdict(History(**state["history"])))
+        put_attributes(run.history, asdict(_history_like(run.history, state["history"])))
         run.seen.load_state_dict(state["seen"])
         run.epoch, run.step = state["epoch"], state["step"]
         run.batch_loss = state["batch_loss"]
@@ -205,6 +219,17 @@ def _restore(run: Run, callbacks: list, state: dict) -> None:
         what = quoted(f"{type(error).__name__}: {error}", 200)
         raise ValueError("fit: the checkpoint is not what a run has saved: "
                          f"{what}") from error
+
+
+def _history_like(mine: History, saved: dict) -> History:
+    "The record of a file, if it has the form of the run's own."
+    history = History(**saved)
+    for name, value in asdict(history).items():
+        if type(value) is not type(getattr(mine, name)):
+            raise TypeError(f"{name} is a {type(value).__name__}")
+    if history.metrics.keys() != mine.metrics.keys():
+        raise ValueError("other metrics")
+    return history
 
 
 def _remembered(thing):
@@ -255,7 +280,7 @@ class Checkpoints(Callback):
                             f"{folder!r}")
         checks.whole("fit", "checkpoint_every", every)
         self.folder, self.resume, self.every = Path(folder), resume, every
-        self.lock: int | None = None  # held while the run goes on
+        self.lock: _Lock | None = None  # held while the run goes on
 
     def on_fit_start(self, run):
         "Restore the run, or write the first checkpoint of a new one."
@@ -263,7 +288,7 @@ class Checkpoints(Callback):
             raise ValueError(f"fit: checkpoint must be a folder, but {self.folder} is "
                              "a file")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = _lock(self.folder)
+        self.lock = _Lock(self.folder)
         self.callbacks = [one for one in run.callbacks if hasattr(one, "state_dict")]
         self.criterion = run.settings["tol"], run.settings["patience"]
         self.description = _describe(run, self.callbacks)
@@ -293,10 +318,8 @@ class Checkpoints(Callback):
 
     def on_fit_end(self, run):
         "Let others have the folder."
-        if self.lock is not None and fcntl is not None:
-            fcntl.flock(self.lock, fcntl.LOCK_UN)
-            os.close(self.lock)
-            self.lock = None
+        if self.lock is not None:
+            self.lock.release()
 
     def save(self, run: Run) -> None:
         "Write a checkpoint, and keep two older ones. Raises `OSError` with what to do."

@@ -90,7 +90,7 @@ def fit(
     """
     settings = dict(epochs=epochs, max_steps=max_steps, batch_size=batch_size, tol=tol,
                     patience=patience, clip_norm=clip_norm, accumulate=accumulate)
-    _check(model, loss, optimizer, metrics, callbacks, settings)
+    _check_arguments(model, loss, optimizer, metrics, callbacks, settings)
     train = _checked("training", model, loss, train, class_weight)
     valid = _checked("validation", model, loss, valid)
     order = np.random.default_rng(rng)
@@ -105,22 +105,19 @@ def fit(
             first = run.epoch + (feed.done == 0)  # a resumed run goes on in its epoch
             for epoch in until_stopped(run, range(first, epochs + 1)):
                 run.epoch = epoch
-                if feed.done == 0:
-                    tell("on_epoch_start")
+                if feed.done == 0: tell("on_epoch_start")
                 for parts in until_stopped(run, feed, max_steps):
                     tell("on_step_start")
                     take_gradient(parts)
                     tell("on_gradient")
                     _update(run, clip_norm)
                     tell("on_step_end")
-                if feed.done == 0:  # stopped before the first one
-                    break
+                if feed.done == 0: break  # stopped before the first one
                 _note_epoch(run)
                 tell("on_epoch_end")
             run.stop("epochs", all_done(epochs, "epoch"))
     finally:
-        with ending(run):
-            tell("on_fit_end")
+        with ending(run): tell("on_fit_end")
     return run.history
 
 # %% ../nbs/05_training.ipynb #aed2f5c7
@@ -219,7 +216,7 @@ def _length(vector: np.ndarray) -> float:
     return math.sqrt(float(np.vdot(vector, vector)))
 
 # %% ../nbs/05_training.ipynb #8feb5220
-def _check(model, loss, optimizer, metrics, callbacks, settings):
+def _check_arguments(model, loss, optimizer, metrics, callbacks, settings):
     "An error in words for arguments of `fit` that make no sense."
     a_module = "a Module (mlp, Sequential, or a class of your own)"
     checks.kind("fit", "model", model, Module, a_module)
