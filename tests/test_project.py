@@ -345,7 +345,7 @@ def test_solutions_are_folded_everywhere(path):
 @each_notebook
 def test_no_notebook_exports_by_itself(path):
     "`nbdev_export` would append to the rooms: tools/export.py writes them."
-    hold("export cells", [cell["source"] for cell in cells(path, "code") if "nbdev_export(" in cell["source"]])
+    hold("export cells", [cell["id"] for cell in cells(path, "code") if "nbdev_export(" in cell["source"]])
 
 
 @each_notebook
