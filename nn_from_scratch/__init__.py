@@ -119,7 +119,8 @@ _rooms = {"compile": "compiler", "training_step": "compiler",
 def __getattr__(name):
     if name not in _rooms: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
-    return getattr(import_module(f".{_rooms[name]}", __name__), name)
+    found = globals()[name] = getattr(import_module(f".{_rooms[name]}", __name__), name)
+    return found
 
 
 def __dir__(): return [*__all__, *_rooms, "fast", "__version__"]

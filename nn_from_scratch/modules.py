@@ -109,10 +109,10 @@ class Module(Part):
         return frozenset(vars(self).get("_frozen", ()))
 
     def freeze(self: _Self, *patterns: str) -> _Self:
-        """Keep these parameters from being trained. `ValueError` for a name there is not.
+        """Keep these parameters from being trained; `ValueError` for an unknown name.
 
         Parameters:
-            patterns: names, "0.weight", or patterns of names, "encoder.*"; none: all
+            patterns: names, "0.weight", or patterns, "encoder.*"; none: all
 
         Returns:
             the module itself
@@ -186,13 +186,13 @@ def evaluating() -> Iterator[None]:
 
 
 def _matching(model, patterns):
-    "The names of the parameters that fit one of the patterns, each of which must fit one."
+    "The names of the parameters that fit a pattern; each pattern must fit one."
     names, found = list(model.parameters()), set()
     for pattern in patterns or ("*",):
         fitting = fnmatch.filter(names, pattern)
         if not fitting and names:
-            raise ValueError(f"{type(model).__name__}: no parameter is called {pattern!r}; "
-                             f"there are {', '.join(names)}")
+            raise ValueError(f"{type(model).__name__}: no parameter is called "
+                             f"{pattern!r}; there are {', '.join(names)}")
         found.update(fitting)
     return found
 
