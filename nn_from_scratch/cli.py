@@ -103,16 +103,16 @@ def _folder(output, name):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"--output {output}: it exists and is not empty, and an earlier run "
                              "is never overwritten")
-        return _make(folder)
+        return _made(folder)
     number = 1
     while True:
         try:
-            return _make(Path("runs") / f"{name}-{number}", exist_ok=False)
+            return _made(Path("runs") / f"{name}-{number}", exist_ok=False)
         except FileExistsError:
             number += 1
 
 
-def _make(folder, exist_ok=True):
+def _made(folder, exist_ok=True):
     "The folder, made with all above it."
     try:
         folder.mkdir(parents=True, exist_ok=exist_ok)
@@ -147,7 +147,7 @@ def _draw(folder, report: Report, positive: str | None):
              "model and its history are saved")
 
 # %% ../nbs/C_command.ipynb #de8d78e6
-def _check(options: dict):
+def _check_numbers(options: dict):
     "Raises `UsageError` for numbers that make no sense."
     for name in "epochs", "batch":
         if options[name] < 1:
@@ -181,7 +181,7 @@ def _run(options: dict) -> int:
     hidden = _sizes(options["hidden"])
     activation = _one_of("activation", options["activation"], activations)
     make = _one_of("optimizer", options["optimizer"], optimizers)
-    _check(options)
+    _check_numbers(options)
     task, parts = _load(options)
     again = folder is not None
     folder = folder or _folder(options["output"], task.name)

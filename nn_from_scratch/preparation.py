@@ -208,7 +208,7 @@ def _encoded(table: Table, column: Column, kind: str, words: list[str]) -> np.nd
     return np.array([place.get(text, -1.0) if text else np.nan for text in column.texts()])
 
 # %% ../nbs/N_table.ipynb #b1a90b14
-def _make(arrays) -> Preparation:
+def _preparation_of(arrays) -> Preparation:
     "The layer again, from the arrays of a file, which may be anyone's."
     layer = object.__new__(Preparation)
     layer.notes = ()
@@ -235,7 +235,7 @@ def _is_plan(about: Any, source: np.ndarray) -> bool:
                     and all(isinstance(word, str) for word in c[2]) for c in columns))
 
 
-def _to_onnx(g, x, layer):
+def _preparation_in_onnx(g, x, layer):
     "The four formulas in the graph, each on its columns, side by side."
     x, parts = g.cast(x, np.float64), []
     c = g.number
@@ -265,5 +265,5 @@ def _to_onnx(g, x, layer):
     return g.add("Concat", *parts, axis=1)
 
 
-recipes[Preparation] = Recipe(_make)
-to_onnx[Preparation] = _to_onnx
+recipes[Preparation] = Recipe(_preparation_of)
+to_onnx[Preparation] = _preparation_in_onnx

@@ -119,7 +119,7 @@ def save(model: Module, path: str | os.PathLike):
 _LARGEST_NOTE = 50_000_000  # characters
 
 # %% ../nbs/09_sharing.ipynb #bd5e2a8c
-def _read(path) -> tuple[dict[str, np.ndarray], dict]:
+def _read_file(path) -> tuple[dict[str, np.ndarray], dict]:
     "The arrays of a file by name, and what `save` noted beside them, {} if it did not."
     library = optional("safetensors", "load", "safetensors")
     data = Path(path).read_bytes()
@@ -221,7 +221,7 @@ def load(path: str | os.PathLike, into: Module | None = None) -> Module:
         raise TypeError(f"load: into must be a model (a Module), not {type(into).__name__}")
     _check_regular(path)
     try:
-        tensors, note = _read(path)
+        tensors, note = _read_file(path)
         model = _build_model(tensors, note) if into is None else into
         _fill(model, tensors, note.get("state"))
     except (ValueError, TypeError, OverflowError, RecursionError) as error:

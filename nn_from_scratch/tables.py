@@ -105,7 +105,7 @@ def _separator(file) -> str:
     return max(",;\t|", key=re.sub(r'"[^"]*"', "", first).count)
 
 
-def _rows(path: Path, file, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _rows_in(path: Path, file, separator: str) -> Iterator[tuple[int, list[str]]]:
     "The rows that are not empty, each with the line at which it begins."
     line = 1
     lines = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
@@ -159,7 +159,7 @@ def _parse(path: Path, encoding: str, separator, missing, as_words, only_empty) 
             separator = separator or _separator(file)
         except UnicodeDecodeError:
             raise _NotDecoded from None
-        rows = _rows(path, file, separator)
+        rows = _rows_in(path, file, separator)
         _, first = next(rows, (0, []))
         names = _header(path, first, notes)
         cells = [Cells(name, {""} if name in only_empty else missing, separator != ",",
@@ -177,7 +177,7 @@ def _parse(path: Path, encoding: str, separator, missing, as_words, only_empty) 
     return cells, np.array(all_lines), notes
 
 
-def _read(path: Path, encoding: str, separator, missing: set, only_empty) -> Table:
+def _read_as(path: Path, encoding: str, separator, missing: set, only_empty) -> Table:
     "A file in this encoding; a column that turns out to be one of words is read again."
     as_words: set[str] = set()
     while True:
@@ -228,7 +228,7 @@ def read_table(
     try:
         for name in _encodings(path, encoding):
             try:
-                return _read(path, name, separator, set(missing), only_empty)
+                return _read_as(path, name, separator, set(missing), only_empty)
             except _NotDecoded:
                 continue
     except (OSError, EOFError) as error:
