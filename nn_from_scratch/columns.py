@@ -30,12 +30,13 @@ class Column:
     Parameters:
         name: in the first line of the file
         kind: "numbers", "words" or "dates"
-        values: (n,): numbers; places in `words`; days since 1970. NaN or -1: a hole
+        values: places in `words`; days since 1970. NaN or -1: a hole
         words: the different ones, sorted
     """
 
     name: str
     kind: str
+    # (n,): numbers;
     values: np.ndarray
     words: list[str] = field(default_factory=list)
 
@@ -110,7 +111,8 @@ class Cells:
         return numbers if fine else None
 
     def _one_by_one(self, cells, lines) -> np.ndarray:
-        "Each cell as a number, NaN where it is none; what is no hole either is a stray."
+        """Each cell as a number, NaN where it is none; what is no hole either is a
+        stray."""
         numbers = np.full(len(cells), np.nan)
         for i, cell in enumerate(cells):
             if cell.lower() in self.missing:
@@ -143,7 +145,9 @@ class Cells:
         "Whether the column turns out to be one of words, and must be read as such."
         known = self.rows - sum(int(np.isnan(part).sum()) for part in self.numbers)
         strays = sum(text.lower() not in missing_words for _, text in self.strays)
-        self.is_words |= strays > _STRAY * (known + strays) or known == 0 < len(self.strays)
+        self.is_words |= strays > _STRAY * (known + strays) or known == 0 < len(
+            self.strays
+        )
         return self.is_words and self.read_as_words < self.rows
 
     def column(self) -> Column:
@@ -157,7 +161,9 @@ class Cells:
         codes = places[np.concatenate(self.codes)]
         if words and all(_DATE.fullmatch(word) for word in words):
             try:
-                stamps = np.array([w.rstrip("Z").replace(" ", "T") for w in words], "datetime64[s]")
+                stamps = np.array(
+                    [w.rstrip("Z").replace(" ", "T") for w in words], "datetime64[s]"
+                )
             except ValueError:
                 return Column(self.name, "words", codes, words)
             days = np.append(stamps.astype(np.int64) / 86400, np.nan)

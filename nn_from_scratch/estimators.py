@@ -6,6 +6,8 @@
 __all__ = ['NeuralNetworkClassifier', 'NeuralNetworkRegressor']
 
 # %% ../nbs/D_estimators.ipynb #e0a90b07
+from typing import Any
+
 import numpy as np
 
 from .functions import sigmoid, softplus
@@ -26,10 +28,11 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
     """A multilayer perceptron that tells classes apart, in `MLPClassifier`'s role.
 
-    Sparse x is made dense. After `fit`: `model_` (a `Sequential` that takes raw features and
-    gives logits), `history_`, `classes_`, `n_iter_`, `loss_`, `loss_curve_`, `coefs_`,
-    `intercepts_`, `validation_scores_`. Warns when it has not converged; raises `ValueError`
-    for what scikit-learn would refuse and for settings that `fit` refuses.
+    Sparse x is made dense. After `fit`: `model_` (a `Sequential` that takes raw
+    features and gives logits), `history_`, `classes_`, `n_iter_`, `loss_`,
+    `loss_curve_`, `coefs_`, `intercepts_`, `validation_scores_`. Warns when it has not
+    converged; raises `ValueError` for what scikit-learn would refuse and for settings
+    that `fit` refuses.
 
     Parameters:
         hidden: units of each hidden layer; () for none
@@ -57,9 +60,24 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
         warm_start=False, random_state=None, progress=False, class_weight=None
     ):
-        super().__init__(hidden, activation, optimizer, learning_rate, weight_decay, epochs,
-                         batch_size, tol, patience, early_stopping, validation_fraction,
-                         standardize, shuffle, warm_start, random_state, progress)
+        super().__init__(
+            hidden,
+            activation,
+            optimizer,
+            learning_rate,
+            weight_decay,
+            epochs,
+            batch_size,
+            tol,
+            patience,
+            early_stopping,
+            validation_fraction,
+            standardize,
+            shuffle,
+            warm_start,
+            random_state,
+            progress,
+        )
         self.class_weight = class_weight
 
     def fit(self, x, y, sample_weight=None):
@@ -89,12 +107,13 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
             the estimator itself
         """
         if self.class_weight == "balanced":
-            raise ValueError("class_weight='balanced' is not supported by partial_fit, which "
+            raise ValueError("class_weight='balanced' is not supported by "
+                             "partial_fit, which "
                              "sees a part of the rows; give the weight of each class")
         x, y, weight = self._rows(x, y, sample_weight, self._begins(once=True))
         return self._fit(x, y, weight, classes, once=True)
 
-    def _rows(self, x, y, weight, first):
+    def _rows(self, x: Any, y: Any, weight, first):
         "Checked x and y, and a weight that knows the class."
         x, y, weight = self._checked(x, y, weight, first)
         check_classification_targets(y)
@@ -113,12 +132,14 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         known = found if begins and classes is None else self.classes_ if not begins \
             else np.unique(classes)
         if classes is not None and not np.array_equal(np.unique(classes), known):
-            raise ValueError(f"classes={classes!r} is not the same as on the last call to "
+            raise ValueError(f"classes={classes!r} is not the same as on the last "
+                             "call to "
                              f"partial_fit, was: {known!r}")
         if not begins and several != self._several:
             raise ValueError("y has one label a row in one call and several in another")
         if unknown := np.setdiff1d(found, known).tolist():
-            raise ValueError(f"y has labels that were not there at first: {unknown}; the "
+            raise ValueError(f"y has labels that were not there at first: {unknown}; "
+                             "the "
                              f"classes are {known.tolist()}")
         self._several = several
         target = y.astype(x.dtype) if several else np.searchsorted(known, y)
@@ -137,7 +158,8 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     def _logits(self, x):
         logits = self._outputs(x)
-        return logits[:, :len(self.classes_)]  # where there is one class, the other never was
+        # where there is one class, the other never was
+        return logits[:, :len(self.classes_)]
 
     def predict_proba(self, x):
         """The probability of each class; of several labels at once, of each label.
@@ -152,7 +174,8 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         return sigmoid(logits) if self._several else softmax(logits)
 
     def predict_log_proba(self, x):
-        """The logarithm of `predict_proba`, also where a probability is too small to write.
+        """The logarithm of `predict_proba`, also where a probability is too small to
+        write.
 
         Parameters:
             x: rows (n, features)
@@ -164,7 +187,8 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         return -softplus(-logits) if self._several else log_softmax(logits)
 
     def predict(self, x):
-        """The most probable class of each row; of several labels, those more probable than not.
+        """The most probable class of each row; of several labels, those more probable
+        than not.
 
         Parameters:
             x: rows (n, features)
@@ -186,8 +210,8 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
 class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
     """A multilayer perceptron that predicts numbers, in `MLPRegressor`'s role.
 
-    After `fit`: `model_` (a `Sequential` that takes raw features and answers in the target's
-    units), and the attributes of `NeuralNetworkClassifier` but `classes_`.
+    After `fit`: `model_` (a `Sequential` that takes raw features and answers in the
+    target's units), and the attributes of `NeuralNetworkClassifier` but `classes_`.
 
     Parameters:
         hidden: units of each hidden layer; () for none
@@ -235,7 +259,9 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
         Returns:
             the estimator itself
         """
-        checked = self._checked(x, y, sample_weight, self._begins(once=True), y_numeric=True)
+        checked = self._checked(
+            x, y, sample_weight, self._begins(once=True), y_numeric=True
+        )
         return self._fit(*checked, once=True)
 
     def _fit(self, x, y, weight, once=False):

@@ -31,7 +31,6 @@ from .data import Standardize, train_valid_split
 from .functions import activations
 from .layers import Linear, Sequential, mlp
 from .optim import optimizers
-from .optimizer import Optimizer
 from .preparation import Preparation
 from .tables import table_of
 from .training import EarlyStopping, fit, predict
@@ -68,7 +67,7 @@ class Seen:
         "Put the numbers of some rows to those of the rows before."
         spread = np.where(part.constant, 0.0, part.std)
         away, share = part.mean - self.mean, weight / (self.total + weight)
-        self.squares = self.squares + weight * spread ** 2 + away ** 2 * self.total * share
+        self.squares = self.squares + weight * spread**2 + away**2 * self.total * share
         self.mean, self.total = self.mean + away * share, self.total + weight
 
 
@@ -78,13 +77,14 @@ class _Work:
 
     Parameters:
         network: in standardised units
+        optimizer: an Optimizer
         made_with: the settings that its layers come from
         look: what a DataFrame of words and holes goes through
         scale: of the targets
     """
 
     network: Sequential
-    optimizer: Optimizer
+    optimizer: Any
     rng: np.random.Generator
     made_with: dict
     look: Preparation | None
@@ -127,9 +127,21 @@ class NetworkEstimator(BaseEstimator):
     ):
         self.hidden, self.activation, self.optimizer = hidden, activation, optimizer
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.epochs, self.batch_size, self.tol, self.patience = epochs, batch_size, tol, patience
-        self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
-        self.standardize, self.shuffle, self.warm_start = standardize, shuffle, warm_start
+        self.epochs, self.batch_size, self.tol, self.patience = (
+            epochs,
+            batch_size,
+            tol,
+            patience,
+        )
+        self.early_stopping, self.validation_fraction = (
+            early_stopping,
+            validation_fraction,
+        )
+        self.standardize, self.shuffle, self.warm_start = (
+            standardize,
+            shuffle,
+            warm_start,
+        )
         self.random_state, self.progress = random_state, progress
 
     def _begins(self, once=False) -> bool:
@@ -137,9 +149,11 @@ class NetworkEstimator(BaseEstimator):
         return not hasattr(self, "model_") or not (once or self.warm_start)
 
     def _learn(self, x, y, weight, n_out, once=False):
-        "Train a new network, or go on with the one there is; one that fails is not kept."
+        """Train a new network, or go on with the one there is; one that fails is not
+        kept."""
         if once and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True: it sees a part "
+            raise ValueError("partial_fit does not support early_stopping=True: it "
+                             "sees a part "
                              "of the rows, from which nothing can be held out")
         begins = self._begins(once)
         work = self._begin(x, weight, n_out) if begins else self._go_on()
@@ -150,32 +164,50 @@ class NetworkEstimator(BaseEstimator):
         history = self._train(work, x, y, weight, once)
         if history.stopped == "diverged":
             raise ValueError(history.stopped_because)
-        so_far = ([], []) if begins else (self.loss_curve_, self.validation_scores_ or [])
+        so_far = (
+            ([], []) if begins else (self.loss_curve_, self.validation_scores_ or [])
+        )
         self._work, self.history_ = work, history
         self.model_ = model if begins else self.model_
         self._note(history, *so_far)
         if history.stopped == "epochs" and not once and self.tol is not None:
-            warnings.warn(f"{type(self).__name__}: the training has not converged after "
-                          f"{self.epochs} epochs; raise epochs, or tol", ConvergenceWarning,
-                          stacklevel=3)
+            warnings.warn(
+                f"{type(self).__name__}: the training has not converged "
+                "after "
+                f"{self.epochs} epochs; raise epochs, or tol",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     def _begin(self, x, weight, n_out) -> _Work:
         "A new network and its optimizer."
         activation = _chosen("activation", self.activation, activations)
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
+        rng = np.random.default_rng(
+            check_random_state(self.random_state).randint(2**31)
+        )
         sizes = [x.shape[1], *np.atleast_1d(self.hidden).tolist(), n_out]
         layers = mlp(sizes, activation, rng=rng, dtype=x.dtype)
         scaled = self.standardize and self._look is None
         network = Sequential(*([Standardize(x, weight)] if scaled else []), *layers)
         made_with = {name: getattr(self, name) for name in self._shape}
-        return _Work(network, self._new_optimizer(), rng, made_with, self._look, Seen(True), Seen())
+        return _Work(
+            network,
+            self._new_optimizer(),
+            rng,
+            made_with,
+            self._look,
+            Seen(True),
+            Seen(),
+        )
 
-    def _new_optimizer(self) -> Optimizer:
+    def _new_optimizer(self) -> Any:
         "A new optimizer, by the settings."
         make = _chosen("optimizer", self.optimizer, optimizers)
         decay = self.weight_decay
         if isinstance(decay, str):
-            decay = _chosen("weight_decay", decay, {"auto": 0.3 * (self.optimizer == "adamw")})
+            decay = _chosen(
+                "weight_decay", decay, {"auto": 0.3 * (self.optimizer == "adamw")}
+            )
         return make(lr=self.learning_rate, weight_decay=decay)
 
     def _go_on(self) -> _Work:
@@ -183,8 +215,10 @@ class NetworkEstimator(BaseEstimator):
         work, new = self._work, self._new_optimizer()
         for name, before in work.made_with.items():
             if np.any(getattr(self, name) != before):
-                raise ValueError(f"{name} is {getattr(self, name)!r} now, but the network that "
-                                 f"training would go on with was made with {before!r}; for a "
+                raise ValueError(f"{name} is {getattr(self, name)!r} now, but the "
+                                 "network that "
+                                 "training would go on with was made with "
+                                 f"{before!r}; for a "
                                  "new network call fit with warm_start=False")
         if type(work.optimizer) is type(new):
             work.optimizer.lr, work.optimizer.weight_decay = new.lr, new.weight_decay
@@ -193,21 +227,28 @@ class NetworkEstimator(BaseEstimator):
         return work
 
     def _rescaled(self, work, x, y, weight):
-        "The targets as the network sees them; the ruler of its inputs brought up to date."
+        """The targets as the network sees them; the ruler of its inputs brought up to
+        date."""
         if self.standardize and work.look is None:
             work.network.layers[0] = work.inputs.update(x, weight)
         return y
 
     def _whole(self, work) -> Sequential:
         "The network from raw features to the answers that `predict` gives."
-        return work.network if work.look is None else Sequential(work.look, *work.network)
+        return (
+            work.network if work.look is None else Sequential(work.look, *work.network)
+        )
 
     def _train(self, work, x, y, weight, once):
         "The chapters' own `fit`, with what the settings mean to it."
-        data, valid, settings = (x, y, weight), None, {"tol": None if once else self.tol}
+        data: Any = (x, y, weight)
+        valid, settings = None, dict[str, Any](tol=None if once else self.tol)
         if self.early_stopping:
             data, valid = self._held_out(work.rng, x, y, weight)
-            settings = {"callbacks": (EarlyStopping(self.patience),), "metrics": [self._metric]}
+            settings = {
+                "callbacks": (EarlyStopping(self.patience),),
+                "metrics": [self._metric],
+            }
         size = self.batch_size
         if isinstance(size, str):
             n = len(data[0])
@@ -216,9 +257,19 @@ class NetworkEstimator(BaseEstimator):
         if not self.shuffle:
             starts = range(0, len(data[0]), size)
             data = [tuple(part[i:i + size] for part in data) for i in starts]
-        return fit(work.network, self._loss, work.optimizer, data, valid, batch_size=size,
-                   epochs=1 if once else self.epochs, patience=self.patience, rng=work.rng,
-                   progress=self.progress, **settings)
+        return fit(
+            work.network,
+            self._loss,
+            work.optimizer,
+            data,
+            valid,
+            batch_size=size,
+            epochs=1 if once else self.epochs,
+            patience=self.patience,
+            rng=work.rng,
+            progress=self.progress,
+            **settings,
+        )
 
     def _held_out(self, rng, x, y, weight):
         "The rows to train on, and those to stop by."
@@ -241,7 +292,8 @@ class NetworkEstimator(BaseEstimator):
 
     @property
     def coefs_(self):
-        "The weight matrices (n_in, n_out) of the layers; they see standardised features."
+        """The weight matrices (n_in, n_out) of the layers; they see standardised
+        features."""
         check_is_fitted(self, "model_")
         return [layer.weight for layer in self.model_ if isinstance(layer, Linear)]
 
@@ -252,15 +304,28 @@ class NetworkEstimator(BaseEstimator):
         return [layer.bias for layer in self.model_ if isinstance(layer, Linear)]
 
     def _checked(self, x, y, weight, first, **options):
-        "x and y as scikit-learn wants them checked, x in floats; the weight as an array."
+        """x and y as scikit-learn wants them checked, x in floats; the weight as an
+        array."""
         if self._is_mixed(x, first):
             x, y = self._through_preparation(x, y, first)
             return x, y, _check_sample_weight(weight, x, dtype=np.float64,
                                               ensure_non_negative=True)
-        x, y = validate_data(self, x, y, dtype=[np.float64, np.float32], order="C", reset=first,
-                             accept_sparse="csr", multi_output=True, **options)
+        both: Any = validate_data(
+            self,
+            x,
+            y,
+            dtype=[np.float64, np.float32],
+            order="C",
+            reset=first,
+            accept_sparse="csr",
+            multi_output=True,
+            **options,
+        )
+        x, y = both
         x = x.toarray() if hasattr(x, "toarray") else x
-        weight = _check_sample_weight(weight, x, dtype=np.float64, ensure_non_negative=True)
+        weight = _check_sample_weight(
+            weight, x, dtype=np.float64, ensure_non_negative=True
+        )
         return x, y, weight
 
     def _is_mixed(self, x, first) -> bool:
@@ -271,28 +336,31 @@ class NetworkEstimator(BaseEstimator):
         if not hasattr(x, "columns") or not hasattr(x, "__getitem__"):
             return False
         columns = [np.asarray(x[name]) for name in x.columns]
-        return any(a.dtype.kind not in "iufb" or a.dtype.kind == "f" and np.isnan(a).any()
-                   for a in columns)
+        return any(
+            a.dtype.kind not in "iufb" or a.dtype.kind == "f" and np.isnan(a).any()
+            for a in columns
+        )
 
     def _through_preparation(self, x, y, first):
         "The features of a DataFrame, by a `Preparation` made from the first one."
         validate_data(self, x, reset=first, skip_check_array=True)
-        y = check_array(y, ensure_2d=False, dtype=None)
+        kind: Any = None
+        y = check_array(y, ensure_2d=False, dtype=kind)
         check_consistent_length(x, y)
         table = table_of(x)
         if first:
             self._look = Preparation(table)
-        look = self._look if first else self._work.look
+        look: Any = self._look if first else self._work.look
         return look(look.encode(table)), y
 
-    def _outputs(self, x):
+    def _outputs(self, x: Any):
         "The network's outputs for new rows."
         check_is_fitted(self, "model_")
         if self._work.look is not None:
             validate_data(self, x, reset=False, skip_check_array=True)
             return predict(self.model_, self._work.look.encode(table_of(x)))
         x = validate_data(self, x, dtype=[np.float64, np.float32], reset=False,
-                          accept_sparse="csr")
+                               accept_sparse="csr")
         return predict(self.model_, x.toarray() if hasattr(x, "toarray") else x)
 
     def __sklearn_tags__(self):

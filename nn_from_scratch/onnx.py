@@ -51,7 +51,9 @@ class Graph:
             the name of its result
         """
         name = f"{self.layer}/{op}_{len(self.nodes)}"
-        self.nodes.append(self.helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        self.nodes.append(
+            self.helper.make_node(op, list(inputs), [name], name=name, **attributes)
+        )
         return name
 
     def constant(self, name: str, array: Any) -> str:
@@ -131,7 +133,10 @@ to_onnx: dict[Any, Callable] = {
     tanh: lambda g, x: g.add("Tanh", x),
     relu: lambda g, x: g.add("Relu", x),
     leaky_relu: lambda g, x, slope=0.01: g.add("LeakyRelu", x, alpha=slope),
-    silu: _silu_in_onnx, gelu: _gelu_in_onnx, elu: _elu_in_onnx, softplus: _softplus_in_onnx,
+    silu: _silu_in_onnx,
+    gelu: _gelu_in_onnx,
+    elu: _elu_in_onnx,
+    softplus: _softplus_in_onnx,
     softmax: lambda g, x: g.add("Softmax", x, axis=-1),
     log_softmax: lambda g, x: g.add("LogSoftmax", x, axis=-1),
 }
@@ -175,7 +180,8 @@ def add_layer(g: Graph, layer: Any, path: str, x: str) -> str:
         options = {"layer": layer}
     if kind not in to_onnx or not _takes(to_onnx[kind], options):
         known = ", ".join(sorted(key.__name__ for key in to_onnx))
-        raise ValueError(f"export_onnx: {what_it_is(layer, path)}, which has no counterpart in "
+        raise ValueError(f"export_onnx: {what_it_is(layer, path)}, which has no "
+                         "counterpart in "
                          f"ONNX; Sequential and these have: {known}")
     return to_onnx[kind](g, x, **options)
 
@@ -184,13 +190,17 @@ def _takes(row: Callable, options: dict) -> bool:
     "Whether a row knows these options, and they are numbers."
     try:
         inspect.signature(row).bind(None, None, **options)
-        return all(key == "layer" or finite_number(value) is not None for key, value in options.items())
+        return all(
+            key == "layer" or finite_number(value) is not None
+            for key, value in options.items()
+        )
     except (TypeError, ValueError):
         return False
 
 # %% ../nbs/09_sharing.ipynb #d53acb68
 def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
-    """Write what a model computes as an ONNX file: input "x", output "y", any batch size.
+    """Write what a model computes as an ONNX file: input "x", output "y", any batch
+    size.
 
     Raises `ValueError` or `TypeError` for a model with a layer that has no row in
     `to_onnx`, and for an example that does not fit.
@@ -206,7 +216,8 @@ def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
     """
     onnx = optional("onnx", "export_onnx", "onnx")
     if not isinstance(model, Module):
-        raise TypeError(f"export_onnx: expected a model (a Module), not {type(model).__name__}")
+        raise TypeError("export_onnx: expected a model (a Module), not "
+                        f"{type(model).__name__}")
     example = np.asarray(example)
     if example.dtype.name not in ("float32", "float64") or example.ndim < 2:
         raise ValueError("export_onnx: example must be a batch (n, ...) of float32 or "

@@ -38,7 +38,8 @@ class Units(Module):
         """
         return np.asarray(z, np.float64) * self._std + self._mean
 
-    def __repr__(self): return f"Units({self._mean.size} output{'s' * (self._mean.size != 1)})"
+    def __repr__(self):
+        return f"Units({self._mean.size} output{'s' * (self._mean.size != 1)})"
 
 # %% ../nbs/D_estimators.ipynb #e0a90b04
 def _units_of(arrays) -> Units:
