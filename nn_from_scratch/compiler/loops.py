@@ -132,7 +132,7 @@ def fuse(plan: Plan) -> None:
     if loop is not None: close(plan, loop, done)
     plan.nodes = done
 
-# %% ../../nbs/N_compiler.ipynb #bbd09c3f
+# %% ../../nbs/N_compiler.ipynb #2f58f431
 def rows_of(plan, node):
     value = node.value
     if node.op in REDUCTIONS and isinstance(node.args[0], Ref):
@@ -162,7 +162,7 @@ def compiled_loop(source: str) -> Any:
     space = {name: getattr(np, name) for name in (
         "float32", "float64", "int64", "int32", "int16", "int8", "uint8", "exp", "log", "log1p",
         "expm1", "tanh", "sqrt", "inf", "nan")}
-    exec(compile(source, "<a loop>", "exec"), space)
+    exec(source, space)
     made = numba.njit(error_model="numpy")(space["loop"])
     made.__name__ = "loop0"
     return made

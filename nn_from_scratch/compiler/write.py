@@ -21,14 +21,16 @@ from .memory import Memory, is_view
 from .passes import Plan
 from .trace import Node, Ref
 
-# %% ../../nbs/N_compiler.ipynb #1982bc90
+# %% ../../nbs/N_compiler.ipynb #eec1cdfd
 class Names:
     "What things are called in the text that is written; `space` is what the names mean."
+
+    memory_of = Memory
 
     def __init__(self, plan: Plan, names: dict[int, str], fixed: dict[int, Any],
                  called: dict[str, Any]):
         self.plan, self.names = plan, names  # number of an input -> its name
-        self.memory = Memory(plan, fixed)
+        self.memory = self.memory_of(plan, fixed)
         self.space, self.known = dict(called), {id(a): name for name, a in called.items()}
         self.words: dict[int, str] = dict(names)  # number of a value -> how it is written
         self.numbers: dict[tuple, Any] = {}  # arrays of one number
@@ -80,7 +82,7 @@ class Names:
     def value(self, a: Any) -> Any:
         return self.plan.nodes[a.number].value if isinstance(a, Ref) else a
 
-# %% ../../nbs/N_compiler.ipynb #c2cf2690
+# %% ../../nbs/N_compiler.ipynb #f340c505
 class Writer(Names):
     "Writes one line after the other."
 
@@ -100,7 +102,7 @@ class Writer(Names):
         given = ", ".join(self.names[n] for n in self.plan.inputs if n in self.names)
         back = f"return {self.returned(self.plan.outputs)}"
         text = "\n    ".join([f"def run({given}):", *self.lines, back]) + "\n"
-        exec(compile(text, "<a compiled function>", "exec"), self.space)
+        exec(text, self.space)
         return self.space["run"], text
 
     def write(self, number: int, node: Node) -> None:
