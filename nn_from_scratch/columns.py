@@ -169,3 +169,34 @@ class Cells:
             days = np.append(stamps.astype(np.int64) / 86400, np.nan)
             return Column(self.name, "dates", days[codes])
         return Column(self.name, "words", codes, words)
+
+# %% ../nbs/N_table.ipynb #b1a90b17
+def column_of_array(name: str, a: np.ndarray, missing: set) -> Column:
+    "A column from an array of numbers, dates, yes and no, or whatever objects."
+    if a.dtype.kind in "iuf":
+        numbers = np.array(a, np.float64)
+        return Column(name, "numbers", np.where(np.isfinite(numbers), numbers, np.nan))
+    if a.dtype.kind == "M":
+        days = a.astype("datetime64[us]").astype(np.float64) / 86400e6
+        return Column(name, "dates", np.where(np.isnat(a), np.nan, days))
+    values = a.tolist()
+    if any(
+        not isinstance(v, (str, bool)) and isinstance(v, (int, float)) for v in values
+    ):
+        numbers = [_as_number(v) for v in values]
+        if None not in numbers:
+            return Column(name, "numbers", np.array(numbers, np.float64))
+    texts = ["" if is_nothing(v) else str(v).strip() for v in values]
+    cells = Cells(name, missing, False, True)
+    cells.add(texts, list(range(len(texts))))
+    return cells.column()
+
+
+def _as_number(value) -> float | None:
+    if is_nothing(value):
+        return np.nan
+    return (
+        float(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        else None
+    )

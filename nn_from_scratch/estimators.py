@@ -52,6 +52,11 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         random_state: seed of the weights and of the order
         progress: whether to show a progress bar
         class_weight: "balanced", or class -> weight: how much the rows of a class count
+
+    Example:
+        >>> x, y = nn.moons(200, noise=0.1, rng=0)
+        >>> network = nn.NeuralNetworkClassifier((16,), random_state=0)
+        >>> print(network.fit(x, np.where(y, "up", "down")).predict(x[:2]))
     """
 
     def __init__(
@@ -230,6 +235,11 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
         warm_start: whether a second `fit` goes on with the network there is
         random_state: seed of the weights and of the order
         progress: whether to show a progress bar
+
+    Example:
+        >>> x, y = nn.regression(200, noise=0.1, rng=0)
+        >>> network = nn.NeuralNetworkRegressor((16,), random_state=0).fit(x, y)
+        >>> print(network.predict(x[:2]).shape)
     """
 
     _loss, _metric = staticmethod(mse), staticmethod(r2_score)

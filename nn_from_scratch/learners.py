@@ -10,7 +10,6 @@ __all__ = ['NetworkEstimator']
 
 # %% ../nbs/D_estimators.ipynb #c9206bfe
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,65 +31,9 @@ from .functions import activations
 from .layers import Linear, Sequential, mlp
 from .optim import optimizers
 from .preparation import Preparation
+from .seen import Seen, Work, chosen
 from .tables import table_of
 from .training import EarlyStopping, fit, predict
-
-# %% ../nbs/D_estimators.ipynb #2c9fe1f7
-def _chosen(name, value, known):
-    "What a setting names, or a `ValueError` that lists what there is."
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-    return known[value]
-
-
-class Seen:
-    "The mean and spread of rows that come in pieces (Chan, Golub and LeVeque, 1979)."
-
-    def __init__(self, keep_binary: bool = False):
-        self.total, self.mean, self.squares = 0.0, 0.0, 0.0
-        self.keep_binary, self.binary = keep_binary, True  # 0 and 1 stay as they are
-
-    def update(self, x, weight) -> Standardize:
-        "Take these rows in; the ruler of all rows so far."
-        x, weight = np.asarray(x, np.float64)[weight > 0], weight[weight > 0]
-        if len(x) == 0 and not self.total:
-            raise ValueError("the weights of all rows are 0")
-        if len(x):
-            self._add(Standardize(x, weight), float(weight.sum()))
-            self.binary = self.binary & np.all((x == 0) | (x == 1), axis=0)
-        binary = self.binary & self.keep_binary
-        std = np.where(binary, 1.0, np.sqrt(self.squares / self.total))
-        mean = np.where(binary, 0.0, self.mean)
-        return Standardize(np.stack([mean - std, mean + std]))
-
-    def _add(self, part: Standardize, weight: float):
-        "Put the numbers of some rows to those of the rows before."
-        spread = np.where(part.constant, 0.0, part.std)
-        away, share = part.mean - self.mean, weight / (self.total + weight)
-        self.squares = self.squares + weight * spread**2 + away**2 * self.total * share
-        self.mean, self.total = self.mean + away * share, self.total + weight
-
-
-@dataclass
-class _Work:
-    """A network in training, and what it takes to go on.
-
-    Parameters:
-        network: in standardised units
-        optimizer: an Optimizer
-        made_with: the settings that its layers come from
-        look: what a DataFrame of words and holes goes through
-        scale: of the targets
-    """
-
-    network: Sequential
-    optimizer: Any
-    rng: np.random.Generator
-    made_with: dict
-    look: Preparation | None
-    inputs: Seen
-    targets: Seen
-    scale: Standardize | None = None
 
 # %% ../nbs/D_estimators.ipynb #4ac29424
 class NetworkEstimator(BaseEstimator):
@@ -179,9 +122,9 @@ class NetworkEstimator(BaseEstimator):
                 stacklevel=3,
             )
 
-    def _begin(self, x, weight, n_out) -> _Work:
+    def _begin(self, x, weight, n_out) -> Work:
         "A new network and its optimizer."
-        activation = _chosen("activation", self.activation, activations)
+        activation = chosen("activation", self.activation, activations)
         rng = np.random.default_rng(
             check_random_state(self.random_state).randint(2**31)
         )
@@ -190,7 +133,7 @@ class NetworkEstimator(BaseEstimator):
         scaled = self.standardize and self._look is None
         network = Sequential(*([Standardize(x, weight)] if scaled else []), *layers)
         made_with = {name: getattr(self, name) for name in self._shape}
-        return _Work(
+        return Work(
             network,
             self._new_optimizer(),
             rng,
@@ -202,15 +145,15 @@ class NetworkEstimator(BaseEstimator):
 
     def _new_optimizer(self) -> Any:
         "A new optimizer, by the settings."
-        make = _chosen("optimizer", self.optimizer, optimizers)
+        make = chosen("optimizer", self.optimizer, optimizers)
         decay = self.weight_decay
         if isinstance(decay, str):
-            decay = _chosen(
+            decay = chosen(
                 "weight_decay", decay, {"auto": 0.3 * (self.optimizer == "adamw")}
             )
         return make(lr=self.learning_rate, weight_decay=decay)
 
-    def _go_on(self) -> _Work:
+    def _go_on(self) -> Work:
         "The network there is, with the settings of the optimizer as they are now."
         work, new = self._work, self._new_optimizer()
         for name, before in work.made_with.items():
@@ -252,7 +195,7 @@ class NetworkEstimator(BaseEstimator):
         size = self.batch_size
         if isinstance(size, str):
             n = len(data[0])
-            size = _chosen("batch_size", size, {"auto": max(n, 1) if n <= 64
+            size = chosen("batch_size", size, {"auto": max(n, 1) if n <= 64
                                                 else 32 if n < 4000 else 128})
         if not self.shuffle:
             starts = range(0, len(data[0]), size)

@@ -212,7 +212,7 @@ def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
 
     Example:
         >>> model = nn.mlp([4, 8, 3], rng=0)
-        >>> nn.export_onnx(model, folder / "model.onnx", np.zeros((1, 4), np.float32))
+        >>> nn.export_onnx(model, "model.onnx", np.zeros((1, 4), np.float32))
     """
     onnx = optional("onnx", "export_onnx", "onnx")
     if not isinstance(model, Module):

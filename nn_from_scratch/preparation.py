@@ -23,7 +23,7 @@ from .tables import Table, read_table
 
 # %% ../nbs/N_table.ipynb #b1a90b10
 class Preparation(Module):
-    """Turn the cells of a table into features: the first layer of a network.
+    r"""Turn the cells of a table into features: the first layer of a network.
 
     Numbers are centred at their median and divided by the spread of their middle half,
     and what lies far out is drawn in (Holzmüller and others, 2024); a word becomes one
@@ -36,6 +36,13 @@ class Preparation(Module):
         target: the column to predict, which is left out
         ignore: other columns to leave out
         most_words: of a column, the most frequent ones that get a feature
+
+    Example:
+        >>> _ = open("flats.csv", "w").write("size,roof,price\n56,red,9\n,grey,8\n70,red,9\n")
+        >>> table = nn.read_table("flats.csv")
+        >>> layer = nn.Preparation(table, target="price")
+        >>> print(layer, layer(layer.encode(table)).shape)
+        Preparation(1 columns, 2 features) (3, 2)
     """
 
     def __init__(

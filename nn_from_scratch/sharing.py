@@ -102,8 +102,8 @@ def save(model: Module, path: str | os.PathLike):
 
     Example:
         >>> model = nn.mlp([4, 8, 3], rng=0)
-        >>> nn.save(model, folder / "model.safetensors")
-        >>> print(nn.load(folder / "model.safetensors"))
+        >>> nn.save(model, "model.safetensors")
+        >>> print(nn.load("model.safetensors"))
         Sequential(Linear(4, 8), relu, Linear(8, 3))
     """
     to_bytes = optional("safetensors.numpy", "save", "safetensors").save
@@ -234,8 +234,8 @@ def load(path: str | os.PathLike, into: Module | None = None) -> Module:
         the model that was built, or `into`
 
     Example:
-        >>> nn.save(nn.mlp([4, 8, 3], rng=0), folder / "model.safetensors")
-        >>> model = nn.load(folder / "model.safetensors")
+        >>> nn.save(nn.mlp([4, 8, 3], rng=0), "model.safetensors")
+        >>> model = nn.load("model.safetensors")
         >>> print(model(np.zeros((2, 4), np.float32)).shape)
         (2, 3)
     """

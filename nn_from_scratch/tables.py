@@ -22,7 +22,7 @@ import numpy as np
 from .architecture import optional
 from .checks import counted
 from .columns import (
-    Cells, Column, TableError, is_nothing, listed, missing_words)
+    Cells, Column, TableError, column_of_array, listed, missing_words)
 
 # %% ../nbs/N_table.ipynb #b1a90b16
 @dataclass
@@ -225,7 +225,7 @@ def read_table(
     file: Any, separator: str | None = None, encoding: str | None = None,
     missing: Sequence[str] = missing_words, only_empty: Sequence[str] = ()
 ) -> Table:
-    """Read a table; its first line names the columns.
+    r"""Read a table; its first line names the columns.
 
     A column is one of numbers if at most a tenth of its cells are words, which then
     count as holes; 01 and 1E2 are words; 2024-03-01 is a date. Decimal commas are read
@@ -241,6 +241,12 @@ def read_table(
 
     Returns:
         columns of numbers, words and dates
+
+    Example:
+        >>> _ = open("flats.csv", "w").write("size,roof\n56,red\n,grey\n70,red\n")
+        >>> table = nn.read_table("flats.csv")
+        >>> print(table)
+        Table flats.csv of 3 rows; size: numbers, roof: words
     """
     if not isinstance(file, (str, os.PathLike)):
         return table_of(file, set(missing))
@@ -266,7 +272,7 @@ def table_of(frame: Any, missing: set | None = None) -> Table:
         names, get = list(frame.column_names), frame.column
     else:
         names, get = list(frame.columns), frame.__getitem__
-    columns = {str(name): _of_array(str(name), np.asarray(get(name)), missing or {""})
+    columns = {str(name): column_of_array(str(name), np.asarray(get(name)), missing or {""})
                for name in names}
     if len(columns) != len(names):
         raise TableError("the table must name each column once")
@@ -283,34 +289,3 @@ def _through_arrow(frame):
     if hasattr(frame, "__arrow_c_stream__"):
         return optional("pyarrow", what, "pyarrow").table(frame)
     return optional("pyarrow.interchange", what, "pyarrow").from_dataframe(frame)
-
-
-def _of_array(name: str, a: np.ndarray, missing: set) -> Column:
-    "A column from an array of numbers, dates, yes and no, or whatever objects."
-    if a.dtype.kind in "iuf":
-        numbers = np.array(a, np.float64)
-        return Column(name, "numbers", np.where(np.isfinite(numbers), numbers, np.nan))
-    if a.dtype.kind == "M":
-        days = a.astype("datetime64[us]").astype(np.float64) / 86400e6
-        return Column(name, "dates", np.where(np.isnat(a), np.nan, days))
-    values = a.tolist()
-    if any(
-        not isinstance(v, (str, bool)) and isinstance(v, (int, float)) for v in values
-    ):
-        numbers = [_as_number(v) for v in values]
-        if None not in numbers:
-            return Column(name, "numbers", np.array(numbers, np.float64))
-    texts = ["" if is_nothing(v) else str(v).strip() for v in values]
-    cells = Cells(name, missing, False, True)
-    cells.add(texts, list(range(len(texts))))
-    return cells.column()
-
-
-def _as_number(value) -> float | None:
-    if is_nothing(value):
-        return np.nan
-    return (
-        float(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-        else None
-    )
