@@ -57,6 +57,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         >>> x, y = nn.moons(200, noise=0.1, rng=0)
         >>> network = nn.NeuralNetworkClassifier((16,), random_state=0)
         >>> print(network.fit(x, np.where(y, "up", "down")).predict(x[:2]))
+        ['up' 'down']
     """
 
     def __init__(
@@ -240,6 +241,7 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
         >>> x, y = nn.regression(200, noise=0.1, rng=0)
         >>> network = nn.NeuralNetworkRegressor((16,), random_state=0).fit(x, y)
         >>> print(network.predict(x[:2]).shape)
+        (2, 1)
     """
 
     _loss, _metric = staticmethod(mse), staticmethod(r2_score)
