@@ -10,7 +10,7 @@ __all__ = ['Lion', 'orthogonal', 'Muon', 'wsd', 'ScheduleFree']
 
 θ, g -> the steepest step under another ruler -> θ
 """
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -235,7 +235,7 @@ class ScheduleFree(Optimizer):
         beta1, beta2 = self.betas
         squares[...] = beta2 * squares + (1 - beta2) * g * g
         v = squares / (1 - beta2 ** self.steps)
-        direction = g / (np.sqrt(v) + max(self.eps, smallest))
+        direction = g / (np.sqrt(v) + (self.eps or smallest))
         z -= lr * (direction + self.weight_decay * theta)
         mean += self.share * (z - mean)
         theta[...] = (1 - beta1) * z + beta1 * mean
