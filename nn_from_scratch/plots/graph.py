@@ -193,8 +193,7 @@ def plot_graph(nodes: Sequence, ax=None) -> Axes:
     `ValueError` for any other input.
 
     Parameters:
-        nodes: in the order of creation: (label, inputs, value, gradient), or a dict with these
-            keys; only the label is needed
+        nodes: (label, inputs, value, gradient), or dicts; inputs come before
         ax: Axes to draw on; None makes a figure large enough for the texts
 
     Returns:

@@ -140,7 +140,7 @@ def plot_decision_boundary(
     scores do not fit together.
 
     Parameters:
-        predict: points (m, 2) -> scores (m, k), logits (m,) or (m, 1), or classes, integers (m,)
+        predict: points (m, 2) -> scores (m, k), logits (m,), or classes
         x: data points (n, 2)
         y: their classes (n,)
         ax: Axes to draw on; None makes a figure
@@ -260,7 +260,7 @@ def animate_boundary(frames: Sequence, x, y, path, fps=5, resolution=100) -> Pat
     `ValueError` for an unknown kind of file, no frames, or shapes that do not fit.
 
     Parameters:
-        frames: (caption, predict), or (caption, scores on `boundary_grid(x, resolution)`)
+        frames: (caption, predict), or (caption, scores on boundary_grid)
         x: data points (n, 2)
         y: their classes (n,)
         path: the file to write: .gif, .html (a player), or .mp4 (needs ffmpeg)

@@ -63,8 +63,7 @@ def plot_probe(record: Mapping, axes=None) -> np.ndarray:
     steps of each weight. Raises `ValueError` where nothing was recorded.
 
     Parameters:
-        record: "steps" (looks,), and "quantiles", "dead", "update": name -> (looks, …), as
-            Probe.to_dict() gives them
+        record: steps, quantiles, dead, update, as Probe.to_dict() gives
         axes: Axes to draw on, one a layer and two more; None makes a figure
 
     Returns:
