@@ -10,7 +10,7 @@ __all__ = ['Lion', 'orthogonal', 'Muon', 'wsd', 'ScheduleFree']
 
 θ, g -> the steepest step under another ruler -> θ
 """
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,6 +21,7 @@ from .aliases import Array, Schedule
 from .optim import AdamW, smallest
 from .optimizer import (
     Optimizer, arrays_by_name, rules_by_name, settle, twin)
+from .turns import Turn
 
 # %% ../nbs/04b_after_adam.ipynb #1d6c91b6
 @dataclass
@@ -185,7 +186,8 @@ class wsd:
 @dataclass
 class ScheduleFree(Optimizer):
     """AdamW without a schedule: it walks z, keeps the mean x of all z, and asks for the
-    gradient at y, between the two (Defazio et al., 2024).
+    gradient at y, between the two (Defazio et al., 2024). While it trains, θ is y;
+    after the last step `average(model)` leaves x in the model (`fit` does so itself).
 
     Parameters:
         lr: learning rate η, or a warm-up
@@ -235,7 +237,7 @@ class ScheduleFree(Optimizer):
         beta1, beta2 = self.betas
         squares[...] = beta2 * squares + (1 - beta2) * g * g
         v = squares / (1 - beta2 ** self.steps)
-        direction = g / (np.sqrt(v) + max(self.eps, smallest))
+        direction = g / (np.sqrt(v) + (self.eps or smallest))
         z -= lr * (direction + self.weight_decay * theta)
         mean += self.share * (z - mean)
         theta[...] = (1 - beta1) * z + beta1 * mean
@@ -250,9 +252,7 @@ class ScheduleFree(Optimizer):
             >>> theta
             array([0.20830436])
         """
-        for name, theta in arrays_by_name(model).items():
-            if name in self.memory:
-                theta[...] = self.memory[name][1].reshape(theta.shape)
+        _put(model, {name: memory[1] for name, memory in self.memory.items()})
 
     @contextmanager
     def averaged(self, model):
@@ -270,5 +270,18 @@ class ScheduleFree(Optimizer):
         self.average(model)
         try: yield model
         finally:
-            for name, theta in arrays_by_name(model).items():
-                theta[...] = before[name]
+            _put(model, before)
+
+
+def _put(model, values):
+    "Other numbers into a model, while no other thread reads it."
+    turn = model.reading() if hasattr(model, "reading") else Turn()
+    if not turn.acquire():
+        raise RuntimeError("ScheduleFree: a gradient of this model is being taken: "
+                           "average it before or after")
+    try:
+        for name, theta in arrays_by_name(model).items():
+            if name in values:
+                theta[...] = values[name].reshape(theta.shape)
+    finally:
+        turn.release()

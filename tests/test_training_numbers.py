@@ -64,7 +64,7 @@ def test_the_gradients_of_all_batches_add_up_to_that_of_the_whole():
     for size in (1, 8, 32, 96):
         found = []
         class Note:
-            def on_gradient(self, run):
+            def on_gradient(self, run, found=found):
                 found.append(run.grads.vector.copy())
                 run.grads.vector[...] = 0  # the model stays where it is
         train(model, (x, y, weight), epochs=1, batch_size=size, callbacks=[Note()])
@@ -78,7 +78,7 @@ def test_weights_of_zero_are_as_if_the_samples_were_not_there():
     for name, data in {"weighted": (x, y, counts), "left out": (x[counts > 0], y[counts > 0])}.items():
         found = lengths[name] = []
         class Note:
-            def on_gradient(self, run):
+            def on_gradient(self, run, found=found):
                 found.append(run.grads.vector.copy())
                 run.grads.vector[...] = 0
         train(nn.mlp([3, 4, 2], rng=0, dtype=np.float64), data, epochs=1, batch_size=64)
@@ -312,13 +312,13 @@ def test_a_finder_whose_first_loss_is_not_finite():
     def loss(prediction, target): return np.float32(np.inf) + 0 * np.sum(prediction)
     nn.defvjp(loss, lambda g, value, p, t: 0 * p, None)
     train(network(), MOONS, loss=loss, callbacks=[finder])
-    with pytest.raises(ValueError, match="the very first loss or gradient was not finite, at a learning rate of 1e-06"): finder.suggestion
+    with pytest.raises(ValueError, match="the very first loss or gradient was not finite, at a learning rate of 1e-06"): _ = finder.suggestion
 
 
 def test_a_search_that_ended_early_says_so():
     finder = nn.LearningRateFinder()
     train(network(), MOONS, epochs=3, callbacks=[finder])
-    with pytest.warns(UserWarning, match="the search ended after 12 of 100 rates, at 5.*, and what lies above was not tried"): finder.suggestion
+    with pytest.warns(UserWarning, match="the search ended after 12 of 100 rates, at 5.*, and what lies above was not tried"): _ = finder.suggestion
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(network(), MOONS, epochs=100, callbacks=[finder])
@@ -502,3 +502,27 @@ def test_how_large_a_step_should_be():
             ratio = Ratio()
             history = train(nn.mlp([64, 32, 10], rng=seed), data, nn.SGD(lr), valid=valid, epochs=5, metrics=[nn.accuracy], callbacks=[ratio], rng=seed)
             assert low < np.median(ratio.ratios) < high and worst <= history.metrics["accuracy"]["valid"][-1] <= best, (lr, seed)
+
+
+def test_an_average_is_what_is_judged_kept_and_gone_on_from(tmp_path):
+    data, valid = nn.moons(100, rng=0), nn.moons(100, rng=1)
+
+    def train(epochs, early=(), **more):
+        model, optimizer = nn.mlp([2, 8, 2], rng=0), nn.ScheduleFree(0.05)
+        history = nn.fit(model, nn.cross_entropy, optimizer, data, valid, epochs=epochs,
+                         callbacks=early, progress=False, **more)
+        return model, optimizer, history
+
+    model, optimizer, history = train(4)
+    assert nn.evaluate(model, nn.cross_entropy, valid)["loss"] == history.valid_loss[-1]
+    mean = np.concatenate([memory[1] for memory in optimizer.memory.values()])
+    assert np.array_equal(model.parameters().vector, mean)
+
+    early = nn.EarlyStopping(1, min_delta=0.5)
+    model, _, history = train(50, [early])
+    assert history.stopped == "callback"
+    assert nn.evaluate(model, nn.cross_entropy, valid)["loss"] == early.best_loss
+
+    train(3, checkpoint=tmp_path)
+    again = train(6, checkpoint=tmp_path, resume=True)
+    assert np.array_equal(again[0].parameters().vector, train(6)[0].parameters().vector)
