@@ -5,6 +5,9 @@ A model is a tree of arrays and functions. It computes with plain NumPy until so
     layers, modules             Linear, Sequential, mlp; what a part of a network can do          1, 1b
     tree, parameters            all its numbers as one vector with names                          1b
     layout, turns               where each stands in the model, and whose turn it is              1b
+Attention, and a small GPT made of it.
+    attention, gpt, tokens      MultiHeadAttention; GPT, generate; letters and pairs of bytes     N
+    attention_demands, fast_attention, gpt_files   what is asked; in less time; as a file         N
 A loss is one number that says how wrong the model is; a metric says it in words of the task.
     losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
 A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
@@ -75,8 +78,14 @@ from .tables import Table, read_table
 from .tape import Tensor, stop_gradient
 from .training import fit
 
+from .attention import MultiHeadAttention, attention, rotary
+from .gpt import GPT, TransformerBlock, bits_per_byte, generate
+from .gpt_files import from_gpt2
+from .tokens import BytePairs, Characters, Windows
+
 from . import asking, linalg_rules, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
 from . import fast, quick_steps
+from . import attention_demands, fast_attention, gpt_files
 
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
 
@@ -90,6 +99,9 @@ __all__ = [
     "identity", "cast", "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal",
     # models
     "Module", "Linear", "Sequential", "mlp", "Parameters",
+    # attention
+    "attention", "rotary", "MultiHeadAttention", "TransformerBlock", "GPT", "generate", "bits_per_byte", "from_gpt2",
+    "Characters", "BytePairs", "Windows",
     # losses and metrics
     "mse", "mae", "huber", "binary_cross_entropy", "cross_entropy", "softmax", "log_softmax", "one_hot",
     "accuracy", "r2_score", "confusion_matrix", "classification_report",

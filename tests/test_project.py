@@ -46,11 +46,13 @@ ORDER = """
     losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
     optimizer schedules optim modern quick_steps settings
     compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.tracing compiler.update compiler.replay compiler
+    attention attention_demands fast_attention
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots
     states batches evaluation run stopping progress checkpoints training
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data
     architecture onnx sharing units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
+    tokens gpt gpt_files text_command
 """.split()
 OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed
 
