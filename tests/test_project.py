@@ -45,18 +45,18 @@ ORDER = """
     aliases checks loss_demands files functions initial tree turns parameters layout modules layers
     losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
     optimizer schedules optim modern quick_steps settings
-    compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.replay compiler
+    compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.tracing compiler.update compiler.replay compiler
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots
     states batches evaluation run stopping progress checkpoints training
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data
-    architecture onnx sharing units columns tables preparation estimators splits tasks reports console answers cli
+    architecture onnx sharing units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
 """.split()
-OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow"}  # asked for when they are needed
+OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed
 
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
 OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",
-        "folds"}
+        "folds", "export cells"}
 FORMER = {"forward", "backprop", "speed"}  # names that go when everybody imports from the rooms
 
 
@@ -340,6 +340,12 @@ def test_solutions_are_folded_everywhere(path):
         opts = options(cell)
         if "Solution" not in opts.get("code-summary", ""): continue
         assert opts.get("code-fold") == "true" and cell["metadata"].get("jupyter", {}).get("source_hidden"), cell["source"]
+
+
+@each_notebook
+def test_no_notebook_exports_by_itself(path):
+    "`nbdev_export` would append to the rooms: tools/export.py writes them."
+    hold("export cells", [cell["id"] for cell in cells(path, "code") if "nbdev_export(" in cell["source"]])
 
 
 @each_notebook

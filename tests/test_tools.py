@@ -96,7 +96,9 @@ def test_comments_become_a_docstring_and_the_signature_closes_up(tmp_path):
         # %% ../nbs/a.ipynb #1
         @operation
         def scale(
-            x: Array,  # numbers (n, …)
+            # numbers (n, …),
+            # and more of them
+            x: Array,
             # by how much,
             by: float = 1e-3,  # a factor
             *rest: int,
@@ -112,7 +114,7 @@ def test_comments_become_a_docstring_and_the_signature_closes_up(tmp_path):
             """x times a factor. Raises `ValueError` for a factor of 0.
 
             Parameters:
-                x: numbers (n, …)
+                x: numbers (n, …), and more of them
                 by: by how much, a factor
                 out: where
 
@@ -127,7 +129,7 @@ def test_comments_become_a_docstring_and_the_signature_closes_up(tmp_path):
         ''').lstrip("\n")
     assert carried(tmp_path, written) == written, "a second time changes nothing"
     assert export.parameters(ast.parse(written).body[0].body[0].value.value) == {
-        "x": "numbers (n, …)", "by": "by how much, a factor", "out": "where"}
+        "x": "numbers (n, …), and more of them", "by": "by how much, a factor", "out": "where"}
 
 
 def test_a_class_explains_what_makes_it(tmp_path):
@@ -200,14 +202,17 @@ def test_lines_fit(tmp_path):
 
 def test_a_cell_becomes_a_session():
     code = "x = 1\n# twice\nfor i in range(2):\n    x *= 2\n\nprint(x)\nprint('a')\n[x,\n x];"
-    assert export.session(code, ["4", "a", "[4, 4]"]) == [
+    assert export.session(code, ["4", "a"], ["[4, 4]"]) == [
         ">>> x = 1", ">>> # twice", ">>> for i in range(2):", "...     x *= 2", ">>> print(x)", "4", ">>> print('a')", "a",
         ">>> [x,", "...  x]", "[4, 4]"]
     code = "with f():\n    print(1)\nfor i in x:\n    print(i)\nprint(3)"
-    assert export.session(code, ["1", "a", "b", "3"]) == [">>> with f():", "...     print(1)", "1", ">>> for i in x:", "...     print(i)", "a", "b",
+    assert export.session(code, ["1", "a", "b", "3"], []) == [">>> with f():", "...     print(1)", "1", ">>> for i in x:", "...     print(i)", "a", "b",
                                                           ">>> print(3)", "3"]
-    outputs = [{"output_type": "stream", "text": ["1\n", "\n", "2\n"]}, {"data": {"image/png": "", "text/plain": ["<Figure>"]}}]
-    assert export.shown(outputs) == ["1", "<BLANKLINE>", "2"]
+    assert export.session("print(x)\nx", ["[1", " 2]"], ["x"]) == [">>> print(x)", "[1", " 2]", ">>> x", "x"]
+    assert export.session("fit(x, f);", ["epoch 1"], []) == [">>> _ = fit(x, f)", "epoch 1"]
+    outputs = [{"output_type": "stream", "text": ["1\n", "\n", "2\n"]}, {"data": {"image/png": "", "text/plain": ["<Figure>"]}},
+               {"data": {"text/plain": ["x"]}}]
+    assert export.shown(outputs) == (["1", "<BLANKLINE>", "2"], ["x"])
 
 
 def test_the_package_is_what_the_notebooks_export(tmp_path):
