@@ -38,6 +38,13 @@ def rnn_states(z: Array, w: Array, h: Array) -> Array:
 
     Returns:
         the states (n, t, hidden)
+
+    Example:
+        >>> z, w, h = np.ones((1, 3, 1)), np.eye(1), np.zeros((1, 1))
+        >>> nn.recurrent.rnn_states(z, w, h).round(3)
+        array([[[0.762],
+                [0.943],
+                [0.96 ]]])
     """
     return _rnn(z, w, h).swapaxes(0, 1)
 
@@ -89,6 +96,13 @@ def gru_states(z: Array, w: Array, b: Array, h: Array) -> Array:
 
     Returns:
         the states (n, t, hidden)
+
+    Example:
+        >>> z, w, b, h = np.ones((1, 3, 3)), np.zeros((1, 3)), np.zeros(1), np.zeros((1, 1))
+        >>> nn.recurrent.gru_states(z, w, b, h).round(3)
+        array([[[0.205],
+                [0.355],
+                [0.464]]])
     """
     return _gru(z, w, b, h)[0].swapaxes(0, 1)
 
@@ -155,6 +169,13 @@ def lstm_states(z: Array, w: Array, h: Array, c: Array) -> Array:
 
     Returns:
         states and cells side by side (n, t, 2 hidden)
+
+    Example:
+        >>> z, w, zero = np.ones((1, 3, 4)), np.zeros((1, 4)), np.zeros((1, 1))
+        >>> nn.recurrent.lstm_states(z, w, zero, zero).round(3)
+        array([[[0.37 , 0.557],
+                [0.545, 0.964],
+                [0.622, 1.261]]])
     """
     _, cells, states = _lstm(z, w, h, c)
     return np.concatenate([states, cells], axis=2).swapaxes(0, 1)
@@ -248,6 +269,12 @@ class RNN(Recurrent):
         layers: one on top of the other
         rng: seed or generator; None draws anew each time
         dtype: of the weights
+
+    Example:
+        >>> layer = nn.RNN(5, 8, rng=0)
+        >>> outputs, state = layer(np.zeros((2, 7, 5)))
+        >>> print(layer, outputs.shape, state.shape)
+        RNN(5, 8) (2, 7, 8) (1, 2, 8)
     """
 
     def run(self, x, state):
@@ -268,6 +295,12 @@ class GRU(Recurrent):
         layers: one on top of the other
         rng: seed or generator; None draws anew each time
         dtype: of the weights
+
+    Example:
+        >>> layer = nn.GRU(5, 8, layers=2, rng=0)
+        >>> outputs, state = layer(np.zeros((2, 7, 5)))
+        >>> print(layer, outputs.shape, state.shape)
+        GRU(5, 8, layers=2) (2, 7, 8) (2, 2, 8)
     """
 
     gates = 3
@@ -291,6 +324,12 @@ class LSTM(Recurrent):
         layers: one on top of the other
         rng: seed or generator; None draws anew each time
         dtype: of the weights
+
+    Example:
+        >>> layer = nn.LSTM(5, 8, rng=0)
+        >>> outputs, (h, c) = layer(np.zeros((2, 7, 5)))
+        >>> print(layer, outputs.shape, h.shape, c.shape)
+        LSTM(5, 8) (2, 7, 8) (1, 2, 8) (1, 2, 8)
     """
 
     gates = 4
