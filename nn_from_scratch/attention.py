@@ -62,6 +62,10 @@ def attention(
 
     Returns:
         (…, t, n); zeros for a query that may see nothing
+
+    Example:
+        >>> keys, values = np.eye(3), np.array([[10.0], [20.0], [30.0]])
+        >>> nn.attention(np.array([[0.0, 50.0, 0.0]]), keys, values)  # the query fits the second key
     """
     return attention_weights(q, k, causal, mask) @ v
 
@@ -99,6 +103,9 @@ def rotary(x: Array, start: int = 0, base: float = 10_000.0) -> Array:
 
     Returns:
         as x
+
+    Example:
+        >>> nn.rotary(np.ones((3, 2))).round(3)  # one pair, at the positions 0, 1 and 2
     """
     return turned(x, *angles(x.shape[-2], x.shape[-1], start, base, x.dtype))
 
@@ -137,6 +144,10 @@ class MultiHeadAttention(Module):
         init: (shape, rng, dtype) -> weights
         rng: seed or generator
         dtype: of the weights
+
+    Example:
+        >>> layer = nn.MultiHeadAttention(16, 4, rng=0)
+        >>> print(layer, layer(np.zeros((2, 5, 16))).shape, layer.parameters())
     """
 
     @checked

@@ -52,6 +52,10 @@ class TransformerBlock(Module):
         layers: blocks in all: the more, the smaller what each adds at first
         rng: seed or generator
         dtype: of the weights
+
+    Example:
+        >>> block = nn.TransformerBlock(16, 4, rng=0)
+        >>> block(np.zeros((2, 5, 16))).shape
     """
 
     def __init__(
@@ -111,6 +115,10 @@ class GPT(Module):
         tokenizer: what makes tokens of a text; kept, and saved, with the model
         rng: seed or generator
         dtype: of the weights
+
+    Example:
+        >>> model = nn.GPT(vocabulary=27, context=16, d=32, heads=4, layers=2, rng=0)
+        >>> print(model, model(np.array([[0, 3, 1]])).shape)
     """
 
     def __init__(
@@ -205,6 +213,11 @@ def generate(
 
     Returns:
         the beginning and what was added: as it came, tokens or text
+
+    Example:
+        >>> letters = nn.Characters("abc ")
+        >>> model = nn.GPT(len(letters), 8, 16, 2, 1, tokenizer=letters, rng=0)
+        >>> len(nn.generate(model, "a", 10, temperature=0.8, rng=0))
     """
     if isinstance(tokens, str):
         begun = _encoded(model, tokens)
@@ -287,6 +300,10 @@ def bits_per_byte(model: GPT, text: str, batch_size: int = 32) -> float:
 
     Returns:
         bits for each byte of the text in UTF-8
+
+    Example:
+        >>> model = nn.GPT(256, 8, 16, 2, 1, tokenizer=nn.BytePairs(), rng=0)
+        >>> round(nn.bits_per_byte(model, "it knows nothing yet"), 1)  # log₂ 256
     """
     tokens = _encoded(model, text)
     t = min(model.context, len(tokens) - 1)

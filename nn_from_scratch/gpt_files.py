@@ -147,6 +147,11 @@ def from_gpt2(tensors: Mapping[str, Array], heads: int) -> GPT:
 
     Returns:
         with the same logits
+
+    Example:
+        >>> model = nn.GPT(27, 16, 32, 4, 2, rng=0)
+        >>> again = nn.from_gpt2(nn.gpt_files.to_gpt2(model), heads=4)
+        >>> np.array_equal(again(np.arange(5)), model(np.arange(5)))
     """
     found = {name.removeprefix("transformer."): np.asarray(a) for name, a in tensors.items()}
     vocabulary, d = found["wte.weight"].shape

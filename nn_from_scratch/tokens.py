@@ -24,6 +24,10 @@ class Characters(Part):
 
     Parameters:
         text: the letters that there are
+
+    Example:
+        >>> letters = nn.Characters("banana")
+        >>> print(letters, letters.encode("ban"), letters.decode([1, 0, 2]))
     """
 
     def __init__(self, text: str):
@@ -86,6 +90,10 @@ class BytePairs(Part):
 
     Parameters:
         merges: pairs of numbers; number i becomes the piece 256 + i
+
+    Example:
+        >>> pairs = nn.BytePairs.train("the theme of the thesis", 260)
+        >>> print(pairs, pairs.encode("the"), pairs.decode(pairs.encode("the")))
     """
 
     __slots__ = ("__dict__", "_known")  # a note of what follows from the merges
@@ -219,6 +227,10 @@ class Windows:
         batch_size: pieces of a batch
         steps: batches of an epoch
         rng: seed or generator of where they begin
+
+    Example:
+        >>> windows = nn.Windows(np.arange(100), context=4, batch_size=2, steps=1, rng=0)
+        >>> for x, y in windows: print(x, y)
     """
 
     def __init__(
