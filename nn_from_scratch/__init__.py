@@ -24,7 +24,9 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
 Data goes in, pictures and files come out.
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx a model as a file, in words, for other programs                   9
-    tables, tasks, units, cli   the command nn_train                                              C
+    tables, columns, preparation     a table of your own, and what makes numbers of it            6b
+    tasks, splits, reports, units    what the commands learn, and what they say of it             C
+    cli, answers, console       the commands nn_train and nn_predict                              C
     estimators                  scikit-learn's interface                                          D
 What protects and what hurries joins from outside, by tables, as the rules do.
     asking, loss_demands, settings   what is asked of arguments (by checks, in the words there)   F
@@ -62,12 +64,14 @@ from .plots import (
     COLORS, LINES, MARKERS, animate_boundary, boundary_grid, plot_activations, plot_confusion_matrix, plot_decision_boundary,
     plot_graph, plot_half_plane, plot_histograms, plot_history, plot_images, plot_learning_rates, plot_loss_surface,
     plot_network, plot_probe, plot_schedule)
+from .preparation import Preparation
 from .probe import Probe
 from .rules import defvjp
 from .run import Callback, History, Run
 from .schedules import cosine_decay, exponential_decay, one_cycle, step_decay, warmup
 from .sharing import load, save
 from .stopping import EarlyStopping, LearningRateFinder, ReduceLROnPlateau, has_converged
+from .tables import Table, read_table
 from .tape import Tensor, stop_gradient
 from .training import fit
 
@@ -99,6 +103,7 @@ __all__ = [
     "LearningRateFinder", "Checkpoints", "has_converged", "checkup", "Checkup", "Probe",
     # data
     "load_digits", "load_mnist", "read_idx", "moons", "circles", "spiral", "xor", "regression", "train_valid_split", "Standardize",
+    "read_table", "Table", "Preparation",
     # pictures
     "plot_history", "plot_decision_boundary", "plot_half_plane", "animate_boundary", "boundary_grid", "plot_loss_surface",
     "plot_network", "plot_graph", "plot_activations", "plot_histograms", "plot_schedule", "plot_learning_rates", "plot_images",

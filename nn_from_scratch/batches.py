@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from . import checks
+from .aliases import Array, Batch, Seed
 
 # %% ../nbs/05_training.ipynb #de4afc56
 def batches(
-    x: np.ndarray, y: np.ndarray, batch_size: int, rng: int | np.random.Generator | None = None,
-    shuffle: bool = True, drop_last: bool = False
-) -> Iterator[tuple[np.ndarray, ...]]:
+    x: Array, y: Array, batch_size: int, rng: Seed = None, shuffle: bool = True,
+    drop_last: bool = False
+) -> Iterator[Batch]:
     """Every sample once, in batches (x, y).
 
     Raises `ValueError` when the lengths differ or there is no sample.
@@ -38,6 +39,13 @@ def batches(
 
     Returns:
         (x, y) of each batch
+
+    Example:
+        >>> x, y = np.arange(5), 10 * np.arange(5)
+        >>> for xb, yb in nn.batches(x, y, batch_size=2, rng=0): print(xb, yb)
+        [2 4] [20 40]
+        [3 0] [30  0]
+        [1] [10]
     """
     arrays = checks.lengths("batches", (np.asarray(x), np.asarray(y)))
     checks.whole("batches", "batch_size", batch_size)
@@ -51,11 +59,12 @@ def in_batches(arrays, batch_size, rng=None, drop_last=False):
     order = None if rng is None else rng.permutation(n)
     for start in range(0, n - n % batch_size if drop_last else n, batch_size):
         part = slice(start, start + batch_size)
-        yield tuple(a[part] if order is None else a.take(order[part], axis=0) for a in arrays)
+        rows = part if order is None else order[part]
+        yield tuple(a[rows] if order is None else a.take(rows, axis=0) for a in arrays)
 
 # %% ../nbs/05_training.ipynb #41d586c4
 def checked_arrays(who: str, data: Any, dtype: np.dtype) -> tuple[np.ndarray, ...]:
-    """The arrays of (x, y) or (x, y, weight), as they are, once they have been looked at.
+    """The arrays of (x, y) or (x, y, weight), as they are, once they were looked at.
 
     Numbers, all finite, no larger than `dtype` can hold, one row for each sample.
     """
@@ -64,7 +73,7 @@ def checked_arrays(who: str, data: Any, dtype: np.dtype) -> tuple[np.ndarray, ..
         numbers(who, part, a, dtype)
         checks.finite(who, part, a)
     checks.lengths(who, arrays)
-    if len(arrays) == 3 and arrays[2].shape == arrays[1].shape[:1] and arrays[2].dtype.kind == "b":
+    if len(arrays) == 3 and arrays[2].dtype.kind == "b":
         arrays[2] = arrays[2].astype(dtype)  # True counts, False does not
     return tuple(arrays)
 
@@ -74,10 +83,11 @@ def _parts_of(who, data):
     if (isinstance(data, (tuple, list)) and len(data) in (2, 3)
             and not any(isinstance(part, tuple) for part in data)):
         return data
-    what = type(data).__name__ + (f" of {len(data)}" if hasattr(data, "__len__") else "")
-    raise TypeError(f"{who}: expected arrays, (x, y) or (x, y, weight), but there is a {what} "
-                    "(arrays go in a tuple; batches, each such a tuple, in a list or another "
-                    "iterable)")
+    size = f" of {len(data)}" if hasattr(data, "__len__") else ""
+    what = f"{type(data).__name__}{size}"
+    raise TypeError(f"{who}: expected arrays, (x, y) or (x, y, weight), but there is a "
+                    f"{what} (arrays go in a tuple; batches, each such a tuple, in a "
+                    "list or another iterable)")
 
 
 def numbers(who: str, part: str, a: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -88,31 +98,33 @@ def numbers(who: str, part: str, a: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if a.dtype.kind == "f" and a.dtype.itemsize > np.dtype(dtype).itemsize and a.size:
         largest = max(abs(float(a.max())), abs(float(a.min())))
         if limit < largest < np.inf:
-            raise ValueError(f"{who}: {part} goes up to {largest:.3g}, and the model's {dtype} only "
-                             f"to {limit:.3g}: scale the data, or make a model of another dtype")
+            raise ValueError(f"{who}: {part} goes up to {largest:.3g}, and the model's "
+                             f"{dtype} only to {limit:.3g}: scale the data, or make a "
+                             "model of another dtype")
     return a
 
 
-def batches_of(data: Any, dtype: np.dtype, batch_size: int, rng=None) -> Iterator[tuple]:
-    "The batches of `data`, arrays or an iterable, but for those in which every weight is 0."
+def batches_of(data: Any, dtype: np.dtype, size: int, rng=None) -> Iterator[tuple]:
+    "The batches of arrays or an iterable, but for those in which every weight is 0."
     nothing = True
-    given = (in_batches(data, batch_size, rng) if isinstance(data, tuple)
+    given = (in_batches(data, size, rng) if isinstance(data, tuple)
              else (checked_arrays("a batch", batch, dtype) for batch in data))
     for batch in given:
         if len(batch) == 2 or batch[2].any():
             nothing = False
             yield batch
     if nothing:
-        raise ValueError("the data gave no batch in which a sample counts; if it is a generator, "
-                         "which can be gone through only once, give a list, or an object whose "
-                         "__iter__ begins anew each time")
+        raise ValueError("the data gave no batch in which a sample counts; if it is a "
+                         "generator, which can be gone through only once, give a list, "
+                         "or an object whose __iter__ begins anew each time")
 
 # %% ../nbs/05_training.ipynb #582f073a
 def class_weights(y: np.ndarray, class_weight: Mapping[int, float] | str) -> np.ndarray:
     """The weight of each sample by its class.
 
-    "balanced": each class as much as any other, and all together as much as without weights.
-    Raises `ValueError` for labels that are no whole numbers, or a class that is not there.
+    "balanced": each class as much as any other, and all together as much as without
+    weights. Raises `ValueError` for labels that are no whole numbers, or a class that
+    is not there.
 
     Parameters:
         y: labels (n,)
@@ -128,11 +140,12 @@ def class_weights(y: np.ndarray, class_weight: Mapping[int, float] | str) -> np.
     if isinstance(class_weight, str) and class_weight == "balanced":
         return (len(y) / (len(labels) * counts))[place]
     if not isinstance(class_weight, Mapping):
-        raise TypeError('fit: class_weight must be "balanced" or a dict of label -> weight, '
-                        f"not {class_weight!r}")
+        raise TypeError('fit: class_weight must be "balanced" or a dict of label -> '
+                        f"weight, not {class_weight!r}")
     for label, weight in class_weight.items():
         checks.at_least_0("fit", f"class_weight[{label}]", weight)
-    return np.array([class_weight.get(label, 1.0) for label in labels.tolist()], float)[place]
+    by_label = [class_weight.get(label, 1.0) for label in labels.tolist()]
+    return np.array(by_label, float)[place]
 
 
 def counted(batch: tuple) -> tuple[float, float]:
@@ -146,9 +159,9 @@ def counted(batch: tuple) -> tuple[float, float]:
 class Feed:
     """The steps of each epoch; it knows what they are drawn from and how many are done.
 
-    It goes through `data` once an epoch, and gives a list of `accumulate` batches for each
-    step (the last list may be shorter). With `state_dict` and `load_state_dict` a run that
-    was killed within an epoch goes on with the very next batch.
+    It goes through `data` once an epoch, and gives a list of `accumulate` batches for
+    each step (the last list may be shorter). With `state_dict` and `load_state_dict` a
+    run that was killed within an epoch goes on with the very next batch.
 
     Parameters:
         data: (x, y) or (x, y, weight) arrays, or an iterable of such batches
@@ -156,7 +169,7 @@ class Feed:
         batch_size: samples in a batch, where `data` is arrays
         rng: draws the order of the samples
         accumulate: batches in a step
-        class_weight: see `class_weights`; applied to batches of an iterable
+        class_weight: see `class_weights`; for batches of an iterable
     """
 
     def __init__(
@@ -165,25 +178,28 @@ class Feed:
     ):
         self.data, self.dtype, self.batch_size, self.rng = data, dtype, batch_size, rng
         self.accumulate, self.class_weight = accumulate, class_weight
-        self.epoch, self.done = 0, 0  # the present epoch, and how many steps of it are done
+        self.epoch, self.done = 0, 0  # epochs begun, and steps of the last one done
         self.began: dict = {}  # what the present epoch was drawn from
-        self.then = lambda: None  # called once the steps that were done before are gone by
-        self.samples, self.weight = 0.0, 0.0  # those that count, and the sum of their weights
+        self.then = lambda: None  # called once the steps that were done are gone by
+        self.samples, self.weight = 0.0, 0.0  # how many count, the sum of their weights
         if isinstance(data, tuple) and len(data) == 3:
             self.samples, self.weight = counted(data)
 
     def __iter__(self) -> Iterator[list[tuple]]:
+        self.epoch += self.done == 0
         self.began = self.sources()
         steps = self.steps()
         for gone in range(self.done):
             if next(steps, None) is None:
-                raise ValueError(f"fit: {self.done} batches of epoch {self.epoch} were done when "
-                                 f"the run was saved, but now the training data has only {gone}")
+                raise ValueError(f"fit: {self.done} batches of epoch {self.epoch} were "
+                                 "done when the run was saved, but now the training "
+                                 f"data has only {gone}")
         self.then()
         for parts in steps:
             if not isinstance(self.data, tuple):
                 for samples, weight in map(counted, parts):
-                    self.samples, self.weight = self.samples + samples, self.weight + weight
+                    self.samples += samples
+                    self.weight += weight
             yield parts
 
     def steps(self) -> Iterator[list[tuple]]:
@@ -195,15 +211,16 @@ class Feed:
             yield parts
 
     def factor(self, samples: float, weight: float) -> float:
-        """By what the gradient of a batch is multiplied: its mean weight over that of all data.
+        """What a gradient is multiplied by: the mean weight of its batch over that of.
 
-        A loss divides by the weights of its batch. Only divided by the weights that a batch of
-        this size has on average does each sample count as much as its weight says.
+        A loss divides by the weights of its batch. Only divided by the weights that a
+        batch of this size has on average does each sample count as much as its weight
+        says.
         """
         return weight / samples / (self.weight / self.samples) if self.samples else 1.0
 
     def sources(self) -> dict:
-        "What the next epoch would be drawn from: the generator, and data that remember."
+        "What the next epoch will be drawn from: the generator, and data that remember."
         remembers = hasattr(self.data, "state_dict")
         return {"order": copy.deepcopy(self.rng),
                 "data": copy.deepcopy(self.data.state_dict()) if remembers else None}
@@ -211,15 +228,18 @@ class Feed:
     def state_dict(self) -> dict:
         "Where in which epoch it is, in a form that can be saved."
         return {"began": self.began if self.done else self.sources(), "done": self.done,
-                "order": copy.deepcopy(self.rng), "samples": self.samples, "weight": self.weight}
+                "order": copy.deepcopy(self.rng),
+                "samples": self.samples, "weight": self.weight,
+                "epoch": self.epoch}
 
     def load_state_dict(self, state: dict, then=lambda: None) -> None:
-        "Begin the epoch of `state` again, pass over the steps that were done, then call `then`."
+        "Begin the epoch again, pass over the steps that were done, then call `then`."
         def go_on():
             self.then = lambda: None
             self.samples, self.weight = state["samples"], state["weight"]
             self.rng.bit_generator.state = state["order"].bit_generator.state
             then()
+        self.epoch = operator.index(state["epoch"])
         self.done = operator.index(state["done"])
         self.then = go_on if self.done else self.then
         self.samples, self.weight = float(state["samples"]), float(state["weight"])

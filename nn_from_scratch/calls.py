@@ -15,18 +15,54 @@ import numpy as np
 
 from .rules import name_of, signature_of, table
 
+# %% ../nbs/03b_autodiff.ipynb #c8e6af48
+# What an argument may be without a second look
+PLAIN = {np.ndarray, np.float64, np.float32, np.int64, np.bool_, float, int, bool, str,
+         tuple, list, slice, range, type, type(None), type(...), FunctionType}
+
+
+def constant(op, a):
+    "An argument that is no Tensor as the rules take it: plain, or a `TypeError`."
+    if isinstance(a, np.ndarray) and not isinstance(a, np.memmap):
+        raise TypeError(f"{name_of(op)}: an argument is a {type(a).__name__}, and what "
+                        "is special about it (a mask, say) would be lost on the way "
+                        "back: give the plain array, np.asarray(…) or .filled(…)")
+    if hasattr(type(a), "__array__") and not isinstance(a, np.generic):
+        return np.asarray(a)  # a column of a table, say: its values, in their order
+    return a
+
+
+def result(op, y):
+    "What `op` computed, as an array or a number of NumPy's; or a `TypeError`."
+    if isinstance(y, (bool, int, float)) and not isinstance(y, np.generic):
+        return np.float64(y)
+    if not isinstance(y, (np.ndarray, np.generic)) and not isinstance(y, complex):
+        raise TypeError(f"{name_of(op)} gave a {type(y).__name__}, where a gradient "
+                        "needs an array or a number")
+    kind = np.asarray(y).dtype.kind
+    if kind == "c":
+        raise TypeError(f"{name_of(op)} gave complex numbers, and the rules are those "
+                        "of real ones: compute with the real and the imaginary part, "
+                        "as two arrays")
+    if kind not in "fiub":
+        raise TypeError(f"{name_of(op)} gave Python objects: a gradient needs arrays "
+                        "of floating-point numbers, array.astype(float)")
+    return y
+
 # %% ../nbs/03b_autodiff.ipynb #dbc7b94f
-# Piecewise constant, or about the shape alone: the derivative is 0 wherever there is one,
-# so the answer is plain.
+# Piecewise constant, or about the shape alone: the derivative is 0 wherever there is
+# one, so the answer is plain.
 plain_functions = {
     np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal,
-    np.logical_and, np.logical_or, np.logical_not, np.logical_xor, np.isfinite, np.isnan,
-    np.isinf, np.isposinf, np.isneginf, np.signbit, np.sign, np.floor, np.ceil, np.rint,
-    np.trunc, np.fix, np.floor_divide, np.round, np.around, np.argmax, np.argmin,
+    np.logical_and, np.logical_or, np.logical_not, np.logical_xor, np.isfinite,
+    np.isnan, np.isinf, np.isposinf, np.isneginf, np.signbit, np.sign, np.floor,
+    np.ceil, np.rint, np.trunc, np.fix, np.floor_divide, np.round, np.around,
+    np.argmax, np.argmin,
     np.argsort, np.argpartition, np.argwhere, np.lexsort, np.nonzero, np.flatnonzero,
-    np.count_nonzero, np.searchsorted, np.digitize, np.bincount, np.any, np.all, np.shape,
-    np.ndim, np.size, np.zeros_like, np.ones_like, np.empty_like, np.result_type,
-    np.array_equal, np.array_equiv, np.allclose, np.isclose, np.isin, np.iscomplexobj,
+    np.count_nonzero, np.searchsorted, np.digitize, np.bincount, np.any, np.all,
+    np.shape, np.ndim, np.size, np.zeros_like, np.ones_like, np.empty_like,
+    np.result_type, np.array_equal, np.array_equiv, np.allclose, np.isclose,
+    np.isin, np.iscomplexobj,
     np.isrealobj, np.iscomplex, np.isreal, np.shares_memory, np.may_share_memory,
 }
 
@@ -46,13 +82,14 @@ def by_name(function, args, kwargs):
     first = [given.pop(name) for name in names[:n] if name in given]
     options = {name: value for name, value in given.items()
                if name not in known or not same_default(value, known[name].default)}
-    refuse_tensors(function, options, "is not known: say it with functions that have rules")
+    refuse_tensors(function, options, "is not known: say it with functions that have "
+                                      "rules")
     allowed = signature_of(next(rule for rule in row if rule)).parameters
     open_end = any(p.kind is p.VAR_KEYWORD for p in allowed.values())
     for name in options:
         if name not in allowed and not open_end:
-            raise TypeError(f"{name_of(function)}: its derivative does not know the option "
-                            f"{name!r}")
+            raise TypeError(f"{name_of(function)}: its derivative does not know the "
+                            f"option {name!r}")
     return first, options
 
 
@@ -65,8 +102,8 @@ def in_other_words(function, args, kwargs):
     form = composed[function]
     try: signature_of(form).bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"{name_of(function)}: its derivative does not know these options "
-                        f"({error})") from None
+        raise TypeError(f"{name_of(function)}: its derivative does not know these "
+                        f"options ({error})") from None
     return form(*args, **kwargs)
 
 
@@ -75,36 +112,3 @@ def refuse_tensors(op, options, why):
     for name, value in options.items():
         if hasattr(type(value), "__operation__"):
             raise TypeError(f"{name_of(op)}: the gradient for {name!r} {why}")
-
-# %% ../nbs/03b_autodiff.ipynb #c8e6af48
-# What an argument may be without a second look
-PLAIN = {np.ndarray, np.float64, np.float32, np.int64, np.bool_, float, int, bool, str,
-         tuple, list, slice, range, type, type(None), type(...), FunctionType}
-
-
-def constant(op, a):
-    "An argument that is no Tensor as the rules take it: plain, or a `TypeError`."
-    if isinstance(a, np.ndarray) and not isinstance(a, np.memmap):
-        raise TypeError(f"{name_of(op)}: an argument is a {type(a).__name__}, and what is "
-                        "special about it (a mask, say) would be lost on the way back: "
-                        "give the plain array, np.asarray(…) or .filled(…)")
-    if hasattr(type(a), "__array__") and not isinstance(a, np.generic):
-        return np.asarray(a)  # a column of a table, say: its values, in their order
-    return a
-
-
-def result(op, y):
-    "What `op` computed, as an array or a number of NumPy's; or a `TypeError`."
-    if isinstance(y, (bool, int, float)) and not isinstance(y, np.generic):
-        return np.float64(y)
-    if not isinstance(y, (np.ndarray, np.generic)) and not isinstance(y, complex):
-        raise TypeError(f"{name_of(op)} gave a {type(y).__name__}, where a gradient needs "
-                        "an array or a number")
-    kind = np.asarray(y).dtype.kind
-    if kind == "c":
-        raise TypeError(f"{name_of(op)} gave complex numbers, and the rules are those of real "
-                        "ones: compute with the real and the imaginary part, as two arrays")
-    if kind not in "fiub":
-        raise TypeError(f"{name_of(op)} gave Python objects: a gradient needs arrays of "
-                        "floating-point numbers, array.astype(float)")
-    return y

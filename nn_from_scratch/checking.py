@@ -1,4 +1,4 @@
-"""The judge of a gradient: finite differences, too slow to train with, too simple to err.
+"""The judge of a gradient: finite differences, too slow to train with.
 
     (f(x + h) - f(x - h)) / 2h  ==  what the rules say?
 """
@@ -32,6 +32,10 @@ def numeric_grad(f: Callable, x: Any, eps: float = 1e-5) -> Any:
 
     Returns:
         as x, in float64
+
+    Example:
+        >>> nn.numeric_grad(lambda x: np.sum(x**2), [1.0, -2.0]).round(6)
+        array([ 2., -4.])
     """
     x = np.array(x, np.float64)
     return differences(lambda: single_number(f(x[()])), x, eps)[()]
@@ -56,25 +60,30 @@ def differences(f, x, eps):
 def single_number(y):
     "`y`, if it is a single number."
     if np.shape(y) != ():
-        raise ValueError("a gradient needs a single number, but the function returned shape "
-                         f"{np.shape(y)}: take its sum or mean")
+        raise ValueError("a gradient needs a single number, but the function returned "
+                         f"shape {np.shape(y)}: take its sum or mean")
     return y
 
 # %% ../nbs/03b_autodiff.ipynb #ef2c675d
 def grad_check(f: Callable, *args: Any, eps: float = 1e-5, tol: float = 1e-6) -> float:
-    """Compare the gradients of `f` with finite differences; an `AssertionError` names the
-    worst disagreement.
+    """Compare the gradients of `f` with finite differences; an `AssertionError` names
+    the worst disagreement.
 
-    Raises `ValueError` if there is nothing to check, `TypeError` where `f` has no gradient.
+    Raises `ValueError` if there is nothing to check, `TypeError` where `f` has no
+    gradient.
 
     Parameters:
-        f: of arrays, numbers or a float64 Module; its result may have any shape
+        f: of arrays, numbers or a float64 Module; its result of any shape
         args: where; every floating-point argument is checked, in float64
         eps: step of the finite differences
-        tol: how far the two may be apart, relative to the larger one or to 1
+        tol: how far apart, relative to the larger of the two or to 1
 
     Returns:
         the largest disagreement there is
+
+    Example:
+        >>> nn.grad_check(nn.sigmoid, np.array([-2.0, 0.5])) < 1e-9
+        True
     """
     args = tuple(np.array(a, np.float64) if is_float(a) else a for a in args)
     shape = np.shape(value_of(f(*args)))
@@ -86,8 +95,8 @@ def grad_check(f: Callable, *args: Any, eps: float = 1e-5, tol: float = 1e-6) ->
                 return np.sum(f(*args[:i], x, *args[i + 1:]) * direction)
             found += disagreements(number, a, f"argument {i}", eps)
     if not found:
-        raise ValueError("grad_check: none of the arguments is a float, a floating-point "
-                         "array or a Module: there is nothing to check")
+        raise ValueError("grad_check: none of the arguments is a float, a "
+                         "floating-point array or a Module: there is nothing to check")
     worst, where = max(found, key=lambda pair: pair[0])
     if not worst <= tol:
         raise AssertionError(f"grad_check: {where}")
@@ -100,7 +109,8 @@ def is_float(a):
 
 
 def disagreements(f, a, name, eps):
-    "For each array in `a`: how far its gradient is from finite differences, in words too."
+    """For each array in `a`: how far its gradient is from finite differences, in
+    words too."""
     found = []
     for place, array, analytic in places_of(f, a, name):
         numeric = differences(lambda: f(a), array, eps)
@@ -108,9 +118,9 @@ def disagreements(f, a, name, eps):
         error = np.nan_to_num(np.abs(analytic - numeric) / scale, nan=np.inf)
         if error.size:
             at = np.unravel_index(np.argmax(error), error.shape)
-            found.append((float(error[at]), f"{place} at {tuple(map(int, at))}: the rules "
-                                            f"say {analytic[at]:.9g}, finite differences "
-                                            f"{numeric[at]:.9g}"))
+            found.append((float(error[at]), f"{place} at {tuple(map(int, at))}: the "
+                                            f"rules say {analytic[at]:.9g}, finite "
+                                            f"differences {numeric[at]:.9g}"))
     return found or [(0.0, name)]
 
 

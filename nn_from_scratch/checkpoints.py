@@ -19,8 +19,8 @@ from . import checks
 from .files import write
 from .run import Callback, History, Run
 from .states import (Damaged, from_bytes, pack, put_attributes, quoted,
-                                    restore, savable, snapshot, state_of, to_bytes,
-                                    unsavable)
+                                    raw_bytes, restore, savable, snapshot, state_of,
+                                    to_bytes, unsavable)
 
 try:
     import fcntl  # locks, where the system has them
@@ -43,19 +43,21 @@ def newest(folder: Path) -> tuple[Path, dict, list[Path]]:
     Raises `ValueError` where none is whole.
     """
     damaged: list[Path] = []
+    reason: Damaged | None = None
     for path in reversed(files(folder)):
         try:
             state = from_bytes(path.read_bytes())
             if damaged:
                 names = ", ".join(map(str, damaged))
-                warnings.warn(f"damaged: {names}; going on from the checkpoint {path.name}",
+                warnings.warn(f"damaged: {names}; going on from the checkpoint "
+                              f"{path.name}",
                               stacklevel=7)
             return path, state, damaged
         except Damaged as why:
             damaged.append(path)
             reason = why
-    raise ValueError(f"fit: all {len(damaged)} checkpoints in {folder} are damaged ({reason}); to "
-                     "train from the start, give another folder")
+    raise ValueError(f"fit: all {len(damaged)} checkpoints in {folder} are damaged "
+                     f"({reason}); to train from the start, give another folder")
 
 # %% ../nbs/E_checkpoints.ipynb #ff354748
 def _describe(run: Run, callbacks: list) -> dict[str, str]:
@@ -85,38 +87,40 @@ def _plain(value) -> str:
 
 def _describe_objects(run: Run) -> dict[str, str]:
     "Model and optimizer with their settings, which callbacks may change on the way."
-    settings = ", ".join(f"{key}={_plain(value)}" for key, value in vars(run.optimizer).items()
-                         if not key.startswith("_") and key not in ("steps", "memory", "memories"))
+    memory = "steps", "memory", "memories"
+    said = [f"{key}={_plain(value)}" for key, value in vars(run.optimizer).items()
+            if key not in memory and not key.startswith("_")]
     return {"model": _plain(run.model),
-            "optimizer": f"{type(run.optimizer).__name__}({settings})"}
+            "optimizer": f"{type(run.optimizer).__name__}({', '.join(said)})"}
 
 
 def _describe_data(data) -> str:
-    "The shapes of arrays, and a checksum of their numbers; of batches how many they are."
+    "The shapes of arrays, a checksum of their numbers; of batches how many there are."
     if not isinstance(data, tuple):
         return ("none" if data is None else
                 f"{len(data)} batches" if hasattr(data, "__len__") else "batches")
     check = 0
     for a in data:
-        check = zlib.crc32(np.ascontiguousarray(a).reshape(-1).view(np.uint8), check)
-    shapes = ", ".join(f"{part} {a.dtype} {a.shape}" for part, a in zip(("x", "y", "weight"), data))
+        check = zlib.crc32(raw_bytes(a), check)
+    named = zip(("x", "y", "weight"), data)
+    shapes = ", ".join(f"{part} {a.dtype} {a.shape}" for part, a in named)
     return f"{shapes} with the checksum {check:08x}"
 
 
 def _differences(now: dict[str, str], first: dict, last: dict) -> list[str]:
-    "What is neither as it was at the start of a run, nor as it was when it was last saved."
+    "What is neither as it was at the start of a run, nor as it was last saved."
     known = [what for what in {**now, **first}
              if now.get(what) not in (first.get(what), last.get(what))]
     return [f"{quoted(what)}: now {now.get(what, 'none')}; "
             f"then {quoted(last.get(what, 'none'), 600)}" for what in known]
 
 # %% ../nbs/E_checkpoints.ipynb #bde86578
-_form = {"parameters": np.ndarray, "model": list, "optimizer": dict, "feed": dict, "epoch": int,
-         "step": int, "batch_loss": float, "seen": dict, "history": dict, "callbacks": list,
-         "criterion": tuple, "first": dict, "last": dict}
+_form = {"parameters": np.ndarray, "model": list, "optimizer": dict, "feed": dict,
+         "epoch": int, "step": int, "batch_loss": float, "seen": dict, "history": dict,
+         "callbacks": list, "criterion": tuple, "first": dict, "last": dict}
 
 
-def _look(folder: Path, resume: bool, now: dict[str, str]) -> tuple[dict | None, list[Path]]:
+def _found(folder: Path, resume: bool, now: dict) -> tuple[dict | None, list[Path]]:
     """The state to go on with, None for a new run, and the damaged files.
 
     Raises `ValueError` for a folder that does not fit the run `now`.
@@ -126,8 +130,8 @@ def _look(folder: Path, resume: bool, now: dict[str, str]) -> tuple[dict | None,
         return None, []
     if not resume:
         raise ValueError(f"fit: {folder} holds the checkpoints of a run, the newest "
-                         f"{found[-1].name}: resume=True goes on with it; for a new run give "
-                         "another folder")
+                         f"{found[-1].name}: resume=True goes on with it; for a new "
+                         "run give another folder")
     path, state, damaged = newest(folder)
     wrong = [key for key, kind in _form.items()
              if not isinstance(state, dict) or not isinstance(state.get(key), kind)]
@@ -135,27 +139,42 @@ def _look(folder: Path, resume: bool, now: dict[str, str]) -> tuple[dict | None,
         raise ValueError(f"fit: {path} is not what a run has saved: {', '.join(wrong)} "
                          "missing or of another kind")
     if differences := _differences(now, state["first"], state["last"]):
-        raise ValueError(f"fit: another run was saved in {path}\n  " + "\n  ".join(differences[:30])
-                         + "\nGive what was given then (more epochs are fine), or another folder "
-                         "for a new run")
+        said = "\n  ".join(differences[:30])
+        raise ValueError(f"fit: another run was saved in {path}\n  {said}\nGive what "
+                         "was given then (more epochs are fine), or another folder for "
+                         "a new run")
     return state, damaged
 
 
-def _lock(folder: Path) -> int | None:
-    "A lock on the folder, which the system opens again when the process ends; None without one."
-    if fcntl is None:
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise ValueError(f"fit: another run is saving to {folder} at this moment: give this one "
-                         "another folder, or wait for its end") from None
-    except OSError:  # a file system without locks
-        os.close(handle)
-        return None
-    return handle
+class _Lock:
+    "A lock on a folder, where the system has them; open when released, or nobody holds it."
+
+    def __init__(self, folder: Path):
+        self.handle: int | None = None
+        if fcntl is None:
+            return
+        self.handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise ValueError(f"fit: another run is saving to {folder} at this moment: give "
+                             "this one another folder, or wait for its end") from None
+        except OSError:  # a file system without locks
+            self.close()
+
+    def release(self):
+        if self.handle is not None and fcntl is not None:
+            fcntl.flock(self.handle, fcntl.LOCK_UN)  # for the processes forked meanwhile, too
+        self.close()
+
+    def close(self):
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            os.close(handle)
+
+    def __del__(self):  # an interrupt may have come in between
+        self.release()
 
 # %% ../nbs/E_checkpoints.ipynb #3be52187
 def _saved(run: Run, callbacks: list, **more) -> dict:
@@ -179,24 +198,38 @@ def _saved(run: Run, callbacks: list, **more) -> dict:
 
 
 def _restore(run: Run, callbacks: list, state: dict) -> None:
-    "Put all of it back. Raises `ValueError`, with the model as it was, for what does not fit."
+    "Put all of it back, or raise `ValueError` and leave the model as it was."
     if len(callbacks) != len(state["callbacks"]):
-        raise ValueError("fit: the checkpoint is not what a run has saved: other callbacks")
+        raise ValueError("fit: the checkpoint is not what a run has saved: other "
+                         "callbacks")
     for callback, remembered in zip(callbacks, state["callbacks"]):
         callback.load_state_dict(remembered)
     before = snapshot(run.model)
     try:
-        restore(run.model, {"parameters": state["parameters"], "state": state["model"]})
-        put_attributes(run.optimizer, state["optimizer"] | {"_model": None})
-        put_attributes(run.history, asdict(History(**state["history"])))
-        run.seen.load_state_dict(state["seen"])
-        run.epoch, run.step, run.batch_loss = (state[key] for key in ("epoch", "step", "batch_loss"))
         whole = {"parameters": state["parameters"], "state": state["model"]}
+        restore(run.model, whole)
+        put_attributes(run.optimizer, state["optimizer"] | {"_model": None})
+        put_attributes(run.history, asdict(_history_like(run.history, state["history"])))
+        run.seen.load_state_dict(state["seen"])
+        run.epoch, run.step = state["epoch"], state["step"]
+        run.batch_loss = state["batch_loss"]
         run.feed.load_state_dict(state["feed"], then=lambda: restore(run.model, whole))
     except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
         restore(run.model, before)
+        what = quoted(f"{type(error).__name__}: {error}", 200)
         raise ValueError("fit: the checkpoint is not what a run has saved: "
-                         f"{quoted(f'{type(error).__name__}: {error}', 200)}") from error
+                         f"{what}") from error
+
+
+def _history_like(mine: History, saved: dict) -> History:
+    "The record of a file, if it has the form of the run's own."
+    history = History(**saved)
+    for name, value in asdict(history).items():
+        if type(value) is not type(getattr(mine, name)):
+            raise TypeError(f"{name} is a {type(value).__name__}")
+    if history.metrics.keys() != mine.metrics.keys():
+        raise ValueError("other metrics")
+    return history
 
 
 def _remembered(thing):
@@ -210,44 +243,56 @@ def _remembered(thing):
 
 # %% ../nbs/E_checkpoints.ipynb #bf55ce64
 class Checkpoints(Callback):
-    """The checkpoints of a run in a folder: what `fit(..., checkpoint="folder")` works with.
+    """A run's checkpoints in a folder: what `fit(..., checkpoint="folder")` works with.
 
-    The last three are kept, `step-000001200.npz` and so on, each written entirely or not at
-    all. With `resume` the run goes on from the newest one that is whole, to the same bits as
-    if it had not stopped; in an empty folder it begins. Callbacks, and iterables that give
-    other batches each epoch, take part if they have `state_dict()`, which returns what they
-    remember (numbers, text, arrays, generators, and lists, tuples and dicts of them), and
-    `load_state_dict(state)`.
+    The last three are kept, `step-000001200.npz` and so on, each written entirely or
+    not at all. With `resume` the run goes on from the newest one that is whole, to the
+    same bits as if it had not stopped; in an empty folder it begins. Callbacks, and
+    iterables that give other batches each epoch, take part if they have `state_dict()`,
+    which returns what they remember (numbers, text, arrays, generators, and lists,
+    tuples and dicts of them), and `load_state_dict(state)`.
 
-    Raises `ValueError` where the folder and `resume` do not fit, or another run was or is
-    saved there; a `UserWarning` tells of a damaged file, and of state that cannot be saved.
-    An `OSError` ends the training when a checkpoint cannot be written: the one before it is
-    whole, and so is the model.
+    Raises `ValueError` where the folder and `resume` do not fit, or another run was or
+    is saved there; a `UserWarning` tells of a damaged file, and of state that cannot be
+    saved. An `OSError` ends the training when a checkpoint cannot be written: the one
+    before it is whole, and so is the model.
 
     Parameters:
         folder: made if it is not there
         resume: whether to go on with the run that is saved there
         every: steps after which to save within an epoch
+
+    Example:
+        >>> data = nn.moons(100, rng=0)
+        >>> for epochs in (2, 3):  # the second run goes on where the first one ended
+        ...     keep = nn.Checkpoints(folder / "runs", resume=True)
+        ...     history = nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.Adam(), data,
+        ...                      epochs=epochs, callbacks=[keep], progress=False)
+        >>> len(history.train_loss)
+        3
     """
 
     told_last = True  # after the others, so that what they did is saved too
 
     def __init__(self, folder: str | os.PathLike, resume: bool = False, every: int = 1000):
         if not isinstance(folder, (str, os.PathLike)):
-            raise TypeError(f"fit: checkpoint must be the name of a folder, not {folder!r}")
+            raise TypeError("fit: checkpoint must be the name of a folder, not "
+                            f"{folder!r}")
         checks.whole("fit", "checkpoint_every", every)
-        self.folder, self.resume, self.every, self.lock = Path(folder), resume, every, None
+        self.folder, self.resume, self.every = Path(folder), resume, every
+        self.lock: _Lock | None = None  # held while the run goes on
 
     def on_fit_start(self, run):
         "Restore the run, or write the first checkpoint of a new one."
         if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"fit: checkpoint must be a folder, but {self.folder} is a file")
+            raise ValueError(f"fit: checkpoint must be a folder, but {self.folder} is "
+                             "a file")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = _lock(self.folder)
+        self.lock = _Lock(self.folder)
         self.callbacks = [one for one in run.callbacks if hasattr(one, "state_dict")]
         self.criterion = run.settings["tol"], run.settings["patience"]
         self.description = _describe(run, self.callbacks)
-        state, damaged = _look(self.folder, self.resume, self.description)
+        state, damaged = _found(self.folder, self.resume, self.description)
         _warn_of_lost_state(run)
         for path in damaged:
             path.replace(path.with_suffix(".damaged"))
@@ -267,20 +312,19 @@ class Checkpoints(Callback):
             self.save(run)
 
     def on_epoch_end(self, run):
-        "Save, unless the last step cut the epoch short: a longer run goes on in its middle."
+        "Save, unless the last step cut the epoch short: a longer run goes on there."
         if run.history.stopped != "steps":
             self.save(run)
 
     def on_fit_end(self, run):
         "Let others have the folder."
         if self.lock is not None:
-            fcntl.flock(self.lock, fcntl.LOCK_UN)
-            os.close(self.lock)
-            self.lock = None
+            self.lock.release()
 
     def save(self, run: Run) -> None:
-        "Write a checkpoint; of the older ones two are kept. Raises `OSError` with what to do."
-        state = _saved(run, self.callbacks, criterion=self.criterion, first=self.description,
+        "Write a checkpoint, and keep two older ones. Raises `OSError` with what to do."
+        state = _saved(run, self.callbacks, criterion=self.criterion,
+                       first=self.description,
                        last=self.description | _describe_objects(run))
         path, data = self.folder / f"step-{run.step:09}.npz", to_bytes(state)
         try:
@@ -302,15 +346,18 @@ def _warn_of_lost_state(run: Run) -> None:
     "Say which state a checkpoint cannot hold."
     lost = unsavable(run.model, run.optimizer)
     if lost:
-        warnings.warn(f"a checkpoint cannot hold {', '.join(lost)}: a run that goes on from one may "
-                      "have other bits; keep such a state in arrays, lists, dicts, or in a "
+        warnings.warn(f"a checkpoint cannot hold {', '.join(lost)}: a run that goes on "
+                      "from one may have other bits; keep such a state in arrays, "
+                      "lists, dicts, or in a "
                       "Generator of NumPy", stacklevel=6)
 
 
 def _unwritten(path: Path, size: int, error: OSError) -> str:
     "The sentence for a checkpoint that could not be written."
     found = files(path.parent)
-    before = f"the one before, {found[-1].name}, is whole" if found else "there is none before it"
-    return (f"{error.strerror}: the checkpoint {path} ({size / 1e6:,.2f} MB) could not be written; "
-            f"{before}. The model keeps what it has learnt, and when there is room, resume=True "
-            "goes on from the last checkpoint")
+    before = "there is none before it"
+    if found:
+        before = f"the one before, {found[-1].name}, is whole"
+    return (f"{error.strerror}: the checkpoint {path} ({size / 1e6:,.2f} MB) could not "
+            f"be written; {before}. The model keeps what it has learnt, and when there "
+            "is room, resume=True goes on from the last checkpoint")

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from .batches import batches_of, checked_arrays, counted, in_batches, numbers
+from .aliases import Array, Batches, Layer, Loss, Metric
+from .batches import batches_of, checked_arrays, in_batches, numbers
 from .modules import Module, evaluating
 
 # %% ../nbs/05_training.ipynb #7a972392
@@ -31,7 +32,8 @@ def dtype_of(model: Any) -> np.dtype:
 def asking(model: Any) -> Iterator[None]:
     """For a question to a model: evaluation mode, and no gradient is taken meanwhile.
 
-    For this thread alone, and nothing of the model is touched, so that several threads may ask.
+    For this thread alone, and nothing of the model is touched, so that several threads
+    may ask.
     """
     with model.reading() if isinstance(model, Module) else nullcontext(), evaluating():
         yield
@@ -39,11 +41,12 @@ def asking(model: Any) -> Iterator[None]:
 
 def fitted(a: np.ndarray, prediction: Any) -> np.ndarray:
     "Targets or weights in the precision of the predictions; whole numbers as they are."
-    same = a.dtype.kind != "f" or a.dtype == prediction.dtype or prediction.dtype.kind != "f"
-    return a if same else a.astype(prediction.dtype)
+    dtype = prediction.dtype
+    same = a.dtype.kind != "f" or a.dtype == dtype or dtype.kind != "f"
+    return a if same else a.astype(dtype)
 
 # %% ../nbs/05_training.ipynb #69ec566a
-def predict(model: Callable, x: np.ndarray, batch_size: int = 1024) -> np.ndarray:
+def predict(model: Layer, x: Array, batch_size: int = 1024) -> Array:
     """The model's outputs for all samples, in evaluation mode.
 
     Raises `ValueError` when there are none.
@@ -55,6 +58,11 @@ def predict(model: Callable, x: np.ndarray, batch_size: int = 1024) -> np.ndarra
 
     Returns:
         what the model says (n, …)
+
+    Example:
+        >>> model = nn.mlp([2, 8, 2], rng=0)
+        >>> nn.predict(model, np.zeros((3, 2))).shape
+        (3, 2)
     """
     x = np.asarray(x)
     checks.lengths("predict", [x])
@@ -66,31 +74,38 @@ def predict(model: Callable, x: np.ndarray, batch_size: int = 1024) -> np.ndarra
 
 # %% ../nbs/05_training.ipynb #e11cb9d6
 def evaluate(
-    model: Callable, loss: Callable, data: Any, metrics: Sequence[Callable] = (),
-    batch_size: int = 1024
+    model: Layer, loss: Loss, data: Batches, metrics: Sequence[Metric] = (), batch_size: int = 1024
 ) -> dict[str, float]:
     """The mean loss and the metrics of the model in evaluation mode on all the data.
 
-    A metric with a parameter `weight` gets the weights of the samples; for any other, samples
-    of weight 0 are left out. Raises `ValueError` when there are no data.
+    A metric with a parameter `weight` gets the weights of the samples; for any other,
+    samples of weight 0 are left out. Raises `ValueError` when there are no data.
 
     Parameters:
         model: a Module, or any function of a batch
-        loss: loss(prediction, target), or loss(prediction, target, weight), -> number
+        loss: loss(prediction, target) -> number; a weight comes third
         data: (x, y) or (x, y, weight) arrays, or an iterable of such batches
         metrics: metric(prediction, target) -> number
         batch_size: samples at a time, where `data` is arrays
 
     Returns:
         "loss" first, then the metrics by name
+
+    Example:
+        >>> x, y = nn.moons(100, rng=0)
+        >>> results = nn.evaluate(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, (x, y), [nn.accuracy])
+        >>> list(results)
+        ['loss', 'accuracy']
     """
     checks.kind("evaluate", "loss", loss, Callable, "a function such as mse")
     names_of("evaluate", metrics)
     checks.whole("evaluate", "batch_size", batch_size)
     with asking(model):
         dtype = dtype_of(model)
-        data = checked_arrays("evaluate", data, dtype) if isinstance(data, tuple) else data
-        return evaluate_batches(model, loss, batches_of(data, dtype, batch_size), metrics)
+        if isinstance(data, tuple):
+            data = checked_arrays("evaluate", data, dtype)
+        given = batches_of(data, dtype, batch_size)
+        return evaluate_batches(model, loss, given, metrics)
 
 
 def evaluate_batches(model, loss, batches, metrics):
@@ -105,7 +120,9 @@ def evaluate_batches(model, loss, batches, metrics):
 
 # %% ../nbs/05_training.ipynb #d3eaacfe
 class Tally:
-    "The mean loss, and the predictions for the metrics, of batches that come one by one."
+    "Mean loss, and predictions for the metrics, of batches that come one by one."
+
+    parts = "predictions", "targets", "weights"
 
     def __init__(self, metrics: Sequence[Callable]):
         self.metrics, self.loss, self.total = metrics, 0.0, 0.0
@@ -127,19 +144,19 @@ class Tally:
         if self.metrics:
             seen = self.state_dict()
             for name, metric in zip(names_of("fit", self.metrics), self.metrics):
-                results[name] = float(ask_metric(metric, seen["predictions"], seen["targets"],
-                                                 seen["weights"]))
+                said = ask_metric(metric, *(seen[part] for part in self.parts))
+                results[name] = float(said)
         return results
 
     def state_dict(self) -> dict:
         "All of it so far, the batches as one."
         weights = [np.ones(len(y)) if w is None else w
                    for y, w in zip(self.targets, self.weights)]
-        weighted = any(w is not None for w in self.weights)
-        return {"loss": self.loss, "total": self.total,
-                "predictions": np.concatenate(self.predictions) if self.predictions else None,
-                "targets": np.concatenate(self.targets) if self.targets else None,
-                "weights": np.concatenate(weights) if weighted else None}
+        if all(w is None for w in self.weights):
+            weights = []
+        lists = zip(self.parts, (self.predictions, self.targets, weights))
+        return {"loss": self.loss, "total": self.total} | {
+            part: np.concatenate(found) if found else None for part, found in lists}
 
     def load_state_dict(self, state: dict) -> None:
         self.loss, self.total = state["loss"], state["total"]
@@ -149,7 +166,7 @@ class Tally:
 
 
 def ask_metric(metric: Callable, prediction: Any, y: np.ndarray, weight=None) -> Any:
-    "What a metric says, with the weights if it takes some, else of the samples that count."
+    "What a metric says, with the weights if it takes some, else of what counts."
     if weight is None:
         return metric(prediction, y)
     if _takes_weight(metric):
@@ -163,20 +180,23 @@ def _takes_weight(metric):
         third = list(inspect.signature(metric).parameters.values())[2:3]
     except (TypeError, ValueError):  # a function written in C
         return False
-    return any(p.name in ("weight", "weights", "sample_weight") and p.kind is not p.KEYWORD_ONLY
-               or p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in third)
+    names = "weight", "weights", "sample_weight"
+    return any(p.kind is p.POSITIONAL_OR_KEYWORD
+               and (p.name in names or p.default is p.empty) for p in third)
 
 
 def names_of(who: str, metrics: Any) -> list[str]:
-    "The names under which the record keeps the metrics, each another one and none `loss`."
+    "The names under which the record keeps the metrics, all different, none `loss`."
     checks.kind(who, "metrics", metrics, (list, tuple), "a list such as [accuracy]")
     for metric in metrics:
         if not callable(metric) or isinstance(metric, type):
-            raise TypeError(f"{who}: metrics must hold functions such as accuracy, not {metric!r}")
+            raise TypeError(f"{who}: metrics must hold functions such as accuracy, not "
+                            f"{metric!r}")
     names = [checks.name_of(metric) for metric in metrics]
     for i, name in enumerate(names):
         if name == "loss" or name in names[:i]:
             why = "that of the loss" if name == "loss" else "that of another metric"
-            raise ValueError(f"{who}: the record keeps metrics by name, and {name!r} is {why}: "
-                             "define each with a name of its own, def recall(prediction, target)")
+            raise ValueError(f"{who}: the record keeps metrics by name, and {name!r} "
+                             f"is {why}: define each with a name of its own, def "
+                             "recall(prediction, target)")
     return names

@@ -26,8 +26,8 @@ from .tape import Tensor, record
 
 # %% ../nbs/08_speed.ipynb #d5baae6e
 forms: dict = {}  # operation -> a form of it that gives the same numbers in less time
-rows: dict = {}   # operation -> (its row as the chapters write it, a joint one with a memory)
-fits: dict = {}   # operation -> (what is asked of its arguments, the same looked at together)
+rows: dict = {}   # operation -> (its row in the chapters, a joint one that remembers)
+fits: dict = {}   # operation -> (what is asked of its arguments, the same in one look)
 
 
 def enable() -> None:
@@ -83,7 +83,8 @@ def _from_the_largest(x, axis):
 def _binary_cross_entropy(logits, target, weight=None):
     "One exponential, for softplus of z and of -z alike."
     size = np.abs(logits)
-    wrong = np.where(logits > 0, 1 - target, target)  # how far the sign is from the truth
+    # how far the sign is from the truth
+    wrong = np.where(logits > 0, 1 - target, target)
     losses = wrong * np.where(wrong > 0, size, 0) + np.log1p(np.exp(-size))
     return mean(losses, weight)
 
@@ -143,7 +144,8 @@ forms[cross_entropy] = lambda *args: _cross_entropy_together(*args)[0]
 
 
 def _labels_fit(logits, target, weight=None, label_smoothing=0.0, ignore=None):
-    "The usual case in one look; the others are for the demands, which say what is wrong."
+    """The usual case in one look; the others are for the demands, which say what is
+    wrong."""
     usual = (type(logits) is type(target) is np.ndarray and logits.dtype.kind == "f"
              and weight is ignore is None and not label_smoothing and logits.ndim == 2)
     if usual and target.dtype.kind in "iu" and target.shape == logits.shape[:1]:
@@ -181,7 +183,6 @@ def chain(x: np.ndarray, *parts: Any) -> np.ndarray:
 
     Parameters:
         x: inputs (n, n_in)
-        parts: weight, bias, activation of each layer; None for no bias, no activation
 
     Returns:
         (n, n_out)
@@ -197,7 +198,8 @@ def _chain_together(x, *parts):
             z = x.dot(w)
             if b is not None: z += b
         else:
-            z = linear(x, w, 0.0 if b is None else b)  # which says what is wrong, if it is
+            # which says what is wrong, if it is
+            z = linear(x, w, 0.0 if b is None else b)
         y = z if f is None else in_place[f][0](z) if f in in_place else f(z)
         kept.append((i, x, w, f, z, y, dot))
         x, i = y, i + 3
@@ -213,7 +215,8 @@ def _chain_back(kept, g, homes):
             g = in_place[f][1](g, y) if ours and f in in_place else table[f][0](g, y, z)
         if i + 1 in homes:  # equation 3; a sum, but as a product it is quicker
             new[i + 1] = ones.dot(g, homes[i + 1])
-        if i in homes:  # equation 4; dot is the quicker call, but fills its result with zeros
+        # equation 4; dot is the quicker call, but fills its result with zeros
+        if i in homes:
             small = dot and (w.size < 16_384 or len(g) == 1)
             home = homes[i]
             new[i] = x.T.dot(g, home) if small else np.matmul(x.T, g, out=home)
@@ -228,7 +231,8 @@ defvjp(chain, together=_chain_together)
 
 # %% ../nbs/08_speed.ipynb #a4d114e7
 def _may_dot(x, w, b):
-    "Whether `dot` serves: of one type, fitting, and no factor a single number (0 · NaN)."
+    """Whether `dot` serves: of one type, fitting, and no factor a single number (0 ·
+    NaN)."""
     n, shape = len(x), w.shape
     if w.size == 1 or x.size == 1 or n == 1 and 1 in shape or x.dtype != w.dtype:
         return False
@@ -242,7 +246,7 @@ def _all(value, like):
     return filled(like.shape, value, like.dtype) if like.size <= 2**18 else value
 
 
-# Activation -> what makes z to y, and what makes the gradient of y to that of z, in place
+# Activation -> what makes z to y, and the gradient of y to that of z, in place
 in_place = {
     relu: (lambda z: np.maximum(z, _all(0, z), out=z),
            lambda g, y: imul(g, (y > _all(0, y)).astype(g.dtype))),
@@ -291,7 +295,8 @@ def head(layers: list, x: np.ndarray) -> tuple:
 
 
 _ARRAYS = {Tensor, np.ndarray}
-_known = {f: table[f] for f in activations.values()}  # the rows of chapter 3 and appendix A
+# the rows of chapter 3 and appendix A
+_known = {f: table[f] for f in activations.values()}
 _call = Linear.__call__  # that of chapter 1
 
 forms[Sequential] = head

@@ -18,11 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 
 # %% ../nbs/E_checkpoints.ipynb #69798d25
-_cannot = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EBADF}
+_cannot = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
 
 
 def sync_folder(folder: Path) -> None:
-    "Ask for the names in a folder to be on the disk, where a file system can be asked that."
+    "Ask for the names in a folder to be on the disk, where one can ask for that."
     if os.name != "posix":  # elsewhere a folder cannot be opened
         return
     try:
@@ -65,10 +65,10 @@ def _is_alive(process, left):
 
 # %% ../nbs/E_checkpoints.ipynb #6808714f
 def write(path: str | os.PathLike, data) -> None:
-    """Write a file entirely or not at all: at any moment it has its old content or the new.
+    """Write a file entirely or not at all: it has its old content, and then the new.
 
-    A file that is there keeps its mode. Raises `OSError` where it cannot be written, with the
-    old file as it was, and `ValueError` for what is no ordinary file.
+    A file that is there keeps its mode. Raises `OSError` where it cannot be written,
+    with the old file as it was, and `ValueError` for what is no ordinary file.
 
     Parameters:
         path: the name of the file
@@ -76,7 +76,8 @@ def write(path: str | os.PathLike, data) -> None:
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no ordinary file, and is left alone: give another name")
+        raise ValueError(f"{path} is no ordinary file, and is left alone: give another "
+                         "name")
     tidy(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:

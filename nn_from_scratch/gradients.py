@@ -1,4 +1,4 @@
-"""A gradient as a value: of a function of arrays, of what holds arrays, of whole models.
+"""A gradient as a value: of a function of arrays, of lists of them, of whole models.
 
     loss, grads = value_and_grad(loss)(model, x, y)
 """
@@ -30,21 +30,33 @@ from .walk import walk_back
 
 # %% ../nbs/03b_autodiff.ipynb #069715ce
 def value_and_grad(f: Callable, has_aux: bool = False) -> Callable:
-    """A function that returns what `f` returns, and the gradient for its first argument.
+    """A function that returns what `f` returns, and the gradient for its first
+    argument.
 
-    `first` is a `Module` (grads: `Parameters`), an array or number (grads: the same), or a
-    list, tuple or dict of these (grads: the same, with a gradient in place of each). `out`,
-    an earlier `grads`, is written into instead of a new one. A gradient succeeds, or
-    nothing has changed: whatever happens in `f`, the model is as before. Raises `TypeError`
-    and `ValueError` where `f` or its arguments do not fit, `RuntimeError` where something
-    was done to the model in between.
+    `first` is a `Module` (grads: `Parameters`), an array or number (grads: the same),
+    or a list, tuple or dict of these (grads: the same, with a gradient in place of
+    each). `out`, an earlier `grads`, is written into instead of a new one. A gradient
+    succeeds, or nothing has changed: whatever happens in `f`, the model is as before.
+    Raises `TypeError` and `ValueError` where `f` or its arguments do not fit,
+    `RuntimeError` where something was done to the model in between.
 
     Parameters:
-        f: returns a single number, the loss; with `has_aux`, (number, anything)
-        has_aux: whether f returns something beside the loss, to hand through
+        f: returns one number, the loss; with `has_aux`, (number, anything)
+        has_aux: whether f returns something beside the loss
 
     Returns:
         run(first, *rest, out=None) -> (value, grads)
+
+    Example:
+        >>> model = nn.mlp([2, 8, 2], rng=0)
+        >>> x, y = nn.moons(100, 0.1, rng=0)
+        >>> loss, grads = nn.value_and_grad(lambda m: nn.cross_entropy(m(x), y))(model)
+        >>> grads
+        Parameters of 42 numbers, float32
+          0.weight (2, 8)
+          0.bias (8,)
+          2.weight (8, 2)
+          2.bias (2,)
     """
     @functools.wraps(f)
     def run(first, *rest, out=None, **kwargs):
@@ -62,13 +74,18 @@ def value_and_grad(f: Callable, has_aux: bool = False) -> Callable:
 
 
 def grad(f: Callable) -> Callable:
-    """A function that returns the gradient of `f` for its first argument: `value_and_grad`.
+    """A function that returns the gradient of `f` for its first argument:
+    `value_and_grad`.
 
     Parameters:
         f: returns a single number
 
     Returns:
         run(first, *rest) -> grads
+
+    Example:
+        >>> nn.grad(lambda x: np.sum(np.exp(x) * x))(np.array([0.0, 1.0]))
+        array([1.        , 5.43656366])
     """
     @functools.wraps(f)
     def run(first, *rest, **kwargs):
@@ -77,13 +94,14 @@ def grad(f: Callable) -> Callable:
 
 # %% ../nbs/03b_autodiff.ipynb #2a6966b6
 def run_on_tape(f, arrays, out, has_aux):
-    "Call `f` on Tensors of the arrays, walk back into `out`; returns the value (and aux)."
+    """Call `f` on Tensors of the arrays, walk back into `out`; returns the value (and
+    aux)."""
     tape = Tape()
     try:
         result = f(tape.leaves(arrays))
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
-            raise ValueError("with has_aux=True the function returns (loss, anything), but "
-                             f"it returned a {type(result).__name__}")
+            raise ValueError("with has_aux=True the function returns (loss, anything), "
+                             f"but it returned a {type(result).__name__}")
         y, aux = result if has_aux else (result, None)
         check_loss(y, tape)
         if type(y) is Tensor:
@@ -126,7 +144,8 @@ def check_loss(y, tape):
 
 # %% ../nbs/03b_autodiff.ipynb #886fe6fd
 def of_module(f, has_aux, model, rest, kwargs, out):
-    "`value_and_grad` for a model: Tensors stand in its parameters' places while f runs."
+    """`value_and_grad` for a model: Tensors stand in its parameters' places while f
+    runs."""
     layout = model.layout()
     out = room_for(layout, out)
     def forward(tensors): return with_tensors(layout, tensors, f, model, rest, kwargs)
@@ -146,18 +165,19 @@ def with_tensors(layout, tensors, f, first, rest, kwargs):
 
 def exclusively(layout, turns, f, arrays, out, has_aux):
     """Run `f` as the only one who puts Tensors into this model. A gradient succeeds, or
-    nothing has changed: an exception, Ctrl-C at any moment among them, finds the way out."""
+    nothing has changed: an exception, or Ctrl-C at any moment, finds the way out."""
     try:
         try:
             for turn in turns:
                 if turn.acquire(): continue
-                raise RuntimeError("a gradient of this model is already being taken: one "
-                                   "at a time, or a copy of the model for each")
+                raise RuntimeError("a gradient of this model is already being taken: "
+                                   "one at a time, or a copy of the model for each")
             return run_on_tape(f, arrays, out, has_aux)
         finally:
             give_back(layout, turns)
     finally:
-        give_back(layout, turns)  # once more, if an interrupt came in the midst of the first
+        # once more, if an interrupt came in the midst of the first
+        give_back(layout, turns)
 
 
 def give_back(layout, turns):
@@ -165,7 +185,8 @@ def give_back(layout, turns):
     frame = sys._getframe(1)
     for turn in turns:
         if turn.holder is frame:
-            if id(layout) in exchanges:  # Tensors stand there: f has not come to its end
+            # Tensors stand there: f has not come to its end
+            if id(layout) in exchanges:
                 layout.roll_back()
             turn.release()
 
@@ -178,7 +199,8 @@ def of_several(f, has_aux, first, rest, kwargs, out):
     if out is not None:
         check_room(out, first)
         refuse_shared(out, leaves)
-    whole = models[0].layout() if len(models) == 1 else Layout(models)  # shared parts once
+    # shared parts once
+    whole = models[0].layout() if len(models) == 1 else Layout(models)
     turns = {whole.lock: 0} | {model.layout().lock: 0 for model in models}
     arrays = [*whole.arrays, *leaves]
     gradients = [np.empty_like(a) for a in arrays]
@@ -205,7 +227,8 @@ SYMBOLS = {np.add: "+", np.subtract: "−", np.multiply: "×", np.true_divide: "
 
 # %% ../nbs/03b_autodiff.ipynb #3c8d395d
 def graph(f: Callable, *args: Any) -> list:
-    """Every step of `f` in the order of creation, with value and gradient: for `plot_graph`.
+    """Every step of `f` in the order of creation, with value and gradient: for
+    `plot_graph`.
 
     Parameters:
         f: a function of numbers or arrays that returns a single number
@@ -213,13 +236,17 @@ def graph(f: Callable, *args: Any) -> list:
 
     Returns:
         of dicts: label, inputs (positions of earlier nodes), value, gradient
+
+    Example:
+        >>> [node["label"] for node in nn.graph(lambda w, b: (w * 2 + b) ** 2, 1.5, -1.0)]
+        ['w', 'b', '×', '+', '^']
     """
     tape = Tape()
     leaves = [tape.leaf(leaf_array(a, f"argument {i}")) for i, a in enumerate(args)]
     y = f(*leaves)
     if type(y) is not Tensor:
-        raise ValueError(f"graph: the function returned a {type(y).__name__} that does not "
-                         "depend on its arguments")
+        raise ValueError(f"graph: the function returned a {type(y).__name__} that does "
+                         "not depend on its arguments")
     check_loss(y, tape)
     g = walk_back(y, [np.empty_like(leaf.value) for leaf in leaves], keep=True)
     names = list(inspect.signature(f).parameters)

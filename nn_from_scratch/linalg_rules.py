@@ -34,8 +34,10 @@ def _dot_left(g, y, a, b):
 def _dot_right(g, y, a, b):
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return g * a
-    other = range(np.ndim(a) - 1)  # all axes of a but the summed one; they begin g as well
-    return np.moveaxis(np.tensordot(a, g, axes=(other, other)), 0, max(np.ndim(b) - 2, 0))
+    # all axes of a but the summed one; they begin g as well
+    other = range(np.ndim(a) - 1)
+    new = np.tensordot(a, g, axes=(other, other))
+    return np.moveaxis(new, 0, max(np.ndim(b) - 2, 0))
 
 
 defvjp(np.dot,   _dot_left, _dot_right)
@@ -74,12 +76,13 @@ def _einsum(*args, optimize=False):
     inputs, arrow, result = letters.replace(" ", "").partition("->")
     of = inputs.split(",")
     if len(of) != len(operands):
-        raise ValueError(f"np.einsum: {letters!r} names {len(of)} operands, but there are "
-                         f"{len(operands)}")
+        raise ValueError(f"np.einsum: {letters!r} names {len(of)} operands, but there "
+                         f"are {len(operands)}")
     of, dots = without_ellipsis(of, operands)
     if not arrow:  # what stands once, in the order of the alphabet
         every = "".join(of)
-        result = dots + "".join(sorted(c for c in {*every} - {*dots} if every.count(c) == 1))
+        single = (c for c in {*every} - {*dots} if every.count(c) == 1)
+        result = dots + "".join(sorted(single))
     result = result.replace("...", dots)
     once = [without_repeats(s, x) for s, x in zip(of, operands)]
     terms = ",".join(s for s, _ in once)
@@ -90,7 +93,8 @@ def in_letters(args):
     "einsum's other form, operand, list of numbers, …, as letters."
     if isinstance(args[0], str):
         return args[0], args[1:]
-    def word(places): return "".join("..." if p is ... else string.ascii_letters[p] for p in places)
+    def letter(place): return "..." if place is ... else string.ascii_letters[place]
+    def word(places): return "".join(map(letter, places))
     pairs = len(args) // 2
     letters = ",".join(word(places) for places in args[1:2 * pairs:2])
     result = f"->{word(args[-1])}" if len(args) % 2 else ""
@@ -127,8 +131,8 @@ def _tensordot(a, b, axes=2):
     for i, j in zip(left, right, strict=True):
         of_b[j] = of_a[i]
         if np.shape(a)[i] != np.shape(b)[j]:
-            raise ValueError(f"np.tensordot: axis {i} of a has {np.shape(a)[i]} numbers, "
-                             f"axis {j} of b {np.shape(b)[j]}")
+            raise ValueError(f"np.tensordot: axis {i} of a has {np.shape(a)[i]} "
+                             f"numbers, axis {j} of b {np.shape(b)[j]}")
     result = [c for c in (*of_a, *of_b) if (c in of_a) != (c in of_b)]
     return np.einsum(a, of_a, b, of_b, result)
 
@@ -153,9 +157,11 @@ def _cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
     a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
     if np.shape(a)[-1] != 3 or np.shape(b)[-1] != 3:
-        raise TypeError("np.cross: the derivative is known for vectors of three numbers")
+        raise TypeError("np.cross: the derivative is known for vectors of three "
+                        "numbers")
     turn, back = [1, 2, 0], [2, 0, 1]
-    return np.moveaxis(a[..., turn] * b[..., back] - a[..., back] * b[..., turn], -1, axisc)
+    new = a[..., turn] * b[..., back] - a[..., back] * b[..., turn]
+    return np.moveaxis(new, -1, axisc)
 
 
 composed |= {
@@ -173,20 +179,24 @@ def _inv(g, y, a):
 
 
 def _det(g, y, a):
-    "The cofactors, from a = u s vᵀ: so that a matrix without an inverse has them too."
+    "The cofactors, from a = u s vᵀ: a matrix without an inverse has them too."
     u, s, vt = np.linalg.svd(a)
     sign = np.linalg.det(u) * np.linalg.det(vt)
-    return np.expand_dims(g * sign, (-1, -2)) * ((u * product_of_others(s)[..., None, :]) @ vt)
+    cofactors = (u * product_of_others(s)[..., None, :]) @ vt
+    return np.expand_dims(g * sign, (-1, -2)) * cofactors
 
 
 def _solve_right(g, y, a, b):
-    return np.linalg.solve(_transposed(a), g[..., None])[..., 0] if is_vector(a, b) else \
-        np.linalg.solve(_transposed(a), g)
+    if is_vector(a, b):
+        return np.linalg.solve(_transposed(a), g[..., None])[..., 0]
+    return np.linalg.solve(_transposed(a), g)
 
 
 def _solve_left(g, y, a, b):
     g = _solve_right(g, y, a, b)
-    return -g[..., :, None] * y[..., None, :] if is_vector(a, b) else -g @ _transposed(y)
+    if is_vector(a, b):
+        return -g[..., :, None] * y[..., None, :]
+    return -g @ _transposed(y)
 
 
 def is_vector(a, b):
@@ -208,5 +218,6 @@ def _slogdet(a):
 defvjp(np.linalg.inv, _inv)
 defvjp(np.linalg.det, _det)
 defvjp(np.linalg.solve, _solve_left, _solve_right)
-defvjp(log_abs_det, lambda g, y, a: np.expand_dims(g, (-1, -2)) * _transposed(np.linalg.inv(a)))
+defvjp(log_abs_det, lambda g, y, a:
+       np.expand_dims(g, (-1, -2)) * _transposed(np.linalg.inv(a)))
 composed[np.linalg.slogdet] = _slogdet

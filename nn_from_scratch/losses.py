@@ -52,7 +52,7 @@ def shares(losses: Array, weight: Array | None = None):
 
 
 def cost(share: Array | float, losses: Array) -> Array:
-    """What each loss costs: its share of it. 0 times ∞ is 0: what does not count is free.
+    """What each loss costs: its share of it. 0 · ∞ is 0: what does not count is free.
 
     Parameters:
         share: how much each loss counts: a weight, or a probability
@@ -307,10 +307,3 @@ def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = No
     """
     yes, no = softplus(-logits), softplus(logits)  # what each answer would cost
     return mean(cost(target, yes) + cost(1 - target, no), weight)
-
-# %% ../nbs/02_losses.ipynb #bca6fa5f
-def __getattr__(name):  # until all import the metrics from the room of that name
-    if name in ("accuracy", "r2_score", "confusion_matrix"):
-        from nn_from_scratch import metrics
-        return getattr(metrics, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

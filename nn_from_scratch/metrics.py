@@ -18,7 +18,7 @@ import numpy as np
 
 from .aliases import Array
 from .functions import checked
-from .losses import beside, kept, one_hot
+from .losses import beside, kept
 
 # %% ../nbs/02_losses.ipynb #63f60f61
 def pairs(logits: Array) -> Array:
@@ -146,8 +146,8 @@ def confusion_matrix(logits: Array, labels: Array, weight: Array | None = None) 
                [0, 1]])
     """
     k = pairs(logits).shape[-1]
-    true, taken = one_hot(labels, k, int), one_hot(decided(logits), k, int)
-    return true.T @ (taken if weight is None else taken * beside(weight, taken))
+    place = np.ravel_multi_index((labels.astype(int), decided(logits)), (k, k))
+    return np.bincount(place, weight, k * k).reshape(k, k)
 
 # %% ../nbs/02_losses.ipynb #01425f7d
 @dataclass(frozen=True, repr=False)

@@ -9,6 +9,7 @@
 __all__ = ['Module', 'evaluating', 'short_text', 'call_text']
 
 # %% ../nbs/01b_network.ipynb #5c1f9a05
+import fnmatch
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -102,6 +103,35 @@ class Module(Part):
         """
         return self.train(False)
 
+    @property
+    def frozen(self) -> frozenset[str]:
+        "The names of the parameters that an optimizer leaves as they are."
+        return frozenset(vars(self).get("_frozen", ()))
+
+    def freeze(self: _Self, *patterns: str) -> _Self:
+        """Keep these parameters from being trained; `ValueError` for an unknown name.
+
+        Parameters:
+            patterns: names, "0.weight", or patterns, "encoder.*"; none: all
+
+        Returns:
+            the module itself
+        """
+        self._frozen = tuple(sorted(self.frozen | _matching(self, patterns)))
+        return self
+
+    def unfreeze(self: _Self, *patterns: str) -> _Self:
+        """Let these parameters be trained again.
+
+        Parameters:
+            patterns: as in `freeze`; none: all
+
+        Returns:
+            the module itself
+        """
+        self._frozen = tuple(sorted(self.frozen - _matching(self, patterns)))
+        return self
+
     def reading(self) -> Turn:
         "`with model.reading():` no other thread takes a gradient of the model."
         known = getattr(self, "_layout", None)
@@ -153,6 +183,18 @@ def evaluating() -> Iterator[None]:
         yield
     finally:
         _evaluating.reset(before)
+
+
+def _matching(model, patterns):
+    "The names of the parameters that fit a pattern; each pattern must fit one."
+    names, found = list(model.parameters()), set()
+    for pattern in patterns or ("*",):
+        fitting = fnmatch.filter(names, pattern)
+        if not fitting and names:
+            raise ValueError(f"{type(model).__name__}: no parameter is called "
+                             f"{pattern!r}; there are {', '.join(names)}")
+        found.update(fitting)
+    return found
 
 # %% ../nbs/01b_network.ipynb #3b8e7dac
 class _Text(str):

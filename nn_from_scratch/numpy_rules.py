@@ -1,4 +1,4 @@
-"""The rows for the rest of NumPy's elementwise functions and reductions, and of the steps.
+"""The rows for the rest of NumPy's elementwise functions and reductions, and of steps.
 
     defvjp(np.sqrt, lambda g, y, x: g / (2 * y))
 """
@@ -110,11 +110,13 @@ defvjp(np.fmin, _unless_nan(_lower), _swapped(_unless_nan(_lower)))
 defvjp(np.clip, _clip)
 defvjp(np.where, None, lambda g, y, c, a, b: np.where(c, g, 0),
                        lambda g, y, c, a, b: np.where(c, 0, g))
-defvjp(np.logaddexp, lambda g, y, a, b: g * sigmoid(a - b),  # exp(a - y), to the last digit
+# exp(a - y), to the last digit
+defvjp(np.logaddexp, lambda g, y, a, b: g * sigmoid(a - b),
                      lambda g, y, a, b: g * sigmoid(b - a))
 defvjp(np.logaddexp2, lambda g, y, a, b: g * sigmoid((a - b) * math.log(2)),
                       lambda g, y, a, b: g * sigmoid((b - a) * math.log(2)))
-defvjp(np.hypot, lambda g, y, a, b: g * a / nonzero(y), lambda g, y, a, b: g * b / nonzero(y))
+defvjp(np.hypot, lambda g, y, a, b: g * a / nonzero(y),
+                 lambda g, y, a, b: g * b / nonzero(y))
 defvjp(np.arctan2, lambda g, y, a, b: g * b / (a * a + b * b),
                    lambda g, y, a, b: -g * a / (a * a + b * b))
 defvjp(np.remainder, lambda g, y, a, b: g, lambda g, y, a, b: -g * np.floor(a / b))
@@ -166,8 +168,8 @@ def _std(g, y, x, axis=None, *, ddof=0, keepdims=False):
 def _norm(g, y, x, ord=None, axis=None, keepdims=False):
     of_matrix = np.ndim(x) == 2 if axis is None else isinstance(axis, tuple)
     if ord not in (None, 2, "fro") or (ord == 2 and of_matrix):
-        raise TypeError("np.linalg.norm: the derivative is known for the Euclidean norm "
-                        f"only, not for ord={ord!r}")
+        raise TypeError("np.linalg.norm: the derivative is known for the Euclidean "
+                        f"norm only, not for ord={ord!r}")
     g, y = (restore_axes(v, np.shape(x), axis, keepdims) for v in (g, y))
     return g * x / nonzero(y)
 
@@ -200,7 +202,8 @@ def _average(a, axis=None, weights=None, returned=False, *, keepdims=False):
 
 def _median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     if isinstance(axis, tuple):
-        raise TypeError("np.median: the derivative is known along one axis, or over all")
+        raise TypeError("np.median: the derivative is known along one axis, or over "
+                        "all")
     ordered, along = np.sort(a, axis), 0 if axis is None else axis
     n = np.shape(ordered)[along]
     middle = np.mean(np.take(ordered, [(n - 1) // 2, n // 2], axis=along), axis=along)
@@ -212,7 +215,8 @@ def _median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
 
 
 def _ptp(a, axis=None, out=None, keepdims=False):
-    return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
+    largest = np.max(a, axis=axis, keepdims=keepdims)
+    return largest - np.min(a, axis=axis, keepdims=keepdims)
 
 
 def _nansum(a, axis=None, *, keepdims=False):
@@ -232,8 +236,10 @@ def _full_like(a, fill_value, dtype=None):
 
 
 def _copyto(dst, src, casting="same_kind", where=True):
-    raise TypeError("a Tensor cannot be written into an array (np.copyto, np.full, np.full_like "
-                    "of a plain array): np.broadcast_to(tensor, shape) fills a shape with it")
+    raise TypeError("a Tensor cannot be written into an array (np.copyto, np.full, "
+                    "np.full_like "
+                    "of a plain array): np.broadcast_to(tensor, shape) fills a shape "
+                    "with it")
 
 
 composed[np.copyto] = _copyto

@@ -23,7 +23,7 @@ class _Bar(tqdm):
 
 
 class _Cell:
-    "A file whose last line stands under the running notebook cell, and is gone when the bar is."
+    "A file whose last line stands under the running cell, and is gone when the bar is."
     encoding = "utf-8"  # so that the bar is drawn with blocks
 
     def __init__(self, display):
@@ -44,10 +44,12 @@ class Progress(Callback):
 
     def on_fit_start(self, run):
         file = self.cell and _Cell(self.cell)
-        total, place = steps_to_come(run), 0 if file else None  # other bars are not in this cell
-        line = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}" if total else None
-        self.bar = _Bar(total=total, file=file, leave=False, unit="step", bar_format=line,
-                        ncols=80, nrows=20, position=place)  # fits a cell and a terminal
+        total = steps_to_come(run)
+        line = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        self.bar = _Bar(
+            total=total, file=file, leave=False, unit="step",
+            bar_format=line if total else None, ncols=80, nrows=20,  # fits a terminal
+            position=0 if file else None)  # other bars do not stand in this cell
 
     def on_step_end(self, run):
         if self.bar is not None:
@@ -55,7 +57,8 @@ class Progress(Callback):
 
     def on_epoch_end(self, run):
         history = run.history
-        last = [f"epoch {run.epoch}/{run.settings['epochs']}", f"loss {history.train_loss[-1]:.3g}"]
+        last = [f"epoch {run.epoch}/{run.settings['epochs']}",
+                f"loss {history.train_loss[-1]:.3g}"]
         last += [f"valid {loss:.3g}" for loss in history.valid_loss[-1:]]
         last += [f"{name} {(both['valid'] or both['train'])[-1]:.3g}"
                  for name, both in history.metrics.items()]
@@ -72,7 +75,9 @@ def steps_to_come(run: Run) -> int | None:
     data, settings = run.feed.data, run.settings
     if not isinstance(data, tuple) and not hasattr(data, "__len__"):
         return settings["max_steps"]
-    size = -(-len(data[0]) // settings["batch_size"]) if isinstance(data, tuple) else len(data)
+    size = len(data)
+    if isinstance(data, tuple):
+        size = -(-len(data[0]) // settings["batch_size"])
     steps = -(-size // settings["accumulate"]) * settings["epochs"]
     return min(steps, settings["max_steps"] or steps)
 

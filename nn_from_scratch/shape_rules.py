@@ -1,4 +1,4 @@
-"""The rows of what moves, picks and joins numbers: each is undone by moving the gradients.
+"""The rows of what moves, picks and joins numbers: undone by moving the gradients.
 
     y = x[[0, 0, 2]]   ->   whole = zeros; np.add.at(whole, [0, 0, 2], g)
 """
@@ -22,12 +22,15 @@ from .tape import value_of
 # %% ../nbs/A_rules.ipynb #63a0c40e
 def _reshape(g, y, x, shape=None, order="C", *, newshape=None, copy=None):
     if order not in ("C", "F"):
-        raise TypeError(f"np.reshape: the derivative is known for order 'C' and 'F', not {order!r}")
+        raise TypeError(f"np.reshape: the derivative is known for order 'C' and 'F', "
+                        f"not {order!r}")
     return np.reshape(g, np.shape(x), order=order)
 
 
 def _transpose(g, y, x, axes=None):
-    return np.transpose(g, None if axes is None else np.argsort(np.asarray(axes) % len(axes)))
+    if axes is not None:
+        axes = np.argsort(np.asarray(axes) % len(axes))
+    return np.transpose(g, axes)
 
 
 def _cumsum(g, y, x, axis=None):
@@ -67,7 +70,8 @@ def _picks_once(part):
 
 def _take(g, y, x, indices, axis=None, *, mode="raise"):
     if mode != "raise":
-        raise TypeError(f"np.take: the derivative is known for mode 'raise', not {mode!r}")
+        raise TypeError(f"np.take: the derivative is known for mode 'raise', not "
+                        f"{mode!r}")
     whole = np.zeros(np.shape(x), x.dtype)
     if axis is None:
         np.add.at(whole.reshape(-1), indices, g)
@@ -86,7 +90,8 @@ def _numbered(x):
 
 
 def moved(function):
-    "`function` of NumPy, which only moves, repeats or leaves out numbers, for a Tensor."
+    """`function` of NumPy, which only moves, repeats or leaves out numbers, for a
+    Tensor."""
     def form(x, *args, **kwargs):
         places = function(_numbered(x), *args, **kwargs)
         if isinstance(places, (list, tuple)):
@@ -95,8 +100,8 @@ def moved(function):
     return form
 
 
-for name in """repeat tile roll rot90 flipud fliplr rollaxis diagonal delete resize split
-               array_split hsplit vsplit dsplit""".split():
+for name in """repeat tile roll rot90 flipud fliplr rollaxis diagonal delete resize
+               split array_split hsplit vsplit dsplit""".split():
     composed[getattr(np, name)] = moved(getattr(np, name))
 
 
@@ -114,7 +119,8 @@ for atleast in (np.atleast_1d, np.atleast_2d, np.atleast_3d):
 def _sort(a, axis=-1, kind=None, order=None):
     if axis is None:
         a, axis = np.ravel(a), 0
-    return np.take_along_axis(a, np.argsort(value_of(a), axis=axis, kind=kind), axis=axis)
+    places = np.argsort(value_of(a), axis=axis, kind=kind)
+    return np.take_along_axis(a, places, axis=axis)
 
 
 def _take_along_axis(arr, indices, axis=-1):
@@ -141,7 +147,8 @@ def _triu(m, k=0):
 def _diag(v, k=0):
     if np.ndim(v) == 2:
         return np.diagonal(v, k)
-    wide = np.concatenate([np.zeros(1, v.dtype), v])  # place 0 for what is off the diagonal
+    # place 0 for what is off the diagonal
+    wide = np.concatenate([np.zeros(1, v.dtype), v])
     return np.take(wide, np.diag(np.arange(1, 1 + len(v)), k))
 
 
@@ -159,7 +166,8 @@ def _pad(g, y, x, pad_width, mode="constant", *, constant_values=0):
     wall = {"constant_values": -1} if mode == "constant" else {}
     try: places = np.pad(_numbered(x), pad_width, mode, **wall)
     except ValueError: places = None
-    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap") or places is None:
+    known = mode in ("constant", "edge", "reflect", "symmetric", "wrap")
+    if places is None or not known:
         raise TypeError(f"np.pad: the derivative is not known for mode {mode!r}")
     whole = np.zeros(np.size(x) + 1, g.dtype)  # the last is for the wall
     np.add.at(whole, places, g)
@@ -211,7 +219,8 @@ def _dstack(tup):
 
 
 def _column_stack(tup):
-    return join(*(a if np.ndim(a) == 2 else np.reshape(a, (-1, 1)) for a in tup), axis=1)
+    columns = (a if np.ndim(a) == 2 else np.reshape(a, (-1, 1)) for a in tup)
+    return join(*columns, axis=1)
 
 
 def _append(arr, values, axis=None):
@@ -225,7 +234,8 @@ def _diff(a, n=1, axis=-1, prepend=None, append=None):
         a = join(*ends[:prepend is not None], a, *ends[prepend is not None:], axis=axis)
     for _ in range(n):
         m = np.shape(a)[axis]
-        a = (np.take(a, np.arange(1, m), axis=axis) - np.take(a, np.arange(m - 1), axis=axis))
+        later = np.take(a, np.arange(1, m), axis=axis)
+        a = later - np.take(a, np.arange(m - 1), axis=axis)
     return a
 
 
@@ -241,7 +251,7 @@ def _broadcast_arrays(*args):
 
 
 composed |= {
-    np.concatenate: _concatenate, np.stack: _stack, np.vstack: _vstack, np.hstack: _hstack,
-    np.dstack: _dstack, np.column_stack: _column_stack, np.append: _append, np.diff: _diff,
-    np.broadcast_arrays: _broadcast_arrays,
+    np.concatenate: _concatenate, np.stack: _stack, np.vstack: _vstack,
+    np.hstack: _hstack, np.dstack: _dstack, np.column_stack: _column_stack,
+    np.append: _append, np.diff: _diff, np.broadcast_arrays: _broadcast_arrays,
 }

@@ -24,7 +24,7 @@ from .states import restore, snapshot
 
 # %% ../nbs/05_training.ipynb #de055e1b
 def has_converged(losses: Sequence[float], tol: float, patience: int) -> bool:
-    """Whether the median loss of the last epochs is near that of the epochs before them.
+    """Whether the median loss of the last epochs is near that of the epochs before.
 
     At least (1 - tol) times it. Medians, so that one lucky dip cannot end a run.
 
@@ -35,17 +35,22 @@ def has_converged(losses: Sequence[float], tol: float, patience: int) -> bool:
 
     Returns:
         whether the last `patience` epochs brought less than that
+
+    Example:
+        >>> nn.has_converged([1.0, 0.5, 0.3, 0.3, 0.3, 0.3], tol=0.01, patience=2)
+        True
     """
     if len(losses) < 2 * patience:
         return False
-    return median(losses[-patience:]) >= (1 - tol) * median(losses[-2 * patience:-patience])
+    last, before = losses[-patience:], losses[-2 * patience:-patience]
+    return median(last) >= (1 - tol) * median(before)
 
 # %% ../nbs/05_training.ipynb #44649304
 class Convergence(Callback):
     """Stop when the training loss no longer falls: what `fit(..., tol=…)` works with.
 
     Parameters:
-        tol: the share of the loss that counts as progress (see `has_converged`)
+        tol: the share of the loss that counts as progress
         patience: epochs over which that is measured
     """
 
@@ -55,8 +60,9 @@ class Convergence(Callback):
 
     def on_epoch_end(self, run):
         if has_converged(run.history.train_loss, self.tol, self.patience):
-            run.stop("converged", f"Converged: the training loss fell by less than {self.tol:.3g} "
-                                  f"of itself in {checks.counted(self.patience, 'epoch')}.")
+            run.stop("converged", "Converged: the training loss fell by less than "
+                                  f"{self.tol:.3g} of itself in "
+                                  f"{checks.counted(self.patience, 'epoch')}.")
 
 # %% ../nbs/05_training.ipynb #bd5fcf33
 def _monitored(who, monitor, mode):
@@ -64,7 +70,8 @@ def _monitored(who, monitor, mode):
     if mode not in ("auto", "min", "max"):
         raise ValueError(f'{who}: mode must be "auto", "min" or "max", not {mode!r}')
     if not isinstance(monitor, str):
-        raise TypeError(f'{who}: monitor must be "loss" or the name of a metric, not {monitor!r}')
+        raise TypeError(f'{who}: monitor must be "loss" or the name of a metric, '
+                        f"not {monitor!r}")
     auto = "min" if monitor == "loss" else "max"
     return monitor, auto if mode == "auto" else mode
 
@@ -72,17 +79,19 @@ def _monitored(who, monitor, mode):
 def _watched(who, run, monitor):
     "The last result on the validation data of what is watched."
     if not run.history.valid_loss:
-        raise ValueError(f"{who} needs validation data: fit(model, loss, optimizer, train, valid, …)")
+        raise ValueError(f"{who} needs validation data: fit(model, loss, optimizer, "
+                         "train, valid, …)")
     if monitor == "loss":
         return run.history.valid_loss[-1]
     if monitor not in run.history.metrics:
         known = ", ".join(["loss", *run.history.metrics])
-        raise ValueError(f"{who}: there is no metric {monitor!r} to watch: this run has {known}")
+        raise ValueError(f"{who}: there is no metric {monitor!r} to watch: this run "
+                         f"has {known}")
     return run.history.metrics[monitor]["valid"][-1]
 
 
 class ReduceLROnPlateau(Callback):
-    """Multiply the learning rate by `factor` when the validation result no longer improves.
+    """Multiply the learning rate by `factor` when validation no longer improves.
 
     `rates` has the epochs after which it did, and the new learning rates.
 
@@ -93,6 +102,14 @@ class ReduceLROnPlateau(Callback):
         min_lr: the learning rate stays at or above it
         monitor: what is watched: the loss, or a metric by its name
         mode: "min", "max"; "auto": a loss shall fall, a metric rise
+
+    Example:
+        >>> data, valid, optimizer = nn.moons(50, rng=0), nn.moons(50, rng=1), nn.SGD(3.0)
+        >>> plateau = nn.ReduceLROnPlateau(factor=0.5, patience=2)
+        >>> nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, optimizer, data, valid, epochs=30,
+        ...        callbacks=[plateau], progress=False)
+        >>> optimizer.lr == 3.0 * 0.5 ** len(plateau.rates)
+        True
     """
 
     def __init__(
@@ -104,22 +121,24 @@ class ReduceLROnPlateau(Callback):
         self.min_lr = checks.at_least_0("ReduceLROnPlateau", "min_lr", min_lr)
         self.min_delta = min_delta
         self.monitor, self.mode = _monitored("ReduceLROnPlateau", monitor, mode)
-        self.on_fit_start(None)
+        self.best_value, self.since = math.inf, 0
+        self.rates: list[tuple[int, float]] = []
 
     def on_fit_start(self, run):
         self.best_value, self.since, self.rates = math.inf, 0, []
-        if run is not None and callable(run.optimizer.lr):
-            raise ValueError("ReduceLROnPlateau: the learning rate is a schedule, which changes it "
-                             "already; give the optimizer a number")
+        if callable(run.optimizer.lr):
+            raise ValueError("ReduceLROnPlateau: the learning rate is a schedule, "
+                             "which changes it already; give the optimizer a number")
 
     def on_epoch_end(self, run):
-        value = _watched("ReduceLROnPlateau", run, self.monitor) * (-1, 1)[self.mode == "min"]
+        value = _watched("ReduceLROnPlateau", run, self.monitor)
+        value *= 1 if self.mode == "min" else -1
         self.since += 1
         if value < self.best_value - self.min_delta:
             self.best_value, self.since = value, 0
         elif self.since >= self.patience and run.optimizer.lr > self.min_lr:
             run.optimizer.lr = max(run.optimizer.lr * self.factor, self.min_lr)
-            self.rates.append((run.epoch, run.optimizer.lr))
+            self.rates.append((run.epoch, run.optimizer.learning_rate()))
             self.since = 0
 
     def state_dict(self):
@@ -134,13 +153,22 @@ class EarlyStopping(Callback):
     """Stop when the validation result has not improved for `patience` epochs.
 
     However the run ends, the model goes back to the best it was, parameters and state.
-    `best_epoch`, `best_value` and `best_loss`, the validation loss then, say when that was.
+    `best_epoch`, `best_value` and `best_loss`, the validation loss then, say when that
+    was.
 
     Parameters:
         patience: epochs to wait for an improvement
         min_delta: by how much a result must be better to count as one
         monitor: what is watched: the loss, or a metric by its name
         mode: "min", "max"; "auto": a loss shall fall, a metric rise
+
+    Example:
+        >>> data, valid = nn.moons(50, rng=0), nn.moons(50, rng=1)
+        >>> early = nn.EarlyStopping(patience=3)
+        >>> history = nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.SGD(3.0), data, valid,
+        ...                  epochs=50, callbacks=[early], progress=False)
+        >>> early.best_loss == min(history.valid_loss)
+        True
     """
 
     def __init__(
@@ -149,11 +177,15 @@ class EarlyStopping(Callback):
         checks.whole("EarlyStopping", "patience", patience)
         self.patience, self.min_delta = patience, min_delta
         self.monitor, self.mode = _monitored("EarlyStopping", monitor, mode)
-        self.on_fit_start(None)
+        self.reset()
 
-    def on_fit_start(self, run):
+    def reset(self):
+        "Forget what was best."
         self.best_value, self.best_loss, self.best_epoch = math.inf, math.inf, 0
         self._best = None
+
+    def on_fit_start(self, run):
+        self.reset()
 
     def on_epoch_end(self, run):
         value = _watched("EarlyStopping", run, self.monitor)
@@ -164,10 +196,13 @@ class EarlyStopping(Callback):
             self.best_epoch, self._best = run.epoch, snapshot(run.model)
         elif run.epoch - self.best_epoch >= self.patience:
             what = "loss" if self.monitor == "loss" else self.monitor
-            end = (f"back to the parameters of epoch {self.best_epoch}, with {self.best_value:.4g}"
-                   if self.best_epoch else "it was never a finite number; the model stays as it is")
-            run.stop("callback", f"EarlyStopping: the validation {what} has not improved for "
-                                 f"{checks.counted(self.patience, 'epoch')}; {end}.")
+            end = "it was never a finite number; the model stays as it is"
+            if self.best_epoch:
+                end = (f"back to the parameters of epoch {self.best_epoch}, "
+                       f"with {self.best_value:.4g}")
+            epochs = checks.counted(self.patience, "epoch")
+            run.stop("callback", f"EarlyStopping: the validation {what} has not "
+                                 f"improved for {epochs}; {end}.")
 
     def on_fit_end(self, run):
         if self._best is not None:
@@ -183,26 +218,33 @@ class EarlyStopping(Callback):
 
 # %% ../nbs/05_training.ipynb #a18a9cb7
 class LearningRateFinder(Callback):
-    """Try ever larger learning rates, one a batch, and note the loss at each (Smith, 2017).
+    """Try ever larger learning rates, one a batch, and note the losses (Smith, 2017).
 
     From `low` to `high`, until all are tried or the loss is four times the best or not
-    finite; then model and optimizer are put back as they were. `rates` and `losses` are what
-    it saw, `suggestion` a tenth of the rate with the smallest loss.
+    finite; then model and optimizer are put back as they were. `rates` and `losses` are
+    what it saw, `suggestion` a tenth of the rate with the smallest loss.
 
     Parameters:
         low: the first learning rate
         high: the last one
-        steps: how many are tried, each a constant factor above the one before
+        steps: how many are tried, each a constant factor above the last
+
+    Example:
+        >>> finder = nn.LearningRateFinder(steps=50)
+        >>> nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.SGD(0.1), nn.moons(100, rng=0),
+        ...        epochs=50, callbacks=[finder], progress=False)
+        >>> 1e-4 < finder.suggestion < 1
+        True
     """
 
     def __init__(self, low: float = 1e-6, high: float = 10.0, steps: int = 100):
         if not 0 < low < high < math.inf or steps < 2:
-            raise ValueError("LearningRateFinder: it needs 0 < low < high and at least 2 steps, "
-                             f"not {low}, {high} and {steps}")
+            raise ValueError("LearningRateFinder: it needs 0 < low < high and at "
+                             f"least 2 steps, not {low}, {high} and {steps}")
         self.low, self.high, self.steps = low, high, steps
         self.rates: list[float] = []
         self.losses: list[float] = []
-        self.ended = ""  # how the search ended: complete, diverged, or cut short by what
+        self.ended = ""  # complete, diverged, or what cut the search short
         self._before = None
 
     def on_fit_start(self, run):
@@ -210,10 +252,11 @@ class LearningRateFinder(Callback):
         self._before = snapshot(run.model), copy.deepcopy(vars(run.optimizer))
 
     def on_step_start(self, run):
-        run.optimizer.lr = self.low * (self.high / self.low) ** (len(self.rates) / (self.steps - 1))
+        done = len(self.rates) / (self.steps - 1)
+        run.optimizer.lr = self.low * (self.high / self.low) ** done
 
     def on_step_end(self, run):
-        self.rates.append(run.optimizer.lr)
+        self.rates.append(run.optimizer.learning_rate())
         self.losses.append(run.batch_loss)
         if len(self.rates) == self.steps or run.batch_loss > 4 * min(self.losses):
             self.ended = "complete"
@@ -229,24 +272,26 @@ class LearningRateFinder(Callback):
             self._before = None
 
     def state_dict(self):
-        raise ValueError("LearningRateFinder: a search ends where it began and leaves nothing to "
-                         "save; run it without checkpoint")
+        raise ValueError("LearningRateFinder: a search ends where it began and leaves "
+                         "nothing to save; run it without checkpoint")
 
     @property
     def suggestion(self) -> float:
         "A tenth of the learning rate at which the loss was smallest."
         if not self.rates and self.ended == "diverged":
-            raise ValueError("LearningRateFinder: the very first loss or gradient was not finite, "
-                             f"at a learning rate of {self.low:.3g}: look at the data and the model")
+            raise ValueError("LearningRateFinder: the very first loss or gradient was "
+                             f"not finite, at a learning rate of {self.low:.3g}: look "
+                             "at the data and the model")
         if not self.rates:
             raise ValueError("LearningRateFinder: it has seen no batch yet: "
                              "fit(model, loss, optimizer, train, callbacks=[finder])")
         if self.ended not in ("complete", "diverged"):
-            warnings.warn(f"LearningRateFinder: the search ended after {len(self.rates)} of "
-                          f"{self.steps} rates, at {self.rates[-1]:.3g}, and what lies above was "
+            warnings.warn("LearningRateFinder: the search ended after "
+                          f"{len(self.rates)} of {self.steps} rates, at "
+                          f"{self.rates[-1]:.3g}, and what lies above was "
                           "not tried: give fit more epochs", stacklevel=2)
         return self.rates[int(np.argmin(self.losses))] / 10
 
     def plot(self, ax=None):
-        "The loss against the learning rate, by `plot_learning_rates`; returns the axes."
+        "Loss against learning rate, by `plot_learning_rates`; returns the axes."
         return plot_learning_rates(self.rates, self.losses, ax=ax)

@@ -75,7 +75,8 @@ class Tape:
 
 # %% ../nbs/03b_autodiff.ipynb #d012824d
 def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
-    """Compute `op` on the values of its arguments, and note on their tape what was computed.
+    """Compute `op` on the values of its arguments, and note on their tape what was
+    computed.
 
     Parameters:
         op: an operation that has a row in the table
@@ -118,16 +119,18 @@ def same_tape(op, tape, other):
                         "gradient of a gradient is not supported, and a Tensor means "
                         "nothing outside the call that made it")
     if other.thread != threading.get_ident():
-        raise RuntimeError(f"{name_of(op)}: another thread is taking a gradient of this "
-                           "model; one at a time, or a copy for each")
+        raise RuntimeError(f"{name_of(op)}: another thread is taking a gradient of "
+                           "this model; one at a time, or a copy for each")
     return other
 
 
 def by_position(op, args, kwargs):
-    "The arguments of a step by position, so that a rule gets them where it expects them."
+    """The arguments of a step by position, so that a rule gets them where it expects
+    them."""
     bound = signature_of(op.plain).bind(*args, **kwargs)
     bound.apply_defaults()
-    refuse_tensors(op, bound.kwargs, "can be followed only where it is given by position")
+    refuse_tensors(op, bound.kwargs, "can be followed only where it is given by "
+                                     "position")
     return bound.args, bound.kwargs
 
 # %% ../nbs/03b_autodiff.ipynb #742e1d3b
@@ -143,8 +146,8 @@ def value_of(x: Any, tape: "Tape | None" = None) -> Any:
     """
     if type(x) is Tensor:
         if tape is not None and x.tape is not tape:
-            raise TypeError("a Tensor of another gradient would become a plain value here, "
-                            "unseen: stop_gradient(…) if that is meant")
+            raise TypeError("a Tensor of another gradient would become a plain value "
+                            "here, unseen: stop_gradient(…) if that is meant")
         return x.value
     if type(x) in (tuple, list):
         return type(x)(value_of(v, tape) for v in x)
@@ -161,6 +164,12 @@ class Tensor:
         value: of any shape
         tape: where it is noted
         index: at which place
+
+    Example:
+        >>> seen = []
+        >>> nn.grad(lambda x: seen.append(x * 2) or np.sum(x))(np.ones(2))
+        >>> seen[0].value
+        array([2., 2.])
     """
     __slots__ = ("value", "tape", "index")
 
@@ -174,15 +183,15 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc, method, *args, **kwargs):
         if method != "__call__":
-            raise TypeError(f"np.{ufunc.__name__}.{method} has no derivative here: use a "
-                            "function such as np.sum or np.prod")
+            raise TypeError(f"np.{ufunc.__name__}.{method} has no derivative here: use "
+                            "a function such as np.sum or np.prod")
         return self.__array_function__(ufunc, (), args, kwargs)
 
     def __array_function__(self, function, types, args, kwargs):
         if kwargs.get("out") is not None:
-            raise TypeError(f"np.{function.__name__}: a Tensor cannot be written into an "
-                            "array (`array += tensor`, `out=`): write a = a + b; the value "
-                            "alone is tensor.value")
+            raise TypeError(f"np.{function.__name__}: a Tensor cannot be written into "
+                            "an array (`array += tensor`, `out=`): write a = a + b; "
+                            "the value alone is tensor.value")
         if function in plain_functions:
             return function(*map(value_of, args), **value_of(kwargs))
         if function in composed:
@@ -254,8 +263,9 @@ class Tensor:
         if kind in "iub":
             return self.value.astype(dtype)  # whole numbers are a staircase: slope 0
         if kind != "f":
-            raise TypeError(f"a Tensor becomes no array of {np.dtype(dtype)}: the gradient "
-                            "would stop here unseen; the array is tensor.value")
+            raise TypeError(f"a Tensor becomes no array of {np.dtype(dtype)}: the "
+                            "gradient would stop here unseen; the array is "
+                            "tensor.value")
         return self if self.dtype == dtype else record(cast, (self, dtype), {})
 
     # Answers that have no derivative are plain values
@@ -291,15 +301,15 @@ class Tensor:
     # What would lose the memory, and with it the gradient, in silence
 
     def __array__(self, dtype=None, copy=None):
-        raise TypeError("a Tensor does not become a plain array (in np.array, np.asarray, "
-                        "array[i] = tensor): the gradient would stop here unseen. "
-                        "np.stack([a, b]) makes one Tensor of several; the array is "
-                        "tensor.value")
+        raise TypeError("a Tensor does not become a plain array (in np.array, "
+                        "np.asarray, array[i] = tensor): the gradient would stop here "
+                        "unseen. np.stack([a, b]) makes one Tensor of several; the "
+                        "array is tensor.value")
 
     def __float__(self):
-        raise TypeError("a Tensor does not become a number (in float(t), array[i] = t): the "
-                        "gradient would stop here unseen. np.stack([t, u]) makes one Tensor "
-                        "of several; the number is tensor.value")
+        raise TypeError("a Tensor does not become a number (in float(t), array[i] = "
+                        "t): the gradient would stop here unseen. np.stack([t, u]) "
+                        "makes one Tensor of several; the number is tensor.value")
 
     __int__ = __complex__ = __index__ = __float__
     def item(self): return self.__float__()
@@ -307,12 +317,15 @@ class Tensor:
 
     def __format__(self, how):
         if not how: return repr(self)
-        raise TypeError(f"a Tensor is not printed as a number while a gradient is taken: "
+        raise TypeError(f"a Tensor is not printed as a number while a gradient is "
+                        f"taken: "
                         f"write tensor.value in its place, f\"{{loss.value:{how}}}\"")
 
     def __setitem__(self, i, b):
-        raise TypeError("a Tensor cannot be changed in place: what was computed from it "
-                        "needs its value; build a new one, with np.where or np.stack say")
+        raise TypeError("a Tensor cannot be changed in place: what was computed from "
+                        "it "
+                        "needs its value; build a new one, with np.where or np.stack "
+                        "say")
 
 # %% ../nbs/03b_autodiff.ipynb #348487ee
 def stop_gradient(x: Any) -> Any:
@@ -323,5 +336,9 @@ def stop_gradient(x: Any) -> Any:
 
     Returns:
         the same with plain values
+
+    Example:
+        >>> nn.grad(lambda a: a * nn.stop_gradient(a))(3.0)
+        np.float64(3.0)
     """
     return value_of(x)

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from .batches import Feed, batches, batches_of, checked_arrays, counted, weighed
+from .aliases import Batches, Loss, Metric, Seed
+from .batches import (Feed, batches, batches_of, checked_arrays, counted,
+                                     weighed)
 from .checkpoints import Checkpoints
 from .evaluation import (Tally, asking, dtype_of, evaluate,
                                         evaluate_batches, fitted, names_of, predict)
@@ -32,28 +34,30 @@ from .states import Held
 from .stopping import (Convergence, EarlyStopping, LearningRateFinder,
                                       ReduceLROnPlateau, has_converged)
 
-_all_ = ["batches", "predict", "evaluate", "History", "Run", "Callback", "has_converged",
-         "EarlyStopping", "LearningRateFinder", "ReduceLROnPlateau"]
+_all_ = ["batches", "predict", "evaluate", "History", "Run", "Callback",
+         "has_converged", "EarlyStopping", "LearningRateFinder", "ReduceLROnPlateau"]
 
 # %% ../nbs/05_training.ipynb #14e9d7b2
 def fit(
-    model: Module, loss: Callable, optimizer: Optimizer, train: Any, valid: Any = None, *,
-    epochs: int = 10, max_steps: int | None = None, batch_size: int = 32, tol: float | None = None,
-    patience: int = 5, clip_norm: float | None = None, metrics: Sequence[Callable] = (),
-    callbacks: Sequence[Any] = (), rng: int | np.random.Generator = 0, progress: bool = True,
-    checkpoint: str | os.PathLike | None = None, resume: bool = False, checkpoint_every: int = 1000,
-    accumulate: int = 1, class_weight: Mapping[int, float] | str | None = None
+    model: Module, loss: Loss, optimizer: Optimizer, train: Batches, valid: Batches | None = None,
+    *, epochs: int = 10, max_steps: int | None = None, batch_size: int = 32,
+    tol: float | None = None, patience: int = 5, clip_norm: float | None = None,
+    metrics: Sequence[Metric] = (), callbacks: Sequence[Any] = (), rng: Seed = 0,
+    progress: bool = True, checkpoint: str | os.PathLike | None = None, resume: bool = False,
+    checkpoint_every: int = 1000, accumulate: int = 1,
+    class_weight: Mapping[int, float] | str | None = None
 ) -> History:
-    """Train `model` until the epochs or steps are done, it has converged or diverged, or stops.
+    """Train `model` until the epochs or steps are done, or something else ends the run.
 
-    The history says which in `stopped` and `stopped_because`. The training loss and metrics
-    of an epoch are those of its batches as they were trained on. Raises `ValueError` or
-    `TypeError` for data or settings that make no sense, before anything is changed; an error
-    on the way carries the history so far as its attribute `history`.
+    The history says which in `stopped` and `stopped_because`. The training loss and
+    metrics of an epoch are those of its batches as they were trained on. Raises
+    `ValueError` or `TypeError` for data or settings that make no sense, before anything
+    is changed; an error on the way carries the history so far as its attribute
+    `history`.
 
     Parameters:
         model: trained in place
-        loss: loss(prediction, target), or loss(prediction, target, weight), -> number
+        loss: loss(prediction, target) -> number; a weight comes third
         optimizer: how to step
         train: (x, y) or (x, y, weight) arrays, or an iterable of such batches
         valid: the same, for the validation after each epoch
@@ -67,54 +71,54 @@ def fit(
         callbacks: see `Callback`
         rng: seed or generator of the order of the samples
         progress: whether to show a progress bar
-        checkpoint: a folder to save to (see `Checkpoints`)
+        checkpoint: a folder to save to
         resume: go on with the run in that folder, to the same bits
         checkpoint_every: steps after which to save within an epoch, too
         accumulate: batches whose gradients make one step
-        class_weight: label -> weight, or "balanced"
+        class_weight: by label, or "balanced"
 
     Returns:
         what happened, and why it ended
+
+    Example:
+        >>> x, y = nn.moons(200, rng=0)
+        >>> model = nn.mlp([2, 16, 2], rng=0)
+        >>> history = nn.fit(model, nn.cross_entropy, nn.Adam(0.01), (x, y), epochs=20,
+        ...                  progress=False)
+        >>> print(history.stopped, round(history.train_loss[-1], 1))
+        epochs 0.2
     """
     settings = dict(epochs=epochs, max_steps=max_steps, batch_size=batch_size, tol=tol,
                     patience=patience, clip_norm=clip_norm, accumulate=accumulate)
-    _check(model, loss, optimizer, callbacks, settings)
-    history = History(metrics={name: {"train": [], "valid": []} for name in names_of("fit", metrics)})
+    _check_arguments(model, loss, optimizer, metrics, callbacks, settings)
     train = _checked("training", model, loss, train, class_weight)
     valid = _checked("validation", model, loss, valid)
     order = np.random.default_rng(rng)
     feed = Feed(train, dtype_of(model), batch_size, order, accumulate, class_weight)
-    run = Run(model, loss, optimizer, history, feed, valid, settings, held=Held(model))
+    run = Run(model, loss, optimizer, metrics, feed, valid, settings)
     own = _conveniences(tol, patience, checkpoint, resume, checkpoint_every, progress)
     tell, take_gradient = Listeners([*callbacks, *own], run), _Gradients(run)
-    run.seen = Tally(metrics)
     try:
         with ending(run), np.errstate(all="ignore"):
             tell("on_fit_start")
             model.train()
-            for run.epoch in until_stopped(run, range(run.epoch + (feed.done == 0), epochs + 1)):
-                feed.epoch = run.epoch
-                if feed.done == 0:  # else a resumed run goes on in its middle
-                    tell("on_epoch_start")
+            first = run.epoch + (feed.done == 0)  # a resumed run goes on in its epoch
+            for epoch in until_stopped(run, range(first, epochs + 1)):
+                run.epoch = epoch
+                if feed.done == 0: tell("on_epoch_start")
                 for parts in until_stopped(run, feed, max_steps):
                     tell("on_step_start")
                     take_gradient(parts)
                     tell("on_gradient")
                     _update(run, clip_norm)
                     tell("on_step_end")
-                if feed.done == 0:  # stopped before the first one
-                    break
-                history.note("train", run.seen.result())
-                run.seen, feed.done = Tally(metrics), 0
-                if valid is not None:
-                    history.note("valid", evaluate_batches(
-                        model, loss, batches_of(valid, feed.dtype, 1024), metrics))
+                if feed.done == 0: break  # stopped before the first one
+                _note_epoch(run)
                 tell("on_epoch_end")
             run.stop("epochs", all_done(epochs, "epoch"))
     finally:
-        with ending(run):
-            tell("on_fit_end")
-    return history
+        with ending(run): tell("on_fit_end")
+    return run.history
 
 # %% ../nbs/05_training.ipynb #aed2f5c7
 class _Gradients:
@@ -132,11 +136,12 @@ class _Gradients:
         for part in parts[1:]:
             self.spare, loss, more, heavier = self.of_part(part, self.spare)
             samples, weight = samples + more, weight + heavier
-            run.grads.vector[...] += (self.spare.vector - run.grads.vector) * (more / samples)
+            apart = self.spare.vector - run.grads.vector
+            run.grads.vector[...] += apart * (more / samples)
             run.batch_loss += (loss - run.batch_loss) * (heavier / weight)
 
     def of_part(self, part, out):
-        "Gradient and mean loss of a batch, the samples in it that count, and their weight."
+        "Gradient and mean loss of a batch, how many samples count, and their weight."
         run = self.run
         (value, prediction), grads = self.of(run.model, run.loss, *part, out=out)
         loss, (samples, weight) = float(value), counted(part)
@@ -146,8 +151,18 @@ class _Gradients:
         return grads, loss, samples, weight
 
 
+def _note_epoch(run):
+    "The results of an epoch into the record; the next one begins with an empty tally."
+    run.history.note("train", run.seen.result())
+    run.seen, run.feed.done = Tally(run.metrics), 0
+    if run.valid is not None:
+        given = batches_of(run.valid, run.feed.dtype, 1024)
+        results = evaluate_batches(run.model, run.loss, given, run.metrics)
+        run.history.note("valid", results)
+
+
 def _objective(model, loss, x, *rest):
-    "What training makes small, the loss of a batch; beside it the predictions, for the metrics."
+    "What training makes small; and beside it the predictions, for the metrics."
     prediction = model(x)
     return loss(prediction, *[fitted(a, prediction) for a in rest]), prediction
 
@@ -168,7 +183,8 @@ def _update(run: Run, clip_norm: float | None) -> None:
     before = theta.copy() if _could_overflow(run.optimizer, theta, length) else None
     turn = run.model.reading()
     if not turn.acquire():  # so that other threads predict before an update or after it
-        raise RuntimeError("fit: this model is being read or trained elsewhere: one at a time")
+        raise RuntimeError("fit: this model is being read or trained elsewhere: one at "
+                           "a time")
     try:
         run.optimizer.update(run.model, run.grads)
     finally:
@@ -183,10 +199,11 @@ def _update(run: Run, clip_norm: float | None) -> None:
 def _could_overflow(optimizer, theta, length):
     """Whether an update could make a parameter that is not finite.
 
-    A copy of all parameters at each step would cost as much as a step of SGD. The library's
-    optimizers step by a small multiple of the learning rate times the longest of gradient,
-    parameters and 1, and divide by no less than eps: far below the largest float32 there is
-    nothing to fear. Other precisions, other optimizers and a tiny eps get the copy.
+    A copy of all parameters at each step would cost as much as a step of SGD. The
+    library's optimizers step by a small multiple of the learning rate times the longest
+    of gradient, parameters and 1, and divide by no less than eps: far below the largest
+    float32 there is nothing to fear. Other precisions, other optimizers and a tiny eps
+    get the copy.
     """
     known = type(optimizer).__module__.startswith(f"{__package__}.optim")
     careful = known and theta.itemsize >= 4 and getattr(optimizer, "eps", 1.0) >= 1e-12
@@ -195,16 +212,19 @@ def _could_overflow(optimizer, theta, length):
 
 
 def _length(vector: np.ndarray) -> float:
-    "The length of a vector in one quick pass; not finite where a number is not, or is enormous."
+    "The length of a vector, in one quick pass; not finite where a number is enormous."
     return math.sqrt(float(np.vdot(vector, vector)))
 
 # %% ../nbs/05_training.ipynb #8feb5220
-def _check(model, loss, optimizer, callbacks, settings):
+def _check_arguments(model, loss, optimizer, metrics, callbacks, settings):
     "An error in words for arguments of `fit` that make no sense."
-    checks.kind("fit", "model", model, Module, "a Module (mlp, Sequential, or a class of your own)")
+    a_module = "a Module (mlp, Sequential, or a class of your own)"
+    checks.kind("fit", "model", model, Module, a_module)
     checks.kind("fit", "loss", loss, Callable, "a function such as mse")
     checks.kind("fit", "optimizer", optimizer, Optimizer, "an Optimizer such as Adam()")
-    checks.kind("fit", "callbacks", callbacks, (list, tuple), "a list such as [EarlyStopping()]")
+    a_list = "a list such as [EarlyStopping()]"
+    checks.kind("fit", "callbacks", callbacks, (list, tuple), a_list)
+    names_of("fit", metrics)
     if not model.parameters():
         raise ValueError("fit: the model has no parameters to train")
     for name in ("epochs", "batch_size", "patience", "accumulate"):
@@ -216,11 +236,12 @@ def _check(model, loss, optimizer, callbacks, settings):
 
 
 def _checked(part, model, loss, data, class_weight=None):
-    "The data: arrays once the model has seen a sample and the loss every label or target."
+    "The data; arrays once the model saw a sample and the loss every label or target."
     if not isinstance(data, tuple):
         if isinstance(class_weight, str):
-            raise ValueError(f"fit: class_weight={class_weight!r} needs all labels at once, (x, y) "
-                             "arrays; for batches give a dict of label -> weight")
+            raise ValueError(f"fit: class_weight={class_weight!r} needs all labels at "
+                             "once, (x, y) arrays; for batches give a dict of label "
+                             "-> weight")
         return data
     data = x, y, *weight = checked_arrays(f"fit: {part} data", data, dtype_of(model))
     if class_weight is not None:
@@ -230,7 +251,8 @@ def _checked(part, model, loss, data, class_weight=None):
         if (np.ndim(prediction) == 2 and np.shape(prediction)[1] > 1
                 and y.ndim == 1 and y.dtype.kind in "iu"):  # labels
             y = np.unique(y)
-        rest = [fitted(y, prediction), *(np.ones(len(y), prediction.dtype) for _ in weight)]
+        ones = np.ones(len(y), prediction.dtype)
+        rest = [fitted(y, prediction), *(ones for _ in weight)]
         _check_loss(loss, len(rest))
         loss(np.repeat(prediction, len(y), axis=0), *rest)
     if weight:
@@ -244,7 +266,7 @@ def _check_loss(loss, n):
         inspect.signature(loss).bind(None, *[None] * n)
     except TypeError:
         given = "has weights" if n == 2 else "has no weights"
-        call = "loss(prediction, target, weight)" if n == 2 else "loss(prediction, target)"
+        call = f"loss(prediction, target{', weight' * (n == 2)})"
         raise TypeError(f"fit: the data {given}, so the loss is asked as {call}, and "
                         f"{checks.name_of(loss)} cannot be") from None
     except ValueError:  # a function that does not say what it takes

@@ -18,15 +18,16 @@ from .rules import no_rule, sum_to
 
 # %% ../nbs/03b_autodiff.ipynb #4dd0f96f
 def walk_back(y: Any, out: Sequence[np.ndarray], keep: bool = False) -> list:
-    """The backward pass: hand the gradient of `y` from each step to its inputs, last first.
+    """The backward pass: hand the gradient of `y` from each step to its inputs, last
+    first.
 
     Parameters:
         y: the result, a single number
-        out: for the leaves, in order: where their gradients are written
-        keep: keep the gradients of the steps between, or free them on the way
+        out: for the leaves: where their gradients are written
+        keep: keep the gradients of the steps between
 
     Returns:
-        the gradient of each step up to y; None where none arrived, or it was freed
+        of each step up to y; None where none arrived, or it was freed
     """
     gradients: list = [None] * max(y.index + 1, len(out))
     gradients[y.index] = y.value.dtype.type(1)  # ∂L/∂L
@@ -51,7 +52,8 @@ def hand_back(g, step, gradients, out):
             if new[position] is homes[position]:  # written where it lives
                 gradients[source] = new[position]
             else:
-                arrive(sum_to(new[position], args[position], op), gradients, source, out)
+                g_in = sum_to(new[position], args[position], op)
+                arrive(g_in, gradients, source, out)
         return
     for position, source in inputs:
         rule = row[position] if position < len(row) else None

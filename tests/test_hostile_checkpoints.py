@@ -6,6 +6,7 @@ import io
 import json
 import os
 
+import signal
 import stat
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def test_notes_that_nobody_wrote(note):
 @pytest.mark.parametrize("change", [
     lambda s: s["optimizer"].update(step="no method any more"), lambda s: s["optimizer"].update({"update": 1}), lambda s: s["optimizer"].update({3: 4}),
     lambda s: s["model"][0].update(__class__="x"), lambda s: s["model"][0].update(training=False, parameters=3), lambda s: s["model"].append({}),
-    lambda s: s.update(parameters=np.zeros(3)), lambda s: s.update(parameters="text"), lambda s: s["history"].update(evil=1), lambda s: s.pop("feed"),
+    lambda s: s.update(parameters=np.zeros(3)), lambda s: s.update(parameters="text"), lambda s: s["history"].update(evil=1), lambda s: s["history"].update(train_loss="text"), lambda s: s["history"].update(metrics={"recall": {}}), lambda s: s.pop("feed"),
     lambda s: s["feed"].pop("began"), lambda s: s["feed"].update(done="many"), lambda s: s.update(step="7"), lambda s: s.update(epoch=None),
     lambda s: s["seen"].pop("loss"), lambda s: s["feed"].update(began={"order": 3, "data": None}), lambda s: s.update(callbacks=[1])])
 def test_a_state_that_does_not_fit_is_answered_in_words(tmp_path, change):
@@ -288,3 +289,42 @@ def test_writes_of_several_threads(tmp_path):
     for thread in threads: thread.start()
     for thread in threads: thread.join()
     assert not wrong and os.listdir(tmp_path) == ["file"]
+
+
+# ---------------------------------------------------------------- interrupts at any moment
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer to interrupt with")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # of Python, where a file was just being opened
+def test_interrupts_at_random_moments_of_a_run_with_checkpoints(tmp_path, capsys):
+    "Each leaves whole files, a model of arrays, a folder that is free; the run that goes on has the bits of one that nothing stopped."
+    wanted, rng, hits, runs = int(os.environ.get("NN_FROM_SCRATCH_INTERRUPTS", 60)), np.random.default_rng(0), 0, 0
+    def interrupt(*_): raise KeyboardInterrupt
+    def run(folder, model):
+        early = nn.EarlyStopping(20)
+        settings = dict(epochs=6, checkpoint=folder, checkpoint_every=1, resume=True) if folder else dict(epochs=6)
+        return nn.fit(model, nn.cross_entropy, nn.Adam(0.01), (X, Y), (X, Y), progress=False, metrics=[nn.accuracy], callbacks=[early], **settings)
+    straight = nn.mlp([2, 4, 2], rng=0)
+    history = run(None, straight)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    longest = 0.02
+    try:
+        while hits < wanted:
+            folder, done = tmp_path / str(runs), False
+            while not done:
+                model = nn.mlp([2, 4, 2], rng=0)
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, longest) if hits < wanted else 0)
+                    found = run(folder, model)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    done = found.stopped == "epochs"
+                except KeyboardInterrupt: found = None  # before the run had begun, or after its end
+                hits += not done
+                longest *= 0.9 if done else 1.02
+                assert np.isfinite(model.parameters().vector).all() and type(model(X)) is np.ndarray
+                for path in checkpoints.files(folder): states.from_bytes(path.read_bytes())
+            assert found == history and np.array_equal(model.parameters().vector, straight.parameters().vector)
+            runs += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    with capsys.disabled(): print(f"\n{hits} interrupts, {runs} runs, all with the same bits ", end="")

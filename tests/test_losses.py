@@ -1,6 +1,7 @@
 """Losses and metrics: what a mask, a weight, an ignored label or a NaN means, derived by hand; and what chapter 2 says of them."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -198,6 +199,27 @@ def test_a_column_of_probabilities_is_said_to_be_taken_for_logits():
         with pytest.warns(UserWarning, match="taken for logits.*sigmoid"): assert nn.accuracy(column, [0, 0, 1, 1]) == 0.5
     assert nn.accuracy(p - 0.5, [0, 0, 1, 1]) == 1 and "logits" in nn.accuracy.__doc__ and "sigmoid" in nn.accuracy.__doc__
     nn.accuracy(np.stack([1 - p, p], axis=1), [0, 0, 1, 1])  # two columns decide by the larger one: no word
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.uint64, np.int64, bool, np.float32])
+def test_labels_of_any_kind_of_whole_numbers(kind):
+    "Small ones do not run over: class 19 of 20, in int8, stands in place 399 of the table."
+    k = 2 if kind is bool else 20
+    rng = np.random.default_rng(0)
+    labels, taken = rng.integers(0, k, 50), rng.integers(0, k, 50)
+    logits = nn.one_hot(taken, k)
+    expected = np.zeros((k, k), int)
+    np.add.at(expected, (labels, taken), 1)
+    assert nn.confusion_matrix(logits, labels.astype(kind)).tolist() == expected.tolist()
+    assert nn.accuracy(logits, labels.astype(kind)) == np.mean(labels == taken)
+    if kind not in (bool, np.float32): assert nn.cross_entropy(logits, labels.astype(kind)) == nn.cross_entropy(logits, labels)
+
+
+def test_a_confusion_matrix_of_many_classes_is_quick():
+    labels, logits = np.arange(20_000) % 1000, np.tile(np.eye(1000, dtype=np.float32), (20, 1))
+    before = time.perf_counter()
+    assert np.array_equal(nn.confusion_matrix(logits, labels), 20 * np.eye(1000))
+    assert time.perf_counter() - before < 5
 
 
 def test_weights_of_metrics_that_make_no_sense_are_refused():

@@ -34,6 +34,7 @@ API = {
     "schedules": "step_decay exponential_decay cosine_decay one_cycle warmup",
     "training": "batches fit History evaluate predict EarlyStopping",
     "data": "load_digits load_mnist moons circles spiral xor regression train_valid_split Standardize",
+    "tables": "read_table Table Preparation",
     "sharing": "save load export_onnx",
     "compiler": "compile training_step",
     "estimators": "NeuralNetworkClassifier NeuralNetworkRegressor",
@@ -49,9 +50,9 @@ ORDER = """
     states batches evaluation run stopping progress checkpoints training
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data
-    architecture onnx sharing units estimators tables tasks cli
+    architecture onnx sharing units columns tables preparation estimators splits tasks reports console answers cli
 """.split()
-OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch"}  # asked for when they are needed
+OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow"}  # asked for when they are needed
 
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
 OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",

@@ -485,3 +485,20 @@ def test_a_bar_around_the_bar_in_a_notebook():
     for module in ("nbclient", "ipykernel"): pytest.importorskip(module)
     text = subprocess.run([sys.executable, "-W", "ignore", "-c", NESTED], capture_output=True, text=True, check=True, timeout=120).stdout
     assert text.splitlines() == ["[] True True", "[]"], text
+
+
+# ---------------------------------------------------------------- what chapter 5 says, over seeds
+
+def test_how_large_a_step_should_be():
+    "On the digits, five epochs: the useful length of an update is one to five parts in a hundred, not one in a thousand."
+    class Ratio(nn.Callback):
+        def on_fit_start(self, run): self.ratios = []
+        def on_step_start(self, run): self.before = theta(run.model)
+        def on_step_end(self, run): self.ratios.append(np.linalg.norm(theta(run.model) - self.before) / np.linalg.norm(self.before))
+    x, y = nn.load_digits()
+    for lr, low, high, worst, best in ((0.005, 2e-4, 1e-3, 0.2, 0.5), (0.02, 1e-3, 4e-3, 0.6, 0.88), (0.2, 8e-3, 2e-2, 0.88, 1), (1, 3e-2, 8e-2, 0.85, 1), (5, 1e-3, 5e-2, 0, 0.2)):
+        for seed in range(10):
+            data, valid = nn.train_valid_split(x, y, rng=seed)
+            ratio = Ratio()
+            history = train(nn.mlp([64, 32, 10], rng=seed), data, nn.SGD(lr), valid=valid, epochs=5, metrics=[nn.accuracy], callbacks=[ratio], rng=seed)
+            assert low < np.median(ratio.ratios) < high and worst <= history.metrics["accuracy"]["valid"][-1] <= best, (lr, seed)

@@ -109,3 +109,19 @@ def test_summary_counts_what_stands_again_once():
     rows = [line.split() for line in text.splitlines()]
     assert [row[0] for row in rows[:-1]] == ["a", "b", "c.0", "c.1", "d", "scale"]
     assert rows[1][-2:] == ["again", "0"] and rows[4][-2:] == ["again", "0"] and rows[-1][0] == "14"
+
+
+def test_what_is_frozen_is_named_kept_and_copied():
+    model = nn.mlp([2, 3, 1], rng=0)
+    assert model.frozen == frozenset() and model.freeze("0.*").frozen == {"0.weight", "0.bias"}
+    assert copy.deepcopy(model).frozen == model.frozen == pickle.loads(pickle.dumps(model)).frozen
+    assert model.unfreeze("0.bias").frozen == {"0.weight"} and model.freeze().frozen == set(model.parameters()) and not model.unfreeze().frozen
+    with pytest.raises(ValueError, match=r"no parameter is called '7\.\*'; there are 0.weight, 0.bias"): model.freeze("7.*")
+    assert not model.frozen and list(model.parameters()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def test_a_frozen_part_is_not_trained():
+    model, x, y = nn.mlp([2, 3, 1], rng=0).freeze("0.*"), f32(4, 2), f32(4, 1)
+    before = {name: a.copy() for name, a in model.parameters().items()}
+    nn.fit(model, nn.mse, nn.Adam(0.1), (x, y), epochs=2, progress=False)
+    assert [name for name, a in model.parameters().items() if not np.array_equal(a, before[name])] == ["2.weight", "2.bias"]

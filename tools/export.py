@@ -122,7 +122,7 @@ def shown(outputs: list[dict]) -> list[str]:
 
 
 def session(code: str, output: list[str]) -> list[str]:
-    "`code` behind prompts, each step followed by the lines of `output` that it has printed: one for each print, the rest for a loop or the last."
+    "`code` behind prompts, each step followed by what it has printed: a line of `output` for each print, the rest for a loop or the last."
     lines, steps = code.splitlines(), ast.parse(code).body
     shares = [printed(step) for step in steps]
     rest = next((i for i, n in enumerate(shares) if n is None), len(steps) - 1)

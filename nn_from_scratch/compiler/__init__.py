@@ -1,6 +1,6 @@
 """A function traced once, shortened, given its memory, written out as NumPy calls, and replayed.
 
-trace -> backward -> passes -> memory -> (loops) -> write -> replay
+trace -> backward -> passes -> memory, loops -> write -> tracing -> update, replay
 """
 
 from .replay import compile, training_step

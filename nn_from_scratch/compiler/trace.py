@@ -7,7 +7,7 @@
 
 # %% auto #0
 __all__ = ['drawn', 'SHAPES', 'LIKE', 'VIEWS', 'Ref', 'Node', 'leaves_of', 'changed', 'value_of', 'ref_of', 'traced', 'Looked',
-           'Program', 'joint', 'fitting', 'as_fit', 'Traced', 'becomes']
+           'Program', 'joint', 'fitting', 'draw', 'as_fit', 'Traced', 'becomes']
 
 # %% ../../nbs/N_compiler.ipynb #9aa2f229
 import operator
@@ -71,12 +71,12 @@ def value_of(a): return a.value if isinstance(a, Traced) else a
 def ref_of(a): return Ref(a.number) if isinstance(a, Traced) else a
 def traced(thing): return [a for a in leaves_of(thing) if isinstance(a, Traced)]
 
-# %% ../../nbs/N_compiler.ipynb #c72f735b
+# %% ../../nbs/N_compiler.ipynb #a9ed829f
 class Looked(Exception):
     "The function has looked at a number that will be another one in the next call."
 
 
-drawn: set = set()  # operations that give something new in every call, a dropout's mask say
+drawn: set = set()  # operations that give something new in every call: a dropout's mask
 
 # Functions that tell of shapes alone, those that make an array of a shape, and views
 SHAPES = {np.shape, np.ndim, np.size, np.result_type, np.iscomplexobj, np.isrealobj}
@@ -84,7 +84,7 @@ LIKE = {np.zeros_like: np.zeros, np.ones_like: np.ones, np.empty_like: np.empty}
 VIEWS = {np.reshape, np.ravel, np.transpose, np.swapaxes, np.moveaxis, np.expand_dims,
          np.squeeze, np.broadcast_to}
 
-# %% ../../nbs/N_compiler.ipynb #94c4e118
+# %% ../../nbs/N_compiler.ipynb #0e4fda54
 class Program:
     "What was done, in order; what came from outside; what is to be written where."
 
@@ -114,8 +114,8 @@ class Program:
 
     def step(self, op, args, kwargs):
         "A step: its text; and, where a gradient will come back, the step itself."
-        if self.inside or op in plain_functions or not any(
-                a.wanted for a in traced((args, kwargs))):
+        plain = self.inside or op in plain_functions or op in drawn
+        if plain or not any(a.wanted for a in traced((args, kwargs))):
             return self.text(op, args, kwargs)
         rules = rows[op][0] if op in rows else table.get(op)
         if rules is None:
@@ -142,10 +142,10 @@ class Program:
         if op is cast: return self.compute(np.asarray, args, kwargs)
         if not hasattr(op, "plain"): return self.compute(op, args, kwargs)
         if not self.inside: args, kwargs = fitting(self, op, args, kwargs)
-        if op in drawn: return self.compute(op.__wrapped__, args, kwargs)
+        if op in drawn: return draw(self, op.__wrapped__, args)
         return op.__wrapped__(*args, **kwargs)
 
-# %% ../../nbs/N_compiler.ipynb #afa9fd8c
+# %% ../../nbs/N_compiler.ipynb #fc22bd5e
 def joint(program, op, together, args):
     "A row for all arguments at once is called as it is, there and back."
     y, back = together(*changed(args, value_of))
@@ -168,6 +168,15 @@ def fitting(program, op, args, kwargs):
         here = [known(a) if isinstance(a, Traced) else a for a in given]
         program.note("ask", (asked[op], *here), {}, None)
     return tuple(as_fit(program, a, b) for a, b in zip(given, fit)), {}
+
+
+def draw(program, f, args):
+    "What is drawn anew in every call; the first call's numbers are not used up by tracing."
+    generators = [a for a in leaves_of(args) if isinstance(a, np.random.Generator)]
+    before = [g.bit_generator.state for g in generators]
+    y = program.compute(f, args)
+    for g, state in zip(generators, before): g.bit_generator.state = state
+    return y
 
 
 def as_fit(program, given, fit):

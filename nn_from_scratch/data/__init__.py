@@ -1,8 +1,9 @@
 """The examples a network learns from: toy sets and digits, MNIST, splitting and standardising."""
 
+from .augment import augmented, cutout, mixup, noise, rotate, shift
 from .mnist import load_mnist, read_idx
 from .prepare import Standardize, train_valid_split
 from .toy import circles, load_digits, moons, regression, spiral, xor
 
 __all__ = ["moons", "circles", "spiral", "xor", "regression", "load_digits", "read_idx", "load_mnist",
-           "train_valid_split", "Standardize"]
+           "train_valid_split", "Standardize", "shift", "rotate", "noise", "cutout", "mixup", "augmented"]

@@ -23,7 +23,7 @@ import numpy as np
 from ..aliases import Array
 
 # %% ../../nbs/06_data.ipynb #01d3183b
-_unpacked = 100  # bytes that one byte of a compressed file may become: MNIST's become five
+_unpacked = 100  # what a compressed byte may become: one of MNIST's becomes five
 
 
 def contents(path):
@@ -32,7 +32,8 @@ def contents(path):
     if not is_there(path):
         raise FileNotFoundError(f"{where}: there is no such file")
     if not stat.S_ISREG(path.stat().st_mode):
-        raise FileNotFoundError(f"{where}: there is no such file: it is a folder or a device")
+        raise FileNotFoundError(f"{where}: there is no such file: it is a folder or a "
+                                "device")
     data = path.read_bytes()
     if data[:2] != b"\x1f\x8b":  # how gzip begins; a name in .gz does not prove it
         return where, data
@@ -41,11 +42,11 @@ def contents(path):
         with gzip.open(io.BytesIO(data)) as file:
             unpacked = file.read(most + 1)
     except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{where}: the compressed file ({len(data):,} bytes) is damaged or "
-                         f"cut short: {error}") from error
+        raise ValueError(f"{where}: the compressed file ({len(data):,} bytes) is "
+                         f"damaged or cut short: {error}") from error
     if len(unpacked) > most:
-        raise ValueError(f"{where}: the compressed file ({len(data):,} bytes) unpacks into more "
-                         f"than {most:,} bytes, which no such data set does")
+        raise ValueError(f"{where}: the compressed file ({len(data):,} bytes) unpacks "
+                         f"into more than {most:,} bytes, which no such data set does")
     return where, unpacked
 
 
@@ -67,19 +68,25 @@ def _what_is_wrong(shape, expected, found):
     if len(shape) > 32:
         return f"the header says {len(shape)} axes; an array has at most 32"
     problem = "cut short" if found < expected else "too long"
-    return (f"{problem}: the header says {shape}, that is {expected:,} bytes, but {found:,} "
-            "follow it")
+    return (f"{problem}: the header says {shape}, that is {expected:,} bytes, but "
+            f"{found:,} follow it")
 
 # %% ../../nbs/06_data.ipynb #75e91763
 def read_idx(path: str | os.PathLike) -> Array:
-    """The array in an IDX file. Raises `FileNotFoundError`, or `ValueError` for a damaged
-    file or one of another format.
+    r"""The array in an IDX file. Raises `FileNotFoundError`, or `ValueError` for a
+    damaged file or one of another format.
 
     Parameters:
-        path: an IDX file of unsigned bytes, plain or compressed by gzip
+        path: an IDX file of unsigned bytes, plain or gzipped
 
     Returns:
         uint8, of the shape that the file's header gives
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "two-numbers"
+        >>> path.write_bytes(b"\0\0\x08\x01" + b"\0\0\0\x02" + b"\7\t")
+        >>> nn.read_idx(path)
+        array([7, 9], dtype=uint8)
     """
     where, data = contents(path)
     if data[:3] != b"\0\0\x08" or data[3:4] in (b"", b"\0"):
@@ -89,8 +96,8 @@ def read_idx(path: str | os.PathLike) -> Array:
     axes = data[3]
     body = 4 + 4 * axes  # where the numbers begin
     if len(data) < body:
-        raise ValueError(f"{where}: cut short: {len(data)} bytes do not even hold the header "
-                         f"of {body}")
+        raise ValueError(f"{where}: cut short: {len(data)} bytes do not even hold the "
+                         f"header of {body}")
     shape = struct.unpack(f">{axes}I", data[4:body])
     expected, found = math.prod(shape), len(data) - body
     if found != expected or axes > 32:
@@ -100,16 +107,18 @@ def read_idx(path: str | os.PathLike) -> Array:
 # %% ../../nbs/06_data.ipynb #d58ac1a8
 _mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
             "https://storage.googleapis.com/cvdf-datasets/mnist/")
-_sums = """
-    train-images-idx3-ubyte.gz 440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609
-    train-labels-idx1-ubyte.gz 3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c
-    t10k-images-idx3-ubyte.gz  8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6
-    t10k-labels-idx1-ubyte.gz  f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6
-"""
-mnist_sha256: dict[str, str] = {
-    name: sha256 for name, sha256 in map(str.split, _sums.strip().splitlines())}
-_use_your_own = ("To use files you have, pass folder=... or set NN_FROM_SCRATCH_DATA to the "
-                 "folder that holds them.")
+mnist_sha256 = {
+    "train-images-idx3-ubyte.gz":
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz":
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz":
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz":
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+_use_your_own = ("To use files you have, pass folder=... or set NN_FROM_SCRATCH_DATA "
+                 "to the folder that holds them.")
 
 # %% ../../nbs/06_data.ipynb #3ca1a31b
 def _download_mnist():
@@ -117,8 +126,8 @@ def _download_mnist():
     try:
         import pooch
     except ImportError as error:
-        raise ImportError("load_mnist downloads with pooch, which is not installed: pip "
-                          f"install pooch. {_use_your_own}") from error
+        raise ImportError("load_mnist downloads with pooch, which is not installed: "
+                          f"pip install pooch. {_use_your_own}") from error
     folder = pooch.os_cache("nn_from_scratch") / "mnist"
     for name, sha256 in mnist_sha256.items():
         failures = []
@@ -127,7 +136,7 @@ def _download_mnist():
                 pooch.retrieve(mirror + name, known_hash=f"sha256:{sha256}", fname=name,
                                path=folder, progressbar=True)
                 break
-            except (OSError, ValueError) as error:  # no connection, no file, another hash
+            except (OSError, ValueError) as error:  # no connection, another hash
                 failures.append(f"\n  {mirror}{name}: {error}")
         else:
             raise ConnectionError(f"load_mnist: {name} could not be downloaded. "
@@ -144,8 +153,8 @@ def _find_mnist(folder, source):
             return place
     problem = f"there is no folder {shown(folder)}"
     if is_there(folder):
-        problem = (f"neither {shown(folder)} nor {shown(folder / 'mnist')} has one of its "
-                   "files")
+        problem = (f"neither {shown(folder)} nor {shown(folder / 'mnist')} has one of "
+                   "its files")
     raise FileNotFoundError(f"load_mnist: {problem} ({source}); expected "
                             f"{', '.join(mnist_sha256)}, with or without .gz")
 
@@ -155,41 +164,43 @@ def _mnist_file(folder, name):
     for path in (folder / name, folder / f"{name}.gz"):
         if is_there(path):
             return path
-    raise FileNotFoundError(f"load_mnist: {shown(folder)} has some MNIST files, but neither "
-                            f"{name} nor {name}.gz")
+    raise FileNotFoundError(f"load_mnist: {shown(folder)} has some MNIST files, but "
+                            f"neither {name} nor {name}.gz")
 
 # %% ../../nbs/06_data.ipynb #63bb4566
 def _mnist_part(folder, part):
     "x and y of one part, `train` or `t10k`, checked against each other."
-    paths = [_mnist_file(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
+    kinds = "images-idx3", "labels-idx1"
+    paths = [_mnist_file(folder, f"{part}-{kind}-ubyte") for kind in kinds]
     (images, labels), (image_name, label_name) = map(read_idx, paths), map(shown, paths)
     if images.ndim != 3 or images.shape[1:] != (28, 28):
-        raise ValueError(f"{image_name}: expected images, (n, 28, 28), but the file holds "
-                         f"{images.shape}")
+        raise ValueError(f"{image_name}: expected images, (n, 28, 28), but the file "
+                         f"holds {images.shape}")
     if labels.ndim != 1:
         raise ValueError(f"{label_name}: expected labels, (n,), but the file holds "
                          f"{labels.shape}")
     if len(images) != len(labels):
-        raise ValueError(f"{image_name} has {len(images):,} images but {paths[1].name} has "
-                         f"{len(labels):,} labels")
+        raise ValueError(f"{image_name} has {len(images):,} images but "
+                         f"{paths[1].name} has {len(labels):,} labels")
     if len(labels) == 0:
         raise ValueError(f"{label_name}: the file holds no examples")
     if labels.max() > 9:
-        raise ValueError(f"{label_name}: label {labels.max()} at position {labels.argmax()}; "
-                         "expected 0 to 9")
+        raise ValueError(f"{label_name}: label {labels.max()} at position "
+                         f"{labels.argmax()}; expected 0 to 9")
     x = images.reshape(len(images), 784).astype(np.float32)
     x /= 255
     return x, labels.astype(np.int64)
 
 # %% ../../nbs/06_data.ipynb #10d71070
 def load_mnist(folder: str | os.PathLike | None = None) -> tuple:
-    """MNIST's 60,000 training and 10,000 test digits, 28 x 28 pixels each, from a folder or
-    downloaded once.
+    """MNIST's 60,000 training and 10,000 test digits, 28 x 28 pixels each, from a
+    folder or downloaded once.
 
-    Without `folder`, the environment variable `NN_FROM_SCRATCH_DATA` names it; without that,
-    the files are downloaded and cached. Any set in the same four files is read too
-    (Fashion-MNIST is one). Raises `FileNotFoundError` for a missing file, `ValueError` for a
-    damaged one, `ConnectionError` when no server gives the right file.
+    Without `folder`, the environment variable `NN_FROM_SCRATCH_DATA` names it; without
+    that, the files are downloaded and cached. Any set in the same four files is read
+    too (Fashion-MNIST is one). Raises `FileNotFoundError` for a missing file,
+    `ValueError` for a damaged one, `ConnectionError` when no server gives the right
+    file.
 
     Source: Y. LeCun, C. Cortes and C. J. C. Burges (1998), "The MNIST database of
     handwritten digits".
@@ -199,6 +210,11 @@ def load_mnist(folder: str | os.PathLike | None = None) -> tuple:
 
     Returns:
         ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64
+
+    Example:
+        >>> try: nn.load_mnist("no/such/folder")
+        ... except FileNotFoundError as error: print(str(error)[:40])
+        load_mnist: there is no folder no/such/f
     """
     source = "the argument folder"
     if folder is None:

@@ -20,8 +20,8 @@ from ..modules import Module
 
 # %% ../../nbs/06_data.ipynb #baf95b6e
 def _shares(counts, total):
-    """How many examples of each class to hold back: in proportion, at least one on either
-    side, `total` together."""
+    """How many examples of each class to hold back: in proportion, at least one on
+    either side, `total` together."""
     exact = counts * (total / counts.sum())
     shares = np.clip(np.floor(exact).astype(np.int64), 1, counts - 1)
     while (missing := total - shares.sum()) != 0:
@@ -33,19 +33,21 @@ def _shares(counts, total):
 # %% ../../nbs/06_data.ipynb #6c8ef5e8
 def _count_held_out(valid, n):
     "The number of examples that `valid` asks for, a count or a fraction of n."
-    if isinstance(valid, bool) or not isinstance(valid, (int, float, np.integer, np.floating)):
-        raise TypeError(f"train_valid_split: valid is {valid!r}; pass a fraction like 0.2, or a "
-                        "whole number of examples")
+    numbers = int, float, np.integer, np.floating
+    if isinstance(valid, bool) or not isinstance(valid, numbers):
+        raise TypeError(f"train_valid_split: valid is {valid!r}; pass a fraction like "
+                        "0.2, or a whole number of examples")
     if isinstance(valid, (int, np.integer)):
         count = int(valid)
     elif 0 < valid < 1:
         count = round(n * float(valid))
     else:
-        raise ValueError(f"train_valid_split: valid is {valid}; a fraction lies between 0 and "
-                         "1, a count is a whole number")
+        raise ValueError(f"train_valid_split: valid is {valid}; a fraction lies "
+                         "between 0 and 1, a count is a whole number")
     if not 0 < count < n:
-        raise ValueError(f"train_valid_split: valid={valid} of {n} examples leaves {n - count} "
-                         f"to train on and {count} to validate with; both need 1 or more")
+        raise ValueError(f"train_valid_split: valid={valid} of {n} examples leaves "
+                         f"{n - count} to train on and {count} to validate with; both "
+                         "need 1 or more")
     return count
 
 # %% ../../nbs/06_data.ipynb #95ae20b2
@@ -53,27 +55,30 @@ def as_many_rows(x, y):
     "x and y as arrays with a row for each example, of which there are two or more."
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-        raise ValueError("train_valid_split: x and y need one row for each example, but x is "
-                         f"{x.shape} and y is {y.shape}")
+        raise ValueError("train_valid_split: x and y need one row for each example, "
+                         f"but x is {x.shape} and y is {y.shape}")
     if len(x) < 2:
-        raise ValueError("train_valid_split: a split needs 2 or more examples, but x is "
-                         f"{x.shape}")
+        raise ValueError("train_valid_split: a split needs 2 or more examples, but x "
+                         f"is {x.shape}")
     return x, y
 
 
 def _members(labels, count):
-    "For each class, the positions of its first members, as many as its share of `count`."
+    """For each class, the positions of its first members, as many as its share of
+    `count`."""
     if labels.ndim != 1 or labels.dtype.kind == "f":
-        raise TypeError("train_valid_split: stratify needs class labels, (n,) and not floats, "
-                        f"but y is {labels.shape} of {labels.dtype}")
+        raise TypeError("train_valid_split: stratify needs class labels, (n,) and not "
+                        f"floats, but y is {labels.shape} of {labels.dtype}")
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
-        raise ValueError("train_valid_split: stratify needs 2 or more examples of each class, "
-                         f"one for either side, but class {classes[counts.argmin()]} has 1")
+        raise ValueError("train_valid_split: stratify needs 2 or more examples of "
+                         "each class, one for either side, but class "
+                         f"{classes[counts.argmin()]} has 1")
     if not len(classes) <= count <= len(labels) - len(classes):
-        raise ValueError("train_valid_split: stratify puts every class on both sides, but "
-                         f"{len(classes)} classes do not fit into {len(labels) - count} "
-                         f"examples to train on and {count} to validate with")
+        raise ValueError("train_valid_split: stratify puts every class on both sides, "
+                         f"but {len(classes)} classes do not fit into "
+                         f"{len(labels) - count} examples to train on and {count} to "
+                         "validate with")
     shares = _shares(counts, count)
     return [np.flatnonzero(labels == k)[:share] for k, share in zip(classes, shares)]
 
@@ -81,8 +86,8 @@ def _members(labels, count):
 def train_valid_split(
     x: Any, y: Any, valid: float = 0.2, rng: int | np.random.Generator = 0, stratify: bool = False
 ) -> tuple[Batch, Batch]:
-    """Split examples at random into two parts that do not overlap. Raises `ValueError` when a
-    part, or a class in a part, would be empty.
+    """Split examples at random into two parts that do not overlap. Raises
+    `ValueError` when a part, or a class in a part, would be empty.
 
     Parameters:
         x: examples (n, ...)
@@ -93,6 +98,12 @@ def train_valid_split(
 
     Returns:
         ((x_train, y_train), (x_valid, y_valid)), in random order
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> train, valid = nn.train_valid_split(x, y, valid=0.2, rng=0, stratify=True)
+        >>> len(train[1]), len(valid[1])
+        (1438, 359)
     """
     x, y = as_many_rows(x, y)
     n = len(x)
@@ -120,9 +131,9 @@ def _number_array(x):
         place = (f"row {row}, column {', '.join(map(str, column))}" if column else
                  f"position {row}")
         bad = int(np.sum(~finite))
-        raise ValueError(f"Standardize: x has {x[(row, *column)]} in {place} (counted from 0), "
-                         f"{bad:,} such value{'s' * (bad > 1)} in all; fill them in or leave "
-                         "those rows out")
+        raise ValueError(f"Standardize: x has {x[(row, *column)]} in {place} (counted "
+                         f"from 0), {bad:,} such value{'s' * (bad > 1)} in all; fill "
+                         "them in or leave those rows out")
     return x
 
 
@@ -130,22 +141,24 @@ def _rows_that_count(x, weight):
     "The training data without the rows of weight 0, and the other weights."
     x = _number_array(x)
     if x.ndim < 2:
-        raise ValueError(f"Standardize: x is {x.shape}; expected (n, features). For one feature "
-                         "write x[:, None]")
+        raise ValueError(f"Standardize: x is {x.shape}; expected (n, features). For "
+                         "one feature write x[:, None]")
     if weight is not None:
         weight = np.asarray(weight, dtype=np.float64)
         if weight.shape != x.shape[:1] or not (weight >= 0).all():
-            raise ValueError(f"Standardize: each of the {len(x)} examples needs one weight of "
-                             f"at least 0; the weight is {weight.shape}")
+            raise ValueError(f"Standardize: each of the {len(x)} examples needs one "
+                             f"weight of at least 0; the weight is {weight.shape}")
         x, weight = x[weight > 0], weight[weight > 0]
     if x.size == 0:
-        raise ValueError(f"Standardize: x is {x.shape}; there is nothing to compute a mean of")
+        raise ValueError(f"Standardize: x is {x.shape}; there is nothing to compute a "
+                         "mean of")
     return x, weight
 
 
 def statistics(x, weight):
-    """Mean and standard deviation of each feature, in float64, and whether it is constant: all
-    the same but for the last digits of its precision, where 0.3 and 0.1 + 0.2 differ."""
+    """Mean and standard deviation of each feature, in float64, and whether it is
+    constant: all the same but for the last digits of its precision, where 0.3 and
+    0.1 + 0.2 differ."""
     precision = np.finfo(x.dtype if x.dtype.kind == "f" else np.float64).eps
     first, x = x[0], x.astype(np.float64)
     _, power = np.frexp(np.abs(x).max(axis=0))
@@ -161,19 +174,28 @@ def statistics(x, weight):
 
 # %% ../../nbs/06_data.ipynb #ac9798bb
 class Standardize(Module):
-    """Bring each feature to mean 0 and standard deviation 1, by the numbers of the training
-    data.
+    """Bring each feature to mean 0 and standard deviation 1, by the numbers of the
+    training data.
 
     Made from training data only, then called on any data: `standardize =
     Standardize(x_train)`, `standardize(x_valid)`. It may be the first layer of a
-    `Sequential`. A feature that was constant in training becomes 0 there and is not scaled
-    elsewhere. Everything is computed in float64; float32 data comes back as float32. Raises
-    `ValueError` for NaN or infinity (with row and column), no examples, or another number of
-    features.
+    `Sequential`. A feature that was constant in training becomes 0 there and is not
+    scaled elsewhere. Everything is computed in float64; float32 data comes back as
+    float32. Raises `ValueError` for NaN or infinity (with row and column), no
+    examples, or another number of features.
 
     Parameters:
         x: training data (n, ...): one row for each example
         weight: how much each example counts (n,); None for all alike
+
+    Example:
+        >>> x = np.array([[1.0, 5.0], [3.0, 5.0]])
+        >>> standardize = nn.Standardize(x)
+        >>> print(standardize(x))
+        [[-1.  0.]
+        >>> standardize
+         [ 1.  0.]]
+        Standardize(2 features, 1 of them constant)
     """
 
     def __init__(self, x: Any, weight: Any = None):
@@ -214,6 +236,12 @@ class Standardize(Module):
 
         Returns:
             of the same shape: (x - mean) / std
+
+        Example:
+            >>> standardize = nn.Standardize(np.array([[10.0], [30.0]]))
+            >>> standardize(np.array([[20.0], [40.0]]))
+            array([[0.],
+                   [2.]])
         """
         x, dtype = self._checked(x)
         return ((x - self.mean) / self.std).astype(dtype)
@@ -226,6 +254,12 @@ class Standardize(Module):
 
         Returns:
             of the same shape: z * std + mean
+
+        Example:
+            >>> standardize = nn.Standardize(np.array([[10.0], [30.0]]))
+            >>> standardize.inverse(np.array([[0.0], [1.0]]))
+            array([[20.],
+                   [30.]])
         """
         z, dtype = self._checked(z)
         return (z * self.std + self.mean).astype(dtype)
@@ -234,11 +268,12 @@ class Standardize(Module):
         "x, and the dtype of what comes out: its own when it is a float, else float32."
         x = _number_array(x)
         if self.mean.shape not in (x.shape, x.shape[1:]):
-            raise ValueError(f"Standardize: x is {x.shape}, but the training data had features "
-                             f"of shape {self.mean.shape}")
+            raise ValueError(f"Standardize: x is {x.shape}, but the training data had "
+                             f"features of shape {self.mean.shape}")
         return x, x.dtype if x.dtype.kind == "f" else np.float32
 
     def __repr__(self):
         size = " x ".join(map(str, self.mean.shape))
-        constant = f", {self.constant.sum()} of them constant" * bool(self.constant.any())
+        n = self.constant.sum()
+        constant = f", {n} of them constant" if n else ""
         return f"Standardize({size} feature{'s' * (self.mean.size > 1)}{constant})"

@@ -35,13 +35,14 @@ def _start(name, n, noise, rng, groups):
     if not isinstance(n, (int, np.integer)):
         raise TypeError(f"{name}: n is {n!r}; pass a whole number of points")
     if n < groups:
-        raise ValueError(f"{name}: n is {n}; pass {groups} or more, so that every part of the "
-                         "figure has a point")
+        raise ValueError(f"{name}: n is {n}; pass {groups} or more, so that every "
+                         "part of the figure has a point")
     if not isinstance(noise, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: noise is {noise!r}; pass a number, the standard deviation "
-                        "of the noise")
+        raise TypeError(f"{name}: noise is {noise!r}; pass a number, the standard "
+                        "deviation of the noise")
     if not 0 <= noise < math.inf:
-        raise ValueError(f"{name}: noise is {noise}; pass a standard deviation of 0 or more")
+        raise ValueError(f"{name}: noise is {noise}; pass a standard deviation of 0 "
+                         "or more")
     rng = generator(name, rng)
     return rng, rng.permutation(np.arange(n, dtype=np.int64) % groups)
 
@@ -54,8 +55,8 @@ def _blur(points, noise, rng):
 def moons(
     n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
 ) -> tuple[Array, Array]:
-    """Two interleaved half circles of radius 1, one for each class. Raises `ValueError` for
-    a bad n or noise.
+    """Two interleaved half circles of radius 1, one for each class. Raises
+    `ValueError` for a bad n or noise.
 
     Parameters:
         n: number of points, 2 or more
@@ -63,7 +64,12 @@ def moons(
         rng: seed or generator
 
     Returns:
-        x (n, 2) float32, y (n,) int64: 0 the upper moon, 1 the lower
+        x (n, 2) float32, y (n,): 0 the upper moon, 1 the lower
+
+    Example:
+        >>> x, y = nn.moons(200, noise=0.1, rng=0)
+        >>> x.shape, x.dtype, np.bincount(y)
+        ((200, 2), dtype('float32'), array([100, 100]))
     """
     rng, y = _start("moons", n, noise, rng, groups=2)
     t = np.pi * rng.random(n)
@@ -74,8 +80,8 @@ def moons(
 def circles(
     n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
 ) -> tuple[Array, Array]:
-    """A circle of radius 1 around one of radius 0.4, one for each class. Raises `ValueError`
-    for a bad n or noise.
+    """A circle of radius 1 around one of radius 0.4, one for each class. Raises
+    `ValueError` for a bad n or noise.
 
     Parameters:
         n: number of points, 2 or more
@@ -83,7 +89,12 @@ def circles(
         rng: seed or generator
 
     Returns:
-        x (n, 2) float32, y (n,) int64: 0 the outer circle, 1 the inner
+        x (n, 2) float32, y (n,): 0 the outer circle, 1 inner
+
+    Example:
+        >>> x, y = nn.circles(100, noise=0, rng=0)
+        >>> np.linalg.norm(x[y == 1], axis=1).round(3)[:3]
+        array([0.4, 0.4, 0.4], dtype=float32)
     """
     rng, y = _start("circles", n, noise, rng, groups=2)
     t, radius = 2 * np.pi * rng.random(n), np.where(y == 0, 1.0, 0.4)
@@ -94,8 +105,8 @@ def circles(
 def spiral(
     n: int = 300, noise: float = 0.1, rng: int | np.random.Generator = 0, classes: int = 2
 ) -> tuple[Array, Array]:
-    """Spiral arms that wind once around the origin, radius 0.2 to 2, one for each class.
-    Raises `ValueError` for a bad n, noise or classes.
+    """Spiral arms that wind once around the origin, radius 0.2 to 2, one for each
+    class. Raises `ValueError` for a bad n, noise or classes.
 
     Parameters:
         n: number of points, one or more for each class
@@ -105,10 +116,15 @@ def spiral(
 
     Returns:
         x (n, 2) float32, y (n,) int64 from 0 to classes - 1
+
+    Example:
+        >>> x, y = nn.spiral(300, classes=3, rng=0)
+        >>> np.bincount(y)
+        array([100, 100, 100])
     """
     if not isinstance(classes, (int, np.integer)) or classes < 1:
-        raise ValueError(f"spiral: classes is {classes!r}; pass a whole number of arms, 1 or "
-                         "more")
+        raise ValueError(f"spiral: classes is {classes!r}; pass a whole number of "
+                         "arms, 1 or more")
     rng, y = _start("spiral", n, noise, rng, groups=classes)
     t = rng.random(n)
     radius, angle = 0.2 + 1.8 * t, 2 * np.pi * (t + y / classes)
@@ -128,7 +144,12 @@ def xor(
         rng: seed or generator
 
     Returns:
-        x (n, 2) float32, y (n,) int64: 1 where exactly one coordinate is near 1
+        x (n, 2) float32, y (n,): 1 where one is near 1
+
+    Example:
+        >>> x, y = nn.xor(4, noise=0, rng=0)
+        >>> [(*map(int, row), int(label)) for row, label in zip(x, y)]
+        [(1, 0, 1), (0, 0, 0), (0, 1, 1), (1, 1, 0)]
     """
     rng, corner = _start("xor", n, noise, rng, groups=4)
     a, b = corner // 2, corner % 2
@@ -138,8 +159,8 @@ def xor(
 def regression(
     n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
 ) -> tuple[Array, Array]:
-    """A noisy sine: x even between -pi and pi, y = sin x plus noise. Raises `ValueError` for
-    a bad n or noise.
+    """A noisy sine: x even between -pi and pi, y = sin x plus noise. Raises
+    `ValueError` for a bad n or noise.
 
     Parameters:
         n: number of points
@@ -148,6 +169,11 @@ def regression(
 
     Returns:
         x (n, 1) float32, y (n, 1) float32
+
+    Example:
+        >>> x, y = nn.regression(200, rng=0)
+        >>> x.shape, y.shape
+        ((200, 1), (200, 1))
     """
     rng, _ = _start("regression", n, noise, rng, groups=1)
     x = rng.uniform(-np.pi, np.pi, (n, 1)).astype(np.float32)
@@ -155,15 +181,20 @@ def regression(
 
 # %% ../../nbs/06_data.ipynb #f6953e18
 def load_digits() -> tuple[Array, Array]:
-    """The 1,797 handwritten digits in the package, 8 x 8 pixels each, row by row, from 0
-    (paper) to 1 (ink).
+    """The 1,797 handwritten digits in the package, 8 x 8 pixels each, row by row, from
+    0 (paper) to 1 (ink).
 
-    Source: E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten Digits",
-    UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, licensed CC BY 4.0.
-    This is its writer-independent test part.
+    Source: E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten
+    Digits", UCI Machine Learning Repository, https://doi.org/10.24432/C50P49,
+    licensed CC BY 4.0. This is its writer-independent test part.
 
     Returns:
         x (1797, 64) float32 from 0 to 1, y int64
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> x.shape, float(x.max()), y[:10]
+        ((1797, 64), 1.0, array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]))
     """
     file = resources.files("nn_from_scratch").joinpath("digits.npz")
     with file.open("rb") as opened, np.load(opened) as digits:
