@@ -48,7 +48,7 @@ class Checkup:
     Example:
         >>> x, y = nn.load_digits()
         >>> model = nn.mlp([64, 32, 10], rng=0)
-        >>> found = checkup(model, nn.cross_entropy, nn.SGD(100.0), (x, y), quiet=True)
+        >>> found = nn.checkup(model, nn.cross_entropy, nn.SGD(100.0), (x, y), quiet=True)
         >>> print(found.found, found.findings[0].advice)
         {'steps'} A learning rate ten times smaller.
     """
@@ -96,7 +96,7 @@ def checkup(
     Example:
         >>> x, y = nn.load_digits()
         >>> model = nn.mlp([64, 32, 10], rng=0)
-        >>> found = checkup(model, nn.cross_entropy, nn.Adam(1e-9), (x, y))
+        >>> found = nn.checkup(model, nn.cross_entropy, nn.Adam(1e-9), (x, y))
         1. steps: a step changes the weights by 8e-10 of their size.
            Nothing will happen in any number of epochs.
            Try: A larger learning rate: 1e-3 for Adam, 0.1 for SGD.

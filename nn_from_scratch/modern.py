@@ -10,7 +10,7 @@ __all__ = ['Lion', 'orthogonal', 'Muon', 'wsd', 'ScheduleFree']
 
 θ, g -> the steepest step under another ruler -> θ
 """
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -185,7 +185,8 @@ class wsd:
 @dataclass
 class ScheduleFree(Optimizer):
     """AdamW without a schedule: it walks z, keeps the mean x of all z, and asks for the
-    gradient at y, between the two (Defazio et al., 2024).
+    gradient at y, between the two (Defazio et al., 2024). While it trains, θ is y;
+    after the last step `average(model)` leaves x in the model.
 
     Parameters:
         lr: learning rate η, or a warm-up
@@ -235,7 +236,7 @@ class ScheduleFree(Optimizer):
         beta1, beta2 = self.betas
         squares[...] = beta2 * squares + (1 - beta2) * g * g
         v = squares / (1 - beta2 ** self.steps)
-        direction = g / (np.sqrt(v) + max(self.eps, smallest))
+        direction = g / (np.sqrt(v) + (self.eps or smallest))
         z -= lr * (direction + self.weight_decay * theta)
         mean += self.share * (z - mean)
         theta[...] = (1 - beta1) * z + beta1 * mean

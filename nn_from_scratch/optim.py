@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['smallest', 'optimizers', 'gradient_descent', 'SGD', 'Adagrad', 'RMSprop', 'Adam', 'sum_of_weights', 'AdamW',
-           'clip_grad_norm', 'Optimizer', 'step_decay', 'exponential_decay', 'cosine_decay', 'warmup', 'one_cycle']
+           'clip_grad_norm']
 
 # %% ../nbs/04_optim.ipynb #1da21871
 import copy
@@ -15,17 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from .aliases import Array, Schedule
+from .aliases import Schedule
 from .checks import above_0
 from .gradients import grad
 from .optimizer import Optimizer
 from .parameters import Parameters
-from .schedules import (
-    cosine_decay, exponential_decay, one_cycle, step_decay, warmup)
-
-# %% ../nbs/04_optim.ipynb #b7d0a111
-_all_ = ["Optimizer", "step_decay", "exponential_decay", "cosine_decay", "warmup",
-         "one_cycle"]  # the rooms around this one, under its name
 
 # %% ../nbs/04_optim.ipynb #23825ddd
 def gradient_descent(f: Callable, x0, optimizer: Optimizer, steps: int) -> np.ndarray:
@@ -124,7 +118,7 @@ class Adagrad(Optimizer):
         if self.weight_decay:
             g = g + self.weight_decay * theta
         squares += g * g
-        theta -= lr * g / (np.sqrt(squares) + max(self.eps, smallest))
+        theta -= lr * g / (np.sqrt(squares) + (self.eps or smallest))
 
 # %% ../nbs/04_optim.ipynb #3877a424
 @dataclass
@@ -162,7 +156,7 @@ class RMSprop(Optimizer):
             g = g + self.weight_decay * theta
         squares *= self.alpha
         squares += (1 - self.alpha) * (g * g)
-        g = g / (np.sqrt(squares) + max(self.eps, smallest))
+        g = g / (np.sqrt(squares) + (self.eps or smallest))
         if velocity is not None:
             velocity *= self.momentum
             velocity += g
@@ -205,7 +199,7 @@ class Adam(Optimizer):
         squares[...] = beta2 * squares + g * g
         m = sums / sum_of_weights(beta1, self.steps)
         v = squares / sum_of_weights(beta2, self.steps)
-        theta -= lr * m / (np.sqrt(v) + max(self.eps, smallest))
+        theta -= lr * m / (np.sqrt(v) + (self.eps or smallest))
 
     def decay(self, theta, g, lr):
         "The gradient, with the slope of weight_decay / 2 · ‖θ‖² if it is asked for."

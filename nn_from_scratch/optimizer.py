@@ -185,10 +185,10 @@ def rules_by_name(optimizer, shapes):
 
 def arranged(optimizer, model, grads):
     "Who changes what: [(rule, its learning rate, θ, g, memories)]; all fits."
-    shapes = None
+    shapes, frozen = None, ()
     if isinstance(model, Module):
-        frozen, model = getattr(model, "frozen", ()), _recognised(optimizer, model)
-    else: frozen = ()
+        if "_frozen" in vars(model): frozen = model.frozen
+        model = _recognised(optimizer, model)
     if isinstance(model, Parameters) and isinstance(grads, Parameters):
         shapes = _fitting(model, grads)
         named = "the parameter vector", model.vector, grads.vector

@@ -165,7 +165,7 @@ class Probe(Callback):
 
     Example:
         >>> x, y = nn.load_digits()
-        >>> probe = Probe(x[:100], every=10)
+        >>> probe = nn.Probe(x[:100], every=10)
         >>> model = nn.mlp([64, 32, 10], rng=0)
         >>> nn.fit(model, nn.cross_entropy, nn.Adam(0.003), (x, y), callbacks=[probe], epochs=2,
         ...        progress=False)

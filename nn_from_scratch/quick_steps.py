@@ -32,8 +32,8 @@ def in_blocks(step):
     "The same rule, on a block of the numbers after the other."
     def form(self, theta, g, lr, *memories):
         if theta.size > block and theta.flags.c_contiguous:
-            for theta, g, *memories in blocks_of(theta, g, *memories):
-                step(self, theta, g, lr, *memories)
+            for theta_b, g_b, *memories_b in blocks_of(theta, g, *memories):
+                step(self, theta_b, g_b, lr, *memories_b)
         else: step(self, theta, g, lr, *memories)
     return form
 
@@ -41,8 +41,8 @@ def in_blocks(step):
 def adam_in_place(self, theta, g, lr, sums, squares):
     "Adam's rule; plain numbers take the divisions by sums of weights, no array does."
     if theta.size > block and theta.flags.c_contiguous:
-        for theta, g, sums, squares in blocks_of(theta, g, sums, squares):
-            adam_in_place(self, theta, g, lr, sums, squares)
+        for theta_b, g_b, *memories in blocks_of(theta, g, sums, squares):
+            adam_in_place(self, theta_b, g_b, lr, *memories)
         return
     g = self.decay(theta, g, lr)
     beta1, beta2 = self.betas
@@ -52,7 +52,7 @@ def adam_in_place(self, theta, g, lr, sums, squares):
     squares *= beta2
     squares += g * g
     move = np.sqrt(squares)
-    move += (self.eps if self.eps > smallest else smallest) * root_of_weights
+    move += (self.eps or smallest) * root_of_weights
     move = np.divide(sums, move, out=move if move.shape else None)
     move *= lr * root_of_weights * (1 - beta1) / (1 - beta1 ** self.steps)
     theta -= move

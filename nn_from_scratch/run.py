@@ -110,7 +110,7 @@ class Run:
     Example:
         >>> def say(run): print(run.epoch, run.step, run.optimizer.lr)
         >>> model, data = nn.mlp([2, 8, 2], rng=0), nn.moons(100, rng=0)
-        >>> nn.fit(model, nn.cross_entropy, nn.SGD(0.5), data, epochs=2, callbacks=[say])
+        >>> _ = nn.fit(model, nn.cross_entropy, nn.SGD(0.5), data, epochs=2, callbacks=[say])
         1 4 0.5
         2 8 0.5
     """

@@ -59,18 +59,35 @@ def labels(s: Setup) -> Iterator[Finding]:
 def answers(s: Setup) -> Iterator[Finding]:
     "Are the outputs logits, as the losses expect, and do they depend on x?"
     if s.kind in ("classes", "yes or no"): yield from _logits(s)
+    if s.kind == "numbers": yield from _bounded(s)
     spread = np.ptp(s.prediction.astype(float), axis=0).max()
     if spread < 1e-6 * (np.abs(s.prediction).max() + 1e-30):
         yield tell("one answer", "the network gives every sample the same answer.")
 
 
+def _far_out(s):
+    "The answers to the samples, and to the same a hundred times further out."
+    said = [s.prediction]
+    if s.x.dtype.kind == "f": said += [s.ask(far * s.x[s.some]) for far in (-100, 100)]
+    said = np.concatenate(said).astype(float)
+    return said[np.isfinite(said).reshape(len(said), -1).all(axis=1)]
+
+
+def _bounded(s):
+    "Whether the answers stop short of the targets, wherever the inputs are."
+    said = _far_out(s)
+    for end, name in ((np.min, "lowest"), (np.max, "highest")):
+        if not said.size: return
+        wall, goal = end(said), end(s.y)
+        beyond = goal < wall if name == "lowest" else goal > wall
+        if beyond and np.isclose(said, wall, atol=1e-6).mean() > 0.02:
+            yield tell("bounded", f"the {name} output is {wall:.3g}, wherever the "
+                       f"inputs are; the {name} target is {goal:.3g}.")
+
+
 def _logits(s):
     "Whether the outputs are logits, also for inputs that are far out."
-    said = s.prediction
-    if s.x.dtype.kind == "f":
-        far = [s.ask(factor * s.x[s.some]) for factor in (-100, 100)]
-        said = np.concatenate([said, *far]).astype(float)
-    said = said[np.isfinite(said).reshape(len(said), -1).all(axis=1)]
+    said = _far_out(s)
     if not said.size or said.min() < 0: return
     if said.max() <= 1 + 1e-6:
         total = said.sum(axis=1) if s.kind == "classes" else np.zeros(1)
@@ -203,22 +220,42 @@ def _agrees(f, flat, i, g):
 # %% ../nbs/N_diagnosis.ipynb #b7595e2a
 def steps(s: Setup) -> Iterator[Finding]:
     "Are the first steps of a size that can lead somewhere?"
-    model, losses = s.train(s.optimizer, 20)
-    before, after = s.model.parameters(), model.parameters()
-    limit = 3 * max(losses[0], s.ignorant or 0) + 1
-    if not np.isfinite(losses).all() or losses[-1] > limit:
-        yield tell("overshoot",
-                   f"the loss goes from {losses[0]:.3g} to {losses[-1]:.3g} in "
-                   f"{checks.counted(len(losses), 'step')}.")
+    model, losses = s.train(s.optimizer, 40)
+    start, last = losses[0], float(np.mean(losses[-10:]))
+    limit = 2 * max(start, s.ignorant or 0) + 1e-12
+    if len(losses) < 40 or not np.isfinite(losses).all() or last > limit:
+        yield tell("overshoot", f"the loss goes from {start:.3g} to {losses[-1]:.3g} "
+                   f"in {checks.counted(len(losses), 'step')}.")
         return
-    rate, lr = s.optimizer.learning_rate(), s.optimizer.lr
-    later = max(lr(i) for i in range(1000)) if callable(lr) else rate  # warm-up over
-    norm = np.linalg.norm
-    moved = [norm(after[name] - a) / norm(a) / 20 * later / (rate or 1)
-             for name, a in before.items() if a.ndim > 1 and a.any()]
-    if moved and max(moved) < 1e-6:
-        yield tell("standstill",
-                   f"a step changes the weights by {max(moved):.1g} of their size.")
+    before, after = s.model.parameters(), model.parameters()
+    pairs = [(a, after[name]) for name, a in before.items() if a.ndim > 1 and a.any()]
+    yield from _pace(s, pairs)
+    for (name, old), (_, new) in zip(_dead(s, s.model), _dead(s, model)):
+        if new > 0.7 and new > old + 0.3:
+            yield tell("killed", f"40 steps take the dead units of {name} from "
+                       f"{old:.0%} to {new:.0%}.")
+
+
+def _pace(s, pairs):
+    "Whether the weights hardly move, or shrink away, from (before, after) 40 steps."
+    if not pairs: return
+    rate, lr, norm = s.optimizer.learning_rate(), s.optimizer.lr, np.linalg.norm
+    fixed = isinstance(lr, (int, float))
+    later = rate if fixed else max(lr(i) for i in range(1000))  # a warm-up is over
+    moved = max(norm(b - a) / norm(a) for a, b in pairs) / 40 * later / (rate or 1)
+    if moved < 1e-5:
+        yield tell("standstill", "a step changes the weights by "
+                   f"{moved:.1g} of their size.")
+    left = max(norm(b) / norm(a) for a, b in pairs)
+    if left < 0.3:
+        yield tell("shrunk", "after 40 steps the weights have "
+                   f"{left:.0%} of their size.")
+
+
+def _dead(s, model):
+    "The share of dead units in each activation of a model."
+    heard = [(h.name, saturated(h.layer, h.took)) for h in listen(model, s.x[s.some])]
+    return [(name, flat.all(axis=0).mean()) for name, flat in heard if flat is not None]
 
 # %% ../nbs/N_diagnosis.ipynb #3cb968a9
 def by_heart(s: Setup) -> Iterator[Finding]:

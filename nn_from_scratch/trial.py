@@ -103,6 +103,20 @@ WORDS: dict[str, tuple[str, str, str]] = {
         "steps",
         "The steps overshoot.",
         "A learning rate ten times smaller."),
+    "killed": (
+        "steps",
+        "The first steps are so large that they push the units to where they have no "
+        "slope, and there they stay.",
+        "A learning rate ten times smaller."),
+    "shrunk": (
+        "steps",
+        "Weight decay takes away more than the gradient puts back.",
+        "A smaller weight_decay: 0.01, say."),
+    "bounded": (
+        "outputs",
+        "No weights will reach such a target: an activation stands after the last "
+        "layer.",
+        "Leave it out, or scale the targets into its range."),
     "standstill": (
         "steps",
         "Nothing will happen in any number of epochs.",

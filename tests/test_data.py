@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 import nn_from_scratch
-from nn_from_scratch.data import mnist
 from nn_from_scratch.data import (
     Standardize,
     circles,
     load_digits,
     load_mnist,
+    mnist,
     moons,
     read_idx,
     regression,
@@ -772,12 +772,10 @@ def test_a_weight_counts_as_repetitions():
 
 
 def test_standardize_is_a_layer():
-    forward = pytest.importorskip("nn_from_scratch.forward")
-    if not hasattr(forward, "Sequential"):
-        pytest.skip("nn_from_scratch.forward has no Sequential yet")
+    from nn_from_scratch import layers
     x, _ = load_digits()
-    standardize, linear = Standardize(x), forward.Linear(64, 10, rng=0)
-    model = forward.Sequential(standardize, linear)
+    standardize, linear = Standardize(x), layers.Linear(64, 10, rng=0)
+    model = layers.Sequential(standardize, linear)
     assert model(x[:5]).dtype == np.float32
     np.testing.assert_array_equal(model(x[:5]), linear(standardize(x[:5])))
     assert list(model.parameters()) == ["1.weight", "1.bias"]  # its mean and std are not trained
@@ -787,19 +785,15 @@ def test_standardize_is_a_layer():
 
 
 def test_gradients_flow_through_standardize():
-    backprop = pytest.importorskip("nn_from_scratch.backprop")
-    if not hasattr(backprop, "grad"):
-        pytest.skip("nn_from_scratch.backprop has no grad yet")
+    from nn_from_scratch import gradients
     x = np.random.default_rng(0).random((6, 3))
     standardize = Standardize(x)
-    gradient = backprop.grad(lambda a: (standardize(a) ** 2).sum())(x)
+    gradient = gradients.grad(lambda a: (standardize(a) ** 2).sum())(x)
     np.testing.assert_allclose(gradient, 2 * (x - standardize.mean) / standardize.std**2, rtol=1e-9)
 
 
 def test_a_split_goes_into_fit_as_it_is():
-    training = pytest.importorskip("nn_from_scratch.training")
-    if not hasattr(training, "fit"):
-        pytest.skip("nn_from_scratch.training has no fit yet")
+    from nn_from_scratch import training
     from nn_from_scratch.forward import Linear, Sequential, relu
     from nn_from_scratch.losses import cross_entropy, mse
     from nn_from_scratch.metrics import accuracy
@@ -928,3 +922,27 @@ def test_bytes_at_random_are_read_or_refused_in_words(tmp_path):
         except ValueError as error: assert str(error).startswith(str(path)) and len(str(error)) < 600
         else: read += 1
     assert 0 < read < 200
+
+
+# ---------------------------------------------------------------- what the chapter claims
+
+
+@pytest.mark.parametrize(("units", "activation", "least", "most"), [
+    (1, "relu", 0.5, 0.75), (1, "gelu", 0.7, 0.88), (2, "relu", 0.75, 0.9), (2, "tanh", 0.75, 0.9), (2, "gelu", 0.95, 1), (2, "silu", 0.95, 1),
+    (3, "tanh", 0.99, 1), (3, "gelu", 0.99, 1)])
+def test_how_many_units_close_around_a_circle(units, activation, least, most):
+    from nn_from_scratch import functions
+    from nn_from_scratch.gradients import value_and_grad
+    from nn_from_scratch.layers import mlp
+    from nn_from_scratch.losses import cross_entropy
+    from nn_from_scratch.metrics import accuracy
+    from nn_from_scratch.optim import Adam
+    from nn_from_scratch.schedules import cosine_decay
+    x, y = circles(300, rng=1)
+    step = value_and_grad(lambda m: cross_entropy(m(x), y))
+    best = 0
+    for seed in range(10):
+        model, optimizer = mlp([2, units, 2], getattr(functions, activation), rng=seed), Adam(cosine_decay(0.1, 400))
+        for _ in range(400): optimizer.update(model, step(model)[1])
+        best = max(best, accuracy(model(x), y))
+    assert least <= best <= most

@@ -121,7 +121,58 @@ def standardized(r):
     return set_up(rng=r, train=(40 + 300 * x, y)) | {"model": nn.Sequential(nn.Standardize(40 + 300 * x), *nn.mlp([64, 32, 10], rng=r))}
 
 
+class Drop(nn.Module):
+    def __init__(self): self.rng = np.random.default_rng(0)
+    def __call__(self, x): return x * ((self.rng.random(x.shape) < 0.8) / 0.8).astype(x.dtype) if self.training else x
+
+
+class Norm(nn.Module):
+    "Over the features of a sample."
+    def __init__(self, n): self.scale, self.shift = np.ones(n, np.float32), np.zeros(n, np.float32)
+    def __call__(self, x):
+        x = x - x.mean(axis=1, keepdims=True)
+        return x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-5) * self.scale + self.shift
+
+
+class BatchNorm(nn.Module):
+    "Over the batch, with running numbers for evaluation."
+    def __init__(self, n):
+        self.scale, self.shift = np.ones(n, np.float32), np.zeros(n, np.float32)
+        self._mean, self._var = np.zeros(n, np.float32), np.ones(n, np.float32)
+    def __call__(self, x):
+        if self.training:
+            mean, var = x.mean(axis=0), ((x - x.mean(axis=0)) ** 2).mean(axis=0)
+            for kept, new in ((self._mean, mean), (self._var, var)): kept += np.float32(0.1) * (nn.stop_gradient(new) - kept)
+        else: mean, var = self._mean, self._var
+        return (x - mean) / np.sqrt(var + 1e-5) * self.scale + self.shift
+
+
+class Words(nn.Module):
+    "Whole numbers in, ten scores out."
+    def __init__(self, rng):
+        self.table, self.inner = np.random.default_rng(rng).normal(size=(20, 8)).astype(np.float32), nn.mlp([16, 32, 10], rng=rng)
+    def __call__(self, x): return self.inner(self.table[x].reshape(len(x), 16))
+
+
+def sums():
+    x = np.random.default_rng(0).integers(0, 20, (600, 2))
+    return x, x.sum(axis=1) // 4
+
+
+def between(*layers):
+    def make(r):
+        out = set_up((64, 64, 10), rng=r)
+        out["model"].layers[1:1] = layers[:1]
+        out["model"].layers[3:3] = layers[1:]
+        return copy.deepcopy(out)
+    return make
+
+
 HEALTHY = {
+    "digits, dropout": between(Drop(), Drop()),
+    "digits, norm over features": between(Norm(64)),
+    "digits, norm over the batch": between(BatchNorm(64)),
+    "two whole numbers": lambda r: set_up(rng=r, train=sums()) | {"model": Words(r)},
     "digits": lambda r: set_up(rng=r),
     "digits, tanh, momentum": lambda r: set_up(activation=nn.tanh, optimizer=nn.SGD(0.05, momentum=0.9), rng=r),
     "digits, sigmoid": lambda r: set_up((64, 32, 10), activation=nn.sigmoid, rng=r),
@@ -322,3 +373,64 @@ def test_probe_mistakes():
     with pytest.raises(ValueError, match="Probe: the training data are no arrays"):
         nn.fit(nn.mlp([64, 10]), nn.cross_entropy, nn.Adam(), [digits(50)], callbacks=[Probe()], progress=False)
     with pytest.raises(ValueError, match="nothing was recorded"): Probe().plot()
+
+
+@pytest.mark.parametrize("fault, make", {
+    "Adam with 1": lambda r: set_up(optimizer=nn.Adam(1.0), rng=r),
+    "Adam with 0.3": lambda r: set_up(optimizer=nn.Adam(0.3), rng=r),
+    "SGD with 10": lambda r: set_up(optimizer=nn.SGD(10.0), rng=r),
+    "SGD with 1e-5": lambda r: set_up(optimizer=nn.SGD(1e-5), rng=r),
+    "a decay of 100": lambda r: set_up(optimizer=nn.AdamW(0.003, weight_decay=100.0), rng=r),
+    "one huge feature": lambda r: set_up(rng=r, train=(np.where(np.arange(64) == 20, 1e4 * digits()[0], digits()[0]).astype(np.float32), digits()[1])),
+    "tanh before targets of 4": lambda r: spoilt(add(nn.tanh), r, sizes=(1, 32, 1), loss=nn.mse, train=(regression()[0], 4 * regression()[1])),
+    "labels as floats": lambda r: set_up(rng=r, train=(digits()[0], digits()[1].astype(np.float32))),
+    "ten sigmoid layers": lambda r: set_up((64, *[32] * 10, 10), nn.sigmoid, rng=r),
+    "one label only": lambda r: set_up(rng=r, train=(digits()[0], 0 * digits()[1])),
+}.items())
+@pytest.mark.parametrize("seed", [0, 1])
+def test_other_faults_are_found(fault, make, seed):
+    found = checkup(**make(seed), quiet=True)
+    assert found, fault
+    wanted = {"Adam": "steps", "SGD ": "steps", "a de": "steps", "one h": "scale", "tanh": "outputs", "labe": "shapes", "one l": "labels"}
+    for start, check in wanted.items():
+        if fault.startswith(start): assert check in found.found, found.found
+
+
+# ---------------------------------------------------------------- what the chapter claims, over seeds
+
+def reader(rng): return nn.mlp([64, 64, 32, 10], rng=rng)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_softmax_too_many_stops_at_1_46(seed):
+    "Eight samples, three hundred steps: without it the loss is nearly 0, with it never below −ln(e / (e + 9))."
+    x, y = (a[:8] for a in digits())
+    for layers, low, high in (([], 0, 0.01), ([nn.softmax], 1.461, 2)):
+        model, optimizer = reader(seed), nn.Adam(0.01)
+        model.layers += layers
+        step = nn.value_and_grad(lambda m: nn.cross_entropy(m(x), y))
+        for _ in range(300):
+            loss, grads = step(model)
+            optimizer.update(model, grads)
+        assert low <= float(loss) < high
+
+
+@pytest.mark.parametrize("rate, low, high, best", [(0.01, -3.3, -2.9, (0.5, 0.8)), (0.1, -2.2, -1.8, (0.9, 1))])
+def test_a_step_of_one_in_a_thousand_is_not_the_best(rate, low, high, best):
+    x, y = nn.load_digits()
+    train, valid = nn.train_valid_split(x, y, valid=0.2, rng=0, stratify=True)
+    for seed in range(5):
+        probe = Probe(every=36)
+        run = nn.fit(reader(seed), nn.cross_entropy, nn.SGD(rate), train, valid, epochs=5, metrics=[nn.accuracy], rng=seed,
+                     callbacks=[probe], progress=False)
+        update = probe.to_dict()["update"]
+        assert low < np.mean([update[f"{i}.weight"].mean() for i in (0, 2, 4)]) < high
+        assert best[0] < run.metrics["accuracy"]["valid"][-1] <= best[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rate_that_is_a_hundred_times_too_large_kills_the_relus(seed):
+    probe = Probe(every=8)
+    run = nn.fit(reader(seed), nn.cross_entropy, nn.Adam(0.3), digits(), epochs=4, callbacks=[probe], rng=seed, progress=False)
+    dead = probe.to_dict()["dead"]
+    assert dead["1 relu"][-1] > 0.8 and dead["3 relu"][-1] > 0.8 and run.train_loss[-1] > 2

@@ -298,3 +298,22 @@ def test_wsd_rises_stays_and_falls():
 ])
 def test_settings_that_make_no_sense(make, message):
     with pytest.raises(ValueError, match=message): make()
+
+
+# ---------------------------------------------------------------- frozen
+
+@every
+def test_what_is_frozen_stays_and_the_rest_goes_on(make):
+    model, alone = (mlp([3, 5, 6, 7, 2], rng=0) for _ in range(2))
+    a, b = make(), make()
+    for i, grads in enumerate(pairs_of(model)):
+        before = {name: p.copy() for name, p in model.parameters().items()}
+        if i == 4: model.freeze("0.*", "6.bias")
+        a.update(model, grads)
+        if i < 4: b.update(alone, grads)
+        if i >= 4:
+            for name, p in model.parameters().items(): assert np.array_equal(p, before[name]) == (name in model.frozen), name
+        else: assert np.array_equal(model.parameters().vector, alone.parameters().vector)
+    model.unfreeze()
+    a.update(model, grads)
+    assert not np.array_equal(model.parameters()["0.weight"], before["0.weight"])

@@ -7,29 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nn_from_scratch import optim
+from nn_from_scratch import optim, quick_steps, schedules
 from nn_from_scratch import optimizer as optimizer_room
-from nn_from_scratch import quick_steps
-from nn_from_scratch.backprop import value_and_grad
-from nn_from_scratch.forward import Module, Parameters, mlp
+from nn_from_scratch.gradients import value_and_grad
+from nn_from_scratch.layers import mlp
 from nn_from_scratch.losses import mse
-from nn_from_scratch.optim import (
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    RMSprop,
-    clip_grad_norm,
-    cosine_decay,
-    exponential_decay,
-    gradient_descent,
-    one_cycle,
-    step_decay,
-    warmup,
-)
+from nn_from_scratch.modules import Module
+from nn_from_scratch.optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm, gradient_descent
+from nn_from_scratch.parameters import Parameters
+from nn_from_scratch.schedules import cosine_decay, exponential_decay, one_cycle, step_decay, warmup
 
 FIXTURE = np.load(Path(__file__).parent / "fixtures" / "optim.npz")  # made by tools/make_torch_fixtures.py
-MADE = {name: value for name, value in vars(optim).items() if name in optim.__all__}
+MADE = {name: value for room in (optim, schedules) for name, value in vars(room).items() if name in room.__all__}
 WALKS = [key for key in FIXTURE.files if key.partition("(")[0] in ("SGD", "Adagrad", "RMSprop", "Adam", "AdamW")]
 RATES = [key for key in FIXTURE.files if key.startswith("rates of ")]
 

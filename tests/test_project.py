@@ -50,13 +50,13 @@ ORDER = """
     states batches evaluation run stopping progress checkpoints training
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data
-    architecture onnx sharing units columns tables preparation estimators splits tasks reports console answers cli
+    architecture onnx sharing units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
 """.split()
 OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow"}  # asked for when they are needed
 
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
 OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",
-        "folds"}
+        "folds", "export cells"}
 FORMER = {"forward", "backprop", "speed"}  # names that go when everybody imports from the rooms
 
 
@@ -340,6 +340,12 @@ def test_solutions_are_folded_everywhere(path):
         opts = options(cell)
         if "Solution" not in opts.get("code-summary", ""): continue
         assert opts.get("code-fold") == "true" and cell["metadata"].get("jupyter", {}).get("source_hidden"), cell["source"]
+
+
+@each_notebook
+def test_no_notebook_exports_by_itself(path):
+    "`nbdev_export` would append to the rooms: tools/export.py writes them."
+    hold("export cells", [cell["id"] for cell in cells(path, "code") if "nbdev_export(" in cell["source"]])
 
 
 @each_notebook

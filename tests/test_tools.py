@@ -200,14 +200,17 @@ def test_lines_fit(tmp_path):
 
 def test_a_cell_becomes_a_session():
     code = "x = 1\n# twice\nfor i in range(2):\n    x *= 2\n\nprint(x)\nprint('a')\n[x,\n x];"
-    assert export.session(code, ["4", "a", "[4, 4]"]) == [
+    assert export.session(code, ["4", "a"], ["[4, 4]"]) == [
         ">>> x = 1", ">>> # twice", ">>> for i in range(2):", "...     x *= 2", ">>> print(x)", "4", ">>> print('a')", "a",
         ">>> [x,", "...  x]", "[4, 4]"]
     code = "with f():\n    print(1)\nfor i in x:\n    print(i)\nprint(3)"
-    assert export.session(code, ["1", "a", "b", "3"]) == [">>> with f():", "...     print(1)", "1", ">>> for i in x:", "...     print(i)", "a", "b",
+    assert export.session(code, ["1", "a", "b", "3"], []) == [">>> with f():", "...     print(1)", "1", ">>> for i in x:", "...     print(i)", "a", "b",
                                                           ">>> print(3)", "3"]
-    outputs = [{"output_type": "stream", "text": ["1\n", "\n", "2\n"]}, {"data": {"image/png": "", "text/plain": ["<Figure>"]}}]
-    assert export.shown(outputs) == ["1", "<BLANKLINE>", "2"]
+    assert export.session("print(x)\nx", ["[1", " 2]"], ["x"]) == [">>> print(x)", "[1", " 2]", ">>> x", "x"]
+    assert export.session("fit(x, f);", ["epoch 1"], []) == [">>> _ = fit(x, f)", "epoch 1"]
+    outputs = [{"output_type": "stream", "text": ["1\n", "\n", "2\n"]}, {"data": {"image/png": "", "text/plain": ["<Figure>"]}},
+               {"data": {"text/plain": ["x"]}}]
+    assert export.shown(outputs) == (["1", "<BLANKLINE>", "2"], ["x"])
 
 
 def test_the_package_is_what_the_notebooks_export(tmp_path):

@@ -105,27 +105,27 @@ def examples(root: Path) -> dict[str, list[str]]:
             if not name or cell["cell_type"] != "code": continue
             if name[1] in found: raise SystemExit(f"{path.name}: a second example of {name[1]}")
             code = "\n".join(line for line in source.splitlines() if not line.startswith("#|"))
-            try: found[name[1]] = session(code, shown(cell.get("outputs", [])))
+            try: found[name[1]] = session(code, *shown(cell.get("outputs", [])))
             except SyntaxError as error: raise SystemExit(f"{path.name}, the example of {name[1]}: {error}") from None
     return found
 
 
-def shown(outputs: list[dict]) -> list[str]:
-    "The lines of text among a cell's outputs; pictures are left out."
-    lines: list[str] = []
+def shown(outputs: list[dict]) -> tuple[list[str], list[str]]:
+    "The lines a cell has printed, and those of its result; pictures are left out."
+    lines: tuple[list[str], list[str]] = [], []
     for out in outputs:
         data = out.get("data", {})
         if any(kind.startswith("image/") for kind in data): continue
-        lines += "".join(out.get("text", data.get("text/plain", ""))).splitlines()
-    while lines and not lines[-1].strip(): lines.pop()
-    return [line or "<BLANKLINE>" for line in lines]
+        lines[0 if "text" in out else 1].extend("".join(out.get("text", data.get("text/plain", ""))).rstrip().splitlines())
+    return [line or "<BLANKLINE>" for line in lines[0]], [line or "<BLANKLINE>" for line in lines[1]]
 
 
-def session(code: str, output: list[str]) -> list[str]:
+def session(code: str, output: list[str], result: list[str]) -> list[str]:
     "`code` behind prompts, each step followed by what it has printed: a line of `output` for each print, the rest for a loop or the last."
     lines, steps = code.splitlines(), ast.parse(code).body
     shares = [printed(step) for step in steps]
-    rest = next((i for i, n in enumerate(shares) if n is None), len(steps) - 1)
+    last = max((i for i, n in enumerate(shares) if n), default=len(steps) - 1)
+    rest = next((i for i, n in enumerate(shares) if n is None), last)
     shares[rest] = len(output) - sum(n or 0 for i, n in enumerate(shares) if i != rest)
     written, done = [], 0
     for step, share in zip(steps, shares, strict=True):
@@ -133,10 +133,11 @@ def session(code: str, output: list[str]) -> list[str]:
         written += [f">>> {line}" for line in lines[done:first - 1] if line.strip()]  # comments between the steps
         done = len(lines) if step is steps[-1] else step.end_lineno or first
         block = [line for line in lines[first - 1:done] if line.strip()]
+        if share and block[-1].rstrip().endswith(";"): block[0] = f"_ = {block[0]}"  # its result is not shown, but what it printed is
         block[-1] = block[-1].rstrip().rstrip(";")
         written += [f">>> {block[0]}", *(f"... {line}" for line in block[1:]), *output[:max(share or 0, 0)]]
         output = output[max(share or 0, 0):]
-    return written + output
+    return written + output + result
 
 
 def printed(step: ast.stmt) -> int | None:

@@ -11,7 +11,7 @@ __all__ = ['shift', 'as_pictures', 'at', 'rotate', 'noise', 'cutout', 'mixup', '
 # %% ../../nbs/06_data.ipynb #3cab5cbe
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -280,7 +280,7 @@ class augmented:
         for step in self.steps: function("augmented", "each of the steps", step)
         self.rng = generator("augmented", self.rng)
 
-    def __len__(self): return -(-len(self.data[0]) // self.batch_size)
+    def __len__(self): return math.ceil(len(self.data[0]) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.rng.permutation(len(self.data[0]))

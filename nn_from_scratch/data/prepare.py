@@ -193,8 +193,8 @@ class Standardize(Module):
         >>> standardize = nn.Standardize(x)
         >>> print(standardize(x))
         [[-1.  0.]
-        >>> standardize
          [ 1.  0.]]
+        >>> standardize
         Standardize(2 features, 1 of them constant)
     """
 

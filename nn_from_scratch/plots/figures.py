@@ -10,9 +10,12 @@ arrays and callables -> plot_…(…, ax) -> the Axes drawn on
 __all__ = ['COLORS', 'MARKERS', 'LINES']
 
 # %% ../../nbs/B_plots.ipynb #0e66cb4a
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING: from matplotlib.axes import Axes
+else: Axes = Any  # matplotlib is imported when the first picture is asked for
 
 # %% ../../nbs/B_plots.ipynb #603c5644
 # the palette of Okabe and Ito (2008), without its yellow, which white paper swallows

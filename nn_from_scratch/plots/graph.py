@@ -10,13 +10,12 @@ __all__ = ['plot_graph']
 
 # %% ../../nbs/B_plots.ipynb #6588afa1
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figures import FOUND, GIVEN, GREY, INK, RUST, axes_of, mpl
-
-if TYPE_CHECKING: from matplotlib.axes import Axes
+from .figures import (
+    FOUND, GIVEN, GREY, INK, RUST, Axes, axes_of, mpl
+)
 
 # %% ../../nbs/B_plots.ipynb #89511610
 def _short(value):
@@ -188,14 +187,14 @@ class _Places:
             yield [*stops, (self.x(i) - self.widths[i] / 2, port)]
 
 # %% ../../nbs/B_plots.ipynb #8c74ae11
-def plot_graph(nodes: Sequence, ax=None) -> "Axes":
+def plot_graph(nodes: Sequence, ax=None) -> Axes:
     """A computational graph from left to right, each node with its label, its value and
     its gradient. The inputs of a node are the numbers of earlier nodes. Raises
     `ValueError` for any other input.
 
     Parameters:
-        ax: in the order of creation: (label, inputs, value, gradient), or a dict with these keys;
-            only the label is needed Axes to draw on; None makes a figure large enough for the texts
+        nodes: (label, inputs, value, gradient), or dicts; inputs come before
+        ax: Axes to draw on; None makes a figure large enough for the texts
 
     Returns:
         the Axes

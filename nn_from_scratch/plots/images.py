@@ -11,15 +11,13 @@ __all__ = ['plot_images', 'plot_confusion_matrix']
 
 # %% ../../nbs/B_plots.ipynb #781de656
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figures import (GREY, RUST, VERMILLION, axes_of, flat_axes,
-                                           mpl, numbers, vermillion_to_blue,
-                                           white_to_blue)
-
-if TYPE_CHECKING: from matplotlib.axes import Axes
+from .figures import (
+    GREY, RUST, VERMILLION, Axes, axes_of, flat_axes, mpl, numbers,
+    vermillion_to_blue, white_to_blue
+)
 
 # %% ../../nbs/B_plots.ipynb #00b2ae6f
 def _pictures(images, shape):
@@ -129,7 +127,7 @@ def _counts(matrix, labels):
     return matrix, labels
 
 
-def plot_confusion_matrix(matrix, labels=None, ax=None) -> "Axes":
+def plot_confusion_matrix(matrix, labels=None, ax=None) -> Axes:
     """How often each class was taken for each: the count in every cell, its colour the
     share of the true class. Raises `ValueError` unless the matrix is square, without
     negative counts, and has a label a class.

@@ -10,14 +10,12 @@ __all__ = ['plot_network']
 
 # %% ../../nbs/B_plots.ipynb #ca2f5a44
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figures import (BLUE, FOUND, GIVEN, GREY, INK, VERMILLION,
-                                           axes_of, mpl, numbers)
-
-if TYPE_CHECKING: from matplotlib.axes import Axes
+from .figures import (
+    BLUE, FOUND, GIVEN, GREY, INK, VERMILLION, Axes, axes_of, mpl, numbers
+)
 
 # %% ../../nbs/B_plots.ipynb #2bec8754
 def _column(n, room):
@@ -89,7 +87,7 @@ def _draw_layer(ax, x, places, gap, fill, top, text):
     ax.text(x, -top - 0.75, text, ha="center", va="top", parse_math=False)
 
 # %% ../../nbs/B_plots.ipynb #ba70be46
-def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=8) -> "Axes":
+def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=8) -> Axes:
     """A network from left to right: a circle for each unit, a line for each weight, the
     shapes of w and b on the arrows.
     Raises `ValueError` where labels or weights do not fit the sizes.
@@ -98,8 +96,8 @@ def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=
         sizes: units of each layer, the inputs first: [64, 32, 10]
         labels: a text for each layer; by default input, hidden, output
         ax: Axes to draw on; None makes a figure
-        max_units: w (n_in, n_out) of each step: solid blue where positive, dashed vermillion where
-            negative, wider where larger a layer of more units is drawn with an ellipsis
+        weights: w (n_in, n_out) a step: blue above 0, dashed vermillion below
+        max_units: a layer of more units is drawn with an ellipsis
 
     Returns:
         the Axes

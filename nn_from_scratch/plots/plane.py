@@ -13,15 +13,13 @@ __all__ = ['boundary_grid', 'plot_decision_boundary', 'plot_half_plane', 'animat
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figures import (BLACK, COLORS, GREY, INK, MARKERS, RUST,
-                                           VERMILLION, axes_of, legend, mpl, numbers,
-                                           plane_classes, plane_points)
-
-if TYPE_CHECKING: from matplotlib.axes import Axes
+from .figures import (
+    BLACK, COLORS, GREY, INK, MARKERS, RUST, VERMILLION, Axes, axes_of, legend, mpl,
+    numbers, plane_classes, plane_points
+)
 
 # %% ../../nbs/B_plots.ipynb #b78517c7
 def boundary_grid(x, resolution=200, margin=0.1) -> np.ndarray:
@@ -135,15 +133,15 @@ def _free_corner(ax, x, lines):
 # %% ../../nbs/B_plots.ipynb #65dd2a55
 def plot_decision_boundary(
     predict: Callable, x, y, ax=None, title=None, resolution=200, margin=0.1
-) -> "Axes":
+) -> Axes:
     """The class a model gives to each point of the plane, with the data points over it:
     darker where it is surer. The points of the grid are float32, or float64 where
     that cannot tell them apart. Raises `ValueError` where the shapes of x, y and the
     scores do not fit together.
 
     Parameters:
-        x: points (m, 2) -> scores (m, k), logits (m,) or (m, 1), or classes, integers (m,) data
-            points (n, 2)
+        predict: points (m, 2) -> scores (m, k), logits (m,), or classes
+        x: data points (n, 2)
         y: their classes (n,)
         ax: Axes to draw on; None makes a figure
         title: text above the picture
@@ -197,7 +195,7 @@ def _half_plane(w, b):
     return w, b
 
 
-def plot_half_plane(w, b, ax=None, limits=None) -> "Axes":
+def plot_half_plane(w, b, ax=None, limits=None) -> Axes:
     """What one neuron sees: the line w·x + b = 0, its normal w, and, shaded, the side
     on which w·x + b is positive. Raises `ValueError` unless w holds two numbers that
     are not both 0.
@@ -262,8 +260,8 @@ def animate_boundary(frames: Sequence, x, y, path, fps=5, resolution=100) -> Pat
     `ValueError` for an unknown kind of file, no frames, or shapes that do not fit.
 
     Parameters:
-        x: (caption, predict), or (caption, scores on `boundary_grid(x, resolution)`) data points
-            (n, 2)
+        frames: (caption, predict), or (caption, scores on boundary_grid)
+        x: data points (n, 2)
         y: their classes (n,)
         path: the file to write: .gif, .html (a player), or .mp4 (needs ffmpeg)
         fps: frames a second

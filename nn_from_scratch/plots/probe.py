@@ -13,8 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .figures import (CURVES, GREY, INK, LINES, axes_of, flat_axes,
-                                           label_of, legend, white_to_blue)
+from .figures import (
+    CURVES, GREY, INK, LINES, axes_of, flat_axes, label_of, legend, white_to_blue
+)
 
 # %% ../../nbs/N_diagnosis.ipynb #0c99531d
 def _histogram(quantiles, edges):
@@ -62,19 +63,18 @@ def plot_probe(record: Mapping, axes=None) -> np.ndarray:
     steps of each weight. Raises `ValueError` where nothing was recorded.
 
     Parameters:
-        axes: "steps" (looks,), and "quantiles", "dead", "update": name -> (looks, …), as
-            Probe.to_dict() gives them Axes to draw on, one a layer and two more; None makes a
-            figure
+        record: steps, quantiles, dead, update, as Probe.to_dict() gives
+        axes: Axes to draw on, one a layer and two more; None makes a figure
 
     Returns:
-        array of Axes: a histogram over time for each layer, then dead units, then updates
+        of Axes: a histogram for each layer, then dead units, then updates
 
     Example:
         >>> x, y = nn.load_digits()
-        >>> probe = Probe(x[:100], every=10)
+        >>> probe = nn.Probe(x[:100], every=10)
         >>> nn.fit(nn.mlp([64, 32, 10], rng=0), nn.cross_entropy, nn.Adam(0.003), (x, y), epochs=1,
         ...        callbacks=[probe], progress=False)
-        >>> axes = nn.plots.plot_probe(probe.to_dict())
+        >>> axes = nn.plot_probe(probe.to_dict())
         >>> print(len(axes))
         5
     """

@@ -10,14 +10,12 @@ __all__ = ['plot_loss_surface']
 
 # %% ../../nbs/B_plots.ipynb #5878ecf6
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figures import (CURVES, LINES, axes_of, label_of, legend,
-                                           mpl, numbers)
-
-if TYPE_CHECKING: from matplotlib.axes import Axes
+from .figures import (
+    CURVES, LINES, Axes, axes_of, label_of, legend, mpl, numbers
+)
 
 # %% ../../nbs/B_plots.ipynb #38c1475d
 def heights(f, xs, ys):
@@ -93,19 +91,19 @@ def _draw_contours(ax, xs, ys, z, levels, norm):
 def plot_loss_surface(
     f: Callable, x_range=(-2, 2), y_range=(-2, 2), paths=None, ax=None, levels=20, log=True,
     resolution=100
-) -> "Axes":
+) -> Axes:
     """The contours of a loss of two parameters, and the paths of optimizers over it:
     from the open circle to the star. Raises `ValueError` if f does not give one
     number a point, or a path is not made of points.
 
     Parameters:
-        x_range: a point (2,) -> a number; asked once, for (2, rows, columns), where it can from,
-            to: the first parameter
+        f: point (2,) -> number; asked once if it takes (2, rows, columns)
+        x_range: from, to: the first parameter
         y_range: from, to: the second
         paths: points (steps + 1, 2), or name -> points for several optimizers
         ax: Axes to draw on; None makes a figure, with a bar for the colours
-        log: how many contours, or their heights above the lowest (log=False: the losses) contours a
-            constant factor apart; even where the loss goes below 0
+        levels: contours, or their heights above the lowest (or, log=False, losses)
+        log: contours a constant factor apart; even where the loss goes below 0
         resolution: points a side at which `f` is asked
 
     Returns:

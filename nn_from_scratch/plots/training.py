@@ -11,15 +11,14 @@ __all__ = ['plot_history', 'plot_schedule', 'plot_learning_rates', 'plot_activat
 
 # %% ../../nbs/B_plots.ipynb #e8fe9443
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .figures import (BLUE, CURVES, GREY, INK, LINES, ORANGE,
-                                           VERMILLION, axes_of, flat_axes, label_of,
-                                           legend, mpl, numbers)
-
-if TYPE_CHECKING: from matplotlib.axes import Axes
+from .figures import (
+    BLUE, CURVES, GREY, INK, LINES, ORANGE, VERMILLION, Axes, axes_of, flat_axes,
+    label_of, legend, mpl, numbers
+)
 
 # %% ../../nbs/B_plots.ipynb #e00d8914
 def _curve(ax, values, label, **look):
@@ -81,8 +80,8 @@ def plot_history(history: Mapping, ax=None, log=False) -> np.ndarray:
     dict, and `ValueError` if there is nothing to draw.
 
     Parameters:
-        ax: train_loss: list; valid_loss: list, may be empty; metrics: name -> {"train": list,
-            "valid": list} Axes for the losses, or two, also for the metrics; None makes a figure
+        history: train_loss, valid_loss, metrics, as History.to_dict() gives
+        ax: Axes for the losses, or two, also for the metrics; None makes a figure
         log: the losses on a logarithmic axis, where equal factors are equal steps
 
     Returns:
@@ -111,12 +110,12 @@ def plot_history(history: Mapping, ax=None, log=False) -> np.ndarray:
     return axes
 
 # %% ../../nbs/B_plots.ipynb #bdc397b5
-def plot_schedule(schedules: Any, steps: int, ax=None) -> "Axes":
+def plot_schedule(schedules: Any, steps: int, ax=None) -> Axes:
     """The learning rate at each step, a curve for each schedule. Raises `ValueError`
     unless steps is at least 1.
 
     Parameters:
-        schedules: step -> learning rate, or a number; or name -> schedule for several
+        schedules: step -> learning rate, a number, or name -> schedule
         steps: how many steps are drawn, from step 0
         ax: Axes to draw on; None makes a figure
 
@@ -126,18 +125,19 @@ def plot_schedule(schedules: Any, steps: int, ax=None) -> "Axes":
     Example:
         >>> ax = nn.plot_schedule({"one cycle": nn.one_cycle(0.01, steps=100)}, steps=100)
     """
-    if not isinstance(schedules, Mapping): schedules = {"learning rate": schedules}
+    named: Mapping[str, Any] = {"learning rate": schedules}
+    if isinstance(schedules, Mapping): named = schedules
     if steps < 1:
         raise ValueError(f"plot_schedule: steps must be at least 1, not {steps}")
     ax = axes_of(ax, size=(6.0, 3.4))
-    for i, (name, schedule) in enumerate(schedules.items()):
-        rates = [float(schedule(step) if callable(schedule) else schedule)
-                 for step in range(steps)]
+    for i, (name, schedule) in enumerate(named.items()):
+        rates = np.array([schedule(step) if callable(schedule) else schedule
+                          for step in range(steps)], dtype=float)
         ax.plot(np.arange(steps), rates, label=label_of(name),
                 color=CURVES[i % len(CURVES)], ls=LINES[i % len(LINES)], lw=1.8)
     ax.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
     ax.grid(alpha=0.3)
-    if len(schedules) > 1: legend(ax)
+    if len(named) > 1: legend(ax)
     return ax
 
 # %% ../../nbs/B_plots.ipynb #cd565dfa
@@ -157,7 +157,7 @@ def _rates(rates, losses):
     return rates, losses
 
 
-def plot_learning_rates(rates, losses, ax=None) -> "Axes":
+def plot_learning_rates(rates, losses, ax=None) -> Axes:
     """The loss against the learning rate, from a run that raises the rate at every step
     (Smith, 2017). A tenth of the rate with the lowest loss, a sensible one to train
     with, is marked. Raises `ValueError` unless there is a loss for each rate, and
@@ -270,8 +270,8 @@ def plot_histograms(layers, axes=None, limits=None, bins=40) -> np.ndarray:
     draw.
 
     Parameters:
-        axes: name -> array of any shape, or a list of arrays: the activations (or gradients) of
-            each layer Axes to draw on, one a layer; None makes a figure
+        layers: name -> array, or a list of arrays: activations or gradients
+        axes: Axes to draw on, one a layer; None makes a figure
         limits: (from, to) of the values; by default the extremes over all layers
         bins: bars in each histogram
 
