@@ -1,4 +1,4 @@
-"""Convolution and pooling in less time: a part of the batch at once, what was seen kept.
+"""Convolution and pooling in less time: a part of the batch at a time.
 
     rows[conv2d] = its rules in the text, all of them together
 """
@@ -8,15 +8,15 @@
 # %% auto #0
 __all__ = ['room', 'Blocks']
 
-# %% ../nbs/N_convolution.ipynb #95a27282
+# %% ../nbs/N_convolution.ipynb #a08567a5
 import numpy as np
 
 from .convolution import conv2d, frame_of, framed, pair, windows_of
-from .fast import filled, forms, rows
+from .fast import forms, rows
 from .pooling import max_pool2d
 from .rules import table
 
-# %% ../nbs/N_convolution.ipynb #aa1bb984
+# %% ../nbs/N_convolution.ipynb #4f8a4423
 room = 2**17  # numbers of the windows that are copied at a time: they stay in the cache
 
 
@@ -34,19 +34,23 @@ class Blocks:
         (self.down, self.right), (self.far_d, self.far_r) = pair(stride), pair(dilation)
 
     def rows(self, part):
-        "What the kernel sees at every place; with few channels, copied pixel by pixel of a row."
+        "What the kernel sees at every place; few channels are copied by whole rows."
         windows = self.windows[part]
-        if self.few: return windows.transpose(4, 5, 3, 0, 1, 2).reshape(self.columns, -1).T
+        if self.few:
+            return windows.transpose(4, 5, 3, 0, 1, 2).reshape(self.columns, -1).T
         return windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, self.columns)
 
     def spread(self, part, delta, turned, whole):
-        "Add what goes back to the pixels of a part: delta times the kernel, at each place."
+        "Add what goes back to the pixels of a part: delta times the kernel."
         (kh, kw), home = self.w.shape[:2], whole[part]
         shares = (delta @ turned).reshape(kh, kw, -1, self.h, self.v, self.w.shape[2])
         for i, j in np.ndindex(kh, kw):
             top, left = self.far_d * i, self.far_r * j
             home[:, top:top + self.down * self.h:self.down,
                  left:left + self.right * self.v:self.right] += shares[i, j]
+
+    def empty(self, n_out):
+        return np.empty((self.n, self.h, self.v, n_out), self.x.dtype)
 
     def without_frame(self, whole):
         (top, _), (left, _) = self.frame
@@ -58,9 +62,9 @@ def _conv_together(x, w, b=0.0, stride=1, padding=0, dilation=1, groups=1):
     if groups > 1 or x.dtype != w.dtype or not len(x):
         return _by_rules(x, w, b, stride, padding, dilation, groups)
     blocks, n_out = Blocks(x, w, stride, padding, dilation), w.shape[3]
-    y, kernels = np.empty((len(x), blocks.h, blocks.v, n_out), x.dtype), w.reshape(-1, n_out)
+    y, kernels = blocks.empty(n_out), w.reshape(-1, n_out)
     lines = y.reshape(len(x), blocks.h, -1)
-    wide = np.tile(b, blocks.v) if np.ndim(b) else b  # NumPy adds long rows in less time
+    wide = np.tile(b, blocks.v) if np.ndim(b) else b  # long rows are added quickly
     for part in blocks.parts:
         np.matmul(blocks.rows(part), kernels, out=y[part].reshape(-1, n_out))
         if np.ndim(b): lines[part] += wide
@@ -68,18 +72,16 @@ def _conv_together(x, w, b=0.0, stride=1, padding=0, dilation=1, groups=1):
     def back(g, homes):
         new, turned = {}, np.ascontiguousarray(w.swapaxes(2, 3)) if 0 in homes else None
         whole = np.zeros_like(blocks.whole) if 0 in homes else None
-        into = homes.get(1)
-        kernel = np.zeros(w.shape, w.dtype) if into is None else into
-        if 1 in homes: kernel[...] = 0
+        slope = np.zeros(kernels.shape, w.dtype)
         row = np.zeros(blocks.v * n_out, g.dtype)
         for part in blocks.parts:
             delta = np.ascontiguousarray(g[part])
             flat = delta.reshape(-1, n_out)
-            if 1 in homes: kernel.reshape(-1, n_out)[...] += blocks.rows(part).T @ flat
+            if 1 in homes: slope += blocks.rows(part).T @ flat
             if 2 in homes: row += delta.reshape(-1, len(row)).sum(axis=0)
             if 0 in homes: blocks.spread(part, flat, turned, whole)
         if 0 in homes: new[0] = blocks.without_frame(whole)
-        if 1 in homes: new[1] = kernel
+        if 1 in homes: new[1] = slope.reshape(w.shape)
         if 2 in homes: new[2] = row.reshape(-1, n_out).sum(axis=0)
         return new
 

@@ -8,7 +8,8 @@
 # %% auto #0
 __all__ = ['max_pool2d', 'avg_pool2d', 'global_avg_pool', 'MaxPool2d', 'AvgPool2d', 'Flatten', 'pool_text']
 
-# %% ../nbs/N_convolution.ipynb #44b4caef
+# %% ../nbs/N_convolution.ipynb #5b56a895
+import math
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ def max_pool2d(x: Array, size: int | tuple = 2, stride: int | tuple | None = Non
 
     Returns:
         (n, height', width', channels)
+
+    Example:
+        >>> x = np.array([[1.0, 2.0, 0.0, 7.0], [3.0, 1.0, 5.0, 0.0]])
+        >>> print(nn.max_pool2d(x[None, ..., None]).ravel())
+        [3. 7.]
     """
     return windows_of(x, pair(size), stride or size).max(axis=(4, 5))
 
@@ -61,6 +67,11 @@ def avg_pool2d(x: Array, size: int | tuple = 2, stride: int | tuple | None = Non
 
     Returns:
         (n, height', width', channels)
+
+    Example:
+        >>> x = np.array([[1.0, 2.0, 0.0, 7.0], [3.0, 2.0, 5.0, 0.0]])
+        >>> print(nn.avg_pool2d(x[None, ..., None]).ravel())
+        [2. 3.]
     """
     return windows_of(x, pair(size), stride or size).mean(axis=(4, 5))
 
@@ -84,18 +95,27 @@ def global_avg_pool(x: Any) -> Any:
 
     Returns:
         (n, channels)
+
+    Example:
+        >>> print(nn.global_avg_pool(np.ones((5, 8, 8, 16))).shape)
+        (5, 16)
     """
     return np.mean(x, axis=(1, 2))
 
-# %% ../nbs/N_convolution.ipynb #6d11d75d
+# %% ../nbs/N_convolution.ipynb #0f83578a
 class MaxPool2d(Module):
     """The largest number of every window.
 
     Parameters:
         size: rows and columns of a window
         stride: steps of the window; None: its size
+
+    Example:
+        >>> print(nn.MaxPool2d(2)(np.zeros((5, 28, 28, 8))).shape)
+        (5, 14, 14, 8)
     """
 
+    @checked
     def __init__(self, size: int | tuple = 2, stride: int | tuple | None = None):
         self.size, self.stride = size, stride
 
@@ -110,8 +130,13 @@ class AvgPool2d(Module):
     Parameters:
         size: rows and columns of a window
         stride: steps of the window; None: its size
+
+    Example:
+        >>> print(nn.AvgPool2d(3, stride=2)(np.zeros((5, 28, 28, 8))).shape)
+        (5, 13, 13, 8)
     """
 
+    @checked
     def __init__(self, size: int | tuple = 2, stride: int | tuple | None = None):
         self.size, self.stride = size, stride
 
@@ -121,13 +146,23 @@ class AvgPool2d(Module):
 
 
 class Flatten(Module):
-    """Each image as one row of numbers, channel by channel, as PyTorch has it: so a file of
-    weights means the same in both."""
+    """Each image as one row of numbers, channel by channel, as PyTorch has it: a file of
+    weights then means the same in both.
+
+    Example:
+        >>> x = np.arange(4.0).reshape(1, 1, 2, 2)  # two pixels of two channels
+        >>> print(nn.Flatten()(x))
+        [[0. 2. 1. 3.]]
+    """
 
     def __call__(self, x: Any) -> Any:
-        return np.reshape(np.moveaxis(x, -1, 1), (len(x), -1)) if np.ndim(x) > 2 else x
+        if np.ndim(x) < 3: return x
+        return np.reshape(np.moveaxis(x, -1, 1), (len(x), math.prod(x.shape[1:])))
 
-# %% ../nbs/N_convolution.ipynb #6fc1e1c7
+    def __repr__(self): return "Flatten()"
+
+# %% ../nbs/N_convolution.ipynb #c591975a
 def pool_text(layer) -> str:
+    "MaxPool2d(2): what is as usual is left out."
     more = "" if layer.stride is None else f", stride={layer.stride}"
     return f"{type(layer).__name__}({layer.size}{more})"
