@@ -16,7 +16,7 @@ from .convolution import Conv1d, Conv2d, ConvTranspose2d, frame_of, pair
 from .onnx import to_onnx
 from .pooling import AvgPool2d, Flatten, MaxPool2d, global_avg_pool
 
-# %% ../nbs/N_convolution.ipynb #85637b43
+# %% ../nbs/N_convolution.ipynb #b60d1f55
 def one_or_two(least, *words):
     "What checks an option of a file: a whole number, two of them, or one of the words."
     def check(value):
@@ -30,7 +30,8 @@ def one_or_two(least, *words):
 
 
 def _is_size(n, least):
-    return isinstance(n, (int, np.integer)) and type(n) is not bool and least <= n < 2**20
+    whole = isinstance(n, (int, np.integer)) and not isinstance(n, bool)
+    return whole and least <= n < 2**20
 
 
 _steps = {"stride": one_or_two(1), "dilation": one_or_two(1), "groups": one_or_two(1)}

@@ -13,9 +13,9 @@ import sys
 
 import numpy as np
 
-# %% ../nbs/N_convolution.ipynb #441af3e1
+# %% ../nbs/N_convolution.ipynb #1f039d09
 def keep_memory():
-    """Let the C library keep what is freed, up to 64 MB, in the place of giving it back.
+    """Let the C library keep what is freed, up to 64 MB, and not give it back.
 
     A step frees all its activations at once. glibc would hand the top of its heap back
     to the system, and the next step would get it again page by page, thousands of page

@@ -102,7 +102,7 @@ def global_avg_pool(x: Any) -> Any:
     """
     return np.mean(x, axis=(1, 2))
 
-# %% ../nbs/N_convolution.ipynb #0f83578a
+# %% ../nbs/N_convolution.ipynb #bcce12d1
 class MaxPool2d(Module):
     """The largest number of every window.
 
@@ -146,8 +146,8 @@ class AvgPool2d(Module):
 
 
 class Flatten(Module):
-    """Each image as one row of numbers, channel by channel, as PyTorch has it: a file of
-    weights then means the same in both.
+    """Each image as one row of numbers, channel by channel, as PyTorch has it: a file
+    of weights then means the same in both.
 
     Example:
         >>> x = np.arange(4.0).reshape(1, 1, 2, 2)  # two pixels of two channels
