@@ -16,7 +16,7 @@ from .fast import forms, rows
 from .pooling import max_pool2d
 from .rules import table
 
-# %% ../nbs/N_convolution.ipynb #4f8a4423
+# %% ../nbs/N_convolution.ipynb #ee563306
 room = 2**17  # numbers of the windows that are copied at a time: they stay in the cache
 
 
@@ -60,7 +60,7 @@ class Blocks:
 def _conv_together(x, w, b=0.0, stride=1, padding=0, dilation=1, groups=1):
     "The convolution in parts of the batch, and all its rules on one way through them."
     if groups > 1 or x.dtype != w.dtype or not len(x):
-        return _by_rules(x, w, b, stride, padding, dilation, groups)
+        return _one_by_one(x, w, b, stride, padding, dilation, groups)
     blocks, n_out = Blocks(x, w, stride, padding, dilation), w.shape[3]
     y, kernels = blocks.empty(n_out), w.reshape(-1, n_out)
     lines = y.reshape(len(x), blocks.h, -1)
@@ -88,7 +88,7 @@ def _conv_together(x, w, b=0.0, stride=1, padding=0, dilation=1, groups=1):
     return y, back
 
 
-def _by_rules(*args):
+def _one_by_one(*args):
     y, rules = conv2d.__wrapped__(*args), rows[conv2d][0]
     return y, lambda g, homes: {p: rules[p](g, y, *args) for p in homes}
 

@@ -39,7 +39,7 @@ _frames = {"padding": one_or_two(0, "same", "valid")}
 _painting = {"padding": one_or_two(0), "output_padding": one_or_two(0)}
 _windows = {"size": one_or_two(1), "stride": one_or_two(1, None)}
 
-# %% ../nbs/N_convolution.ipynb #c6b89c0c
+# %% ../nbs/N_convolution.ipynb #aa8883f2
 def _maker(kind, axes):
     "How a layer of kernels is made of the arrays and the options in a file."
     def make(arrays, groups=1, **options):
@@ -53,12 +53,12 @@ def _maker(kind, axes):
             raise ValueError(f"layer {brief(arrays.path)} is a {kind.__name__} of "
                              f"{n_out} channels, but it has a bias {bias.shape}")
         return kind(n_in, n_out, tuple(size) if len(size) > 1 else size[0],
-                    groups=groups, bias=bias is not None, init=_zeros,
+                    groups=groups, bias=bias is not None, init=_nothing_yet,
                     dtype=weight.dtype, **options)
     return make
 
 
-def _zeros(shape, rng, dtype): return np.zeros(shape, dtype)
+def _nothing_yet(shape, rng, dtype): return np.zeros(shape, dtype)
 
 
 recipes[Conv2d] = Recipe(_maker(Conv2d, 4), _steps | _frames, {"weight": (3, 2, 0, 1)})
