@@ -5,6 +5,9 @@ A model is a tree of arrays and functions. It computes with plain NumPy until so
     layers, modules             Linear, Sequential, mlp; what a part of a network can do          1, 1b
     tree, parameters            all its numbers as one vector with names                          1b
     layout, turns               where each stands in the model, and whose turn it is              1b
+Layers that read sequences: a row of numbers for each letter, a state that is handed on.
+    embedding, recurrent        Embedding; RNN, GRU, LSTM                                         N
+    embedding_demands, recurrent_demands, fast_embedding   what is asked of them; in less time    N
 A loss is one number that says how wrong the model is; a metric says it in words of the task.
     losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
 A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
@@ -44,7 +47,8 @@ from .checking import grad_check, numeric_grad
 from .checkpoints import Checkpoints
 from .checkup import Checkup, checkup
 from .data import (
-    Standardize, circles, load_digits, load_mnist, moons, read_idx, regression, spiral, train_valid_split, xor)
+    Standardize, circles, load_digits, load_mnist, load_names, load_text, moons, read_idx, regression, spiral, train_valid_split, xor)
+from .embedding import Embedding, embedding
 from .evaluation import evaluate, predict
 from .functions import (
     cast, elu, gelu, identity, leaky_relu, linear, neuron, operation, relu, sigmoid, silu, softplus, tanh, weighted_sum)
@@ -66,6 +70,7 @@ from .plots import (
     plot_network, plot_probe, plot_schedule)
 from .preparation import Preparation
 from .probe import Probe
+from .recurrent import GRU, LSTM, RNN
 from .rules import defvjp
 from .run import Callback, History, Run
 from .schedules import cosine_decay, exponential_decay, one_cycle, step_decay, warmup
@@ -76,7 +81,8 @@ from .tape import Tensor, stop_gradient
 from .training import fit
 
 from . import asking, linalg_rules, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
-from . import fast, quick_steps
+from . import embedding_demands, recurrent_demands
+from . import fast, fast_embedding, quick_steps
 
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
 
@@ -90,6 +96,8 @@ __all__ = [
     "identity", "cast", "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal",
     # models
     "Module", "Linear", "Sequential", "mlp", "Parameters",
+    # sequences
+    "embedding", "Embedding", "RNN", "GRU", "LSTM",
     # losses and metrics
     "mse", "mae", "huber", "binary_cross_entropy", "cross_entropy", "softmax", "log_softmax", "one_hot",
     "accuracy", "r2_score", "confusion_matrix", "classification_report",
@@ -103,6 +111,7 @@ __all__ = [
     "LearningRateFinder", "Checkpoints", "has_converged", "checkup", "Checkup", "Probe",
     # data
     "load_digits", "load_mnist", "read_idx", "moons", "circles", "spiral", "xor", "regression", "train_valid_split", "Standardize",
+    "load_names", "load_text",
     "read_table", "Table", "Preparation",
     # pictures
     "plot_history", "plot_decision_boundary", "plot_half_plane", "animate_boundary", "boundary_grid", "plot_loss_surface",
