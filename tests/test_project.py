@@ -51,12 +51,12 @@ ORDER = """
     convolution pooling image_demands fast_convolution memory
     compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.tracing compiler.update compiler.replay compiler
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots.convolution plots
-    states batches evaluation run stopping progress checkpoints training
+    states batches ranks evaluation run stopping progress descriptions checkpoints parallel training
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data.texts data
     architecture onnx sharing image_files units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
 """.split()
-OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed
+OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed
 
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
 OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",
