@@ -66,6 +66,7 @@ def attention(
     Example:
         >>> keys, values = np.eye(3), np.array([[10.0], [20.0], [30.0]])
         >>> nn.attention(np.array([[0.0, 50.0, 0.0]]), keys, values)  # the query fits the second key
+        array([[20.]])
     """
     return attention_weights(q, k, causal, mask) @ v
 
@@ -106,6 +107,9 @@ def rotary(x: Array, start: int = 0, base: float = 10_000.0) -> Array:
 
     Example:
         >>> nn.rotary(np.ones((3, 2))).round(3)  # one pair, at the positions 0, 1 and 2
+        array([[ 1.   ,  1.   ],
+               [-0.301,  1.382],
+               [-1.325,  0.493]])
     """
     return turned(x, *angles(x.shape[-2], x.shape[-1], start, base, x.dtype))
 
@@ -148,6 +152,11 @@ class MultiHeadAttention(Module):
     Example:
         >>> layer = nn.MultiHeadAttention(16, 4, rng=0)
         >>> print(layer, layer(np.zeros((2, 5, 16))).shape, layer.parameters())
+        MultiHeadAttention(16, 4) (2, 5, 16) Parameters of 1,088 numbers, float32
+          in_proj_weight (16, 48)
+          in_proj_bias (48,)
+          out_proj.weight (16, 16)
+          out_proj.bias (16,)
     """
 
     @checked

@@ -56,6 +56,7 @@ class TransformerBlock(Module):
     Example:
         >>> block = nn.TransformerBlock(16, 4, rng=0)
         >>> block(np.zeros((2, 5, 16))).shape
+        (2, 5, 16)
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class GPT(Module):
     Example:
         >>> model = nn.GPT(vocabulary=27, context=16, d=32, heads=4, layers=2, rng=0)
         >>> print(model, model(np.array([[0, 3, 1]])).shape)
+        GPT(27, 16, 32, 4, 2, positions='learned') (1, 3, 27)
     """
 
     def __init__(
@@ -218,6 +220,7 @@ def generate(
         >>> letters = nn.Characters("abc ")
         >>> model = nn.GPT(len(letters), 8, 16, 2, 1, tokenizer=letters, rng=0)
         >>> len(nn.generate(model, "a", 10, temperature=0.8, rng=0))
+        11
     """
     if isinstance(tokens, str):
         begun = _encoded(model, tokens)
@@ -304,6 +307,7 @@ def bits_per_byte(model: GPT, text: str, batch_size: int = 32) -> float:
     Example:
         >>> model = nn.GPT(256, 8, 16, 2, 1, tokenizer=nn.BytePairs(), rng=0)
         >>> round(nn.bits_per_byte(model, "it knows nothing yet"), 1)  # log₂ 256
+        8.0
     """
     tokens = _encoded(model, text)
     t = min(model.context, len(tokens) - 1)

@@ -152,6 +152,7 @@ def from_gpt2(tensors: Mapping[str, Array], heads: int) -> GPT:
         >>> model = nn.GPT(27, 16, 32, 4, 2, rng=0)
         >>> again = nn.from_gpt2(nn.gpt_files.to_gpt2(model), heads=4)
         >>> np.array_equal(again(np.arange(5)), model(np.arange(5)))
+        True
     """
     found = {name.removeprefix("transformer."): np.asarray(a) for name, a in tensors.items()}
     vocabulary, d = found["wte.weight"].shape

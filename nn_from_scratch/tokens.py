@@ -28,6 +28,7 @@ class Characters(Part):
     Example:
         >>> letters = nn.Characters("banana")
         >>> print(letters, letters.encode("ban"), letters.decode([1, 0, 2]))
+        Characters('abn') [1 0 2] ban
     """
 
     def __init__(self, text: str):
@@ -94,6 +95,7 @@ class BytePairs(Part):
     Example:
         >>> pairs = nn.BytePairs.train("the theme of the thesis", 260)
         >>> print(pairs, pairs.encode("the"), pairs.decode(pairs.encode("the")))
+        BytePairs(of 259 pieces) [257] the
     """
 
     __slots__ = ("__dict__", "_known")  # a note of what follows from the merges
@@ -231,6 +233,9 @@ class Windows:
     Example:
         >>> windows = nn.Windows(np.arange(100), context=4, batch_size=2, steps=1, rng=0)
         >>> for x, y in windows: print(x, y)
+        [[81 82 83 84]
+         [61 62 63 64]] [[82 83 84 85]
+         [62 63 64 65]]
     """
 
     def __init__(
