@@ -67,7 +67,7 @@ def _attention_row(*args):
 rows[attention] = table[attention], _attention_row
 forms[attention] = lambda *args: _attention_row(*args)[0]
 
-# %% ../nbs/N_attention.ipynb #363cb24f
+# %% ../nbs/N_attention.ipynb #d053df08
 def _gelu_together(x):
     "The tanh of the way there is still known on the way back."
     kind = x.dtype.type
@@ -79,8 +79,8 @@ def _gelu_together(x):
     tanh *= c
     np.tanh(tanh, out=tanh)
     y = tanh + kind(1)
-    y *= x
     y *= kind(0.5)
+    y *= x
 
     def back(g, homes):
         slope = c * c
