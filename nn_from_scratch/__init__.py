@@ -5,6 +5,9 @@ A model is a tree of arrays and functions. It computes with plain NumPy until so
     layers, modules             Linear, Sequential, mlp; what a part of a network can do          1, 1b
     tree, parameters            all its numbers as one vector with names                          1b
     layout, turns               where each stands in the model, and whose turn it is              1b
+Layers that read sequences: a row of numbers for each letter, a state that is handed on.
+    embedding, recurrent        Embedding; RNN, GRU, LSTM                                         N
+    embedding_demands, recurrent_demands, fast_embedding   what is asked of them; in less time    N
 A loss is one number that says how wrong the model is; a metric says it in words of the task.
     losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
 A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
@@ -47,8 +50,9 @@ from .checking import grad_check, numeric_grad
 from .checkpoints import Checkpoints
 from .checkup import Checkup, checkup
 from .data import (
-    Standardize, circles, load_digits, load_mnist, moons, read_idx, regression, spiral, train_valid_split, xor)
+    Standardize, circles, load_digits, load_mnist, load_names, load_text, moons, read_idx, regression, spiral, train_valid_split, xor)
 from .dropout import Dropout, dropout
+from .embedding import Embedding, embedding
 from .evaluation import evaluate, predict
 from .folds import kfold
 from .functions import (
@@ -72,6 +76,7 @@ from .plots import (
     plot_network, plot_probe, plot_schedule)
 from .preparation import Preparation
 from .probe import Probe
+from .recurrent import GRU, LSTM, RNN
 from .rules import defvjp
 from .run import Callback, History, Run
 from .schedules import cosine_decay, exponential_decay, one_cycle, step_decay, warmup
@@ -81,8 +86,9 @@ from .tables import Table, read_table
 from .tape import Tensor, stop_gradient
 from .training import fit
 
-from . import asking, linalg_rules, norm_demands, norm_files, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
-from . import fast, fast_norms, quick_steps
+from . import asking, linalg_rules, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
+from . import embedding_demands, norm_demands, norm_files, recurrent_demands
+from . import fast, fast_embedding, fast_norms, quick_steps
 
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
 
@@ -97,6 +103,8 @@ __all__ = [
     # models
     "Module", "Linear", "Sequential", "mlp", "Parameters", "Dropout", "dropout", "BatchNorm", "LayerNorm", "RMSNorm",
     "batch_norm", "layer_norm", "rms_norm",
+    # sequences
+    "embedding", "Embedding", "RNN", "GRU", "LSTM",
     # losses and metrics
     "mse", "mae", "huber", "binary_cross_entropy", "cross_entropy", "softmax", "log_softmax", "one_hot",
     "accuracy", "r2_score", "confusion_matrix", "classification_report",
@@ -110,6 +118,7 @@ __all__ = [
     "LearningRateFinder", "Checkpoints", "has_converged", "checkup", "Checkup", "Probe", "WeightAverage",
     # data
     "load_digits", "load_mnist", "read_idx", "moons", "circles", "spiral", "xor", "regression", "train_valid_split", "kfold", "Standardize",
+    "load_names", "load_text",
     "read_table", "Table", "Preparation",
     # pictures
     "plot_history", "plot_decision_boundary", "plot_half_plane", "animate_boundary", "boundary_grid", "plot_loss_surface",

@@ -27,6 +27,7 @@ API = {
     "functions": "weighted_sum neuron linear operation sigmoid tanh relu leaky_relu elu gelu silu softplus identity",
     "initialisers": "he_normal he_uniform glorot_normal glorot_uniform lecun_normal",
     "models": "Module Linear Sequential mlp Dropout BatchNorm LayerNorm RMSNorm",
+    "sequences": "embedding Embedding RNN GRU LSTM load_names load_text",
     "losses": "mse mae huber binary_cross_entropy cross_entropy softmax log_softmax one_hot",
     "metrics": "accuracy r2_score confusion_matrix classification_report",
     "gradients": "numeric_grad grad value_and_grad defvjp stop_gradient grad_check Tensor",
@@ -45,12 +46,13 @@ ORDER = """
     aliases checks loss_demands files functions initial tree turns parameters layout modules layers
     losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
     dropout norms norm_demands fast_norms
+    embedding embedding_demands fast_embedding recurrent recurrent_demands
     optimizer schedules optim modern quick_steps settings
     compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.tracing compiler.update compiler.replay compiler
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots
     states batches evaluation run stopping progress checkpoints training averaging folds
     probe trial symptoms checkup
-    data.toy data.mnist data.prepare data.augment data
+    data.toy data.mnist data.prepare data.augment data.texts data
     architecture onnx norm_files sharing units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
 """.split()
 OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed

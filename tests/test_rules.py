@@ -19,6 +19,7 @@ from nn_from_scratch.calls import composed, plain_functions
 from nn_from_scratch.fast import chain
 from nn_from_scratch.functions import cast
 from nn_from_scratch.linalg_rules import contract, log_abs_det
+from nn_from_scratch.recurrent import gru_states, lstm_states, rnn_states
 from nn_from_scratch.rules import table
 from nn_from_scratch.shape_rules import join
 
@@ -120,6 +121,14 @@ CHECKS = {
     nn.cross_entropy: [(nn.cross_entropy, a, labels), (lambda z: nn.cross_entropy(z, probabilities), a),
                        (lambda z: nn.cross_entropy(z, labels, weight, label_smoothing=0.1), a)],
     nn.binary_cross_entropy: [(lambda z: nn.binary_cross_entropy(z, probabilities), a), (lambda z: nn.binary_cross_entropy(z, probabilities, weight), a)],
+}
+
+
+CHECKS |= {  # sequences
+    nn.embedding: [(lambda table, i=i: nn.embedding(np.array(i, int), table), a) for i in (1, [0, 2, 2, 0], [[2, 1], [2, 2]], [])],
+    rnn_states: [(rnn_states, normal(n, t, 3), normal(3, 3), normal(n, 3)) for n, t in ((2, 4), (1, 1))],
+    gru_states: [(gru_states, normal(n, t, 9), normal(3, 9), normal(3), normal(n, 3)) for n, t in ((2, 4), (1, 1))],
+    lstm_states: [(lstm_states, normal(n, t, 12), normal(3, 12), normal(n, 3), normal(n, 3)) for n, t in ((2, 4), (1, 1))],
 }
 
 
