@@ -27,6 +27,8 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
     averaging, folds            the mean of the weights on the way; each row held back once       N
     checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  N
 Data goes in, pictures and files come out.
+    convolution, pooling        layers for pictures, and what is asked of pictures: image_demands  N
+    image_files                 these layers in files                                             N
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx, norm_files   a model as a file, in words, for other programs     9
     tables, columns, preparation     a table of your own, and what makes numbers of it            6b
@@ -36,6 +38,7 @@ Data goes in, pictures and files come out.
 What protects and what hurries joins from outside, by tables, as the rules do.
     asking, loss_demands, norm_demands, settings   what is asked of arguments (by checks, in the words there)   F
     fast, quick_steps, fast_norms    the same numbers in less time                                     8
+    fast_convolution, memory    the same for pictures; memory that is kept                        N
     compiler                    a function traced once, and replayed: compile, training_step      N
 """
 
@@ -49,6 +52,7 @@ from .batches import batches
 from .checking import grad_check, numeric_grad
 from .checkpoints import Checkpoints
 from .checkup import Checkup, checkup
+from .convolution import Conv1d, Conv2d, ConvTranspose2d, conv1d, conv2d, conv_transpose2d
 from .data import (
     Standardize, circles, load_digits, load_mnist, load_names, load_text, moons, read_idx, regression, spiral, train_valid_split, xor)
 from .dropout import Dropout, dropout
@@ -72,8 +76,9 @@ from .optimizer import Optimizer
 from .parameters import Parameters
 from .plots import (
     COLORS, LINES, MARKERS, animate_boundary, boundary_grid, plot_activations, plot_confusion_matrix, plot_decision_boundary,
-    plot_graph, plot_half_plane, plot_histograms, plot_history, plot_images, plot_learning_rates, plot_loss_surface,
-    plot_network, plot_probe, plot_schedule)
+    plot_feature_maps, plot_graph, plot_half_plane, plot_histograms, plot_history, plot_images, plot_kernels, plot_learning_rates,
+    plot_loss_surface, plot_network, plot_probe, plot_receptive_field, plot_saliency, plot_schedule)
+from .pooling import AvgPool2d, Flatten, MaxPool2d, avg_pool2d, global_avg_pool, max_pool2d
 from .preparation import Preparation
 from .probe import Probe
 from .recurrent import GRU, LSTM, RNN
@@ -88,8 +93,9 @@ from .training import fit
 
 from . import asking, linalg_rules, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
 from . import embedding_demands, norm_demands, norm_files, recurrent_demands
-from . import fast, fast_embedding, fast_norms, quick_steps
+from . import fast, fast_convolution, fast_embedding, fast_norms, image_demands, image_files, memory, quick_steps
 
+memory.keep_memory()  # what a step frees, the next one takes again
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
 
 if TYPE_CHECKING:
@@ -103,6 +109,9 @@ __all__ = [
     # models
     "Module", "Linear", "Sequential", "mlp", "Parameters", "Dropout", "dropout", "BatchNorm", "LayerNorm", "RMSNorm",
     "batch_norm", "layer_norm", "rms_norm",
+    # pictures as inputs
+    "Conv2d", "ConvTranspose2d", "Conv1d", "MaxPool2d", "AvgPool2d", "Flatten", "conv2d", "conv_transpose2d", "conv1d", "max_pool2d",
+    "avg_pool2d", "global_avg_pool",
     # sequences
     "embedding", "Embedding", "RNN", "GRU", "LSTM",
     # losses and metrics
@@ -123,7 +132,7 @@ __all__ = [
     # pictures
     "plot_history", "plot_decision_boundary", "plot_half_plane", "animate_boundary", "boundary_grid", "plot_loss_surface",
     "plot_network", "plot_graph", "plot_activations", "plot_histograms", "plot_schedule", "plot_learning_rates", "plot_images",
-    "plot_confusion_matrix", "plot_probe", "COLORS", "MARKERS", "LINES",
+    "plot_confusion_matrix", "plot_probe", "plot_kernels", "plot_feature_maps", "plot_saliency", "plot_receptive_field", "COLORS", "MARKERS", "LINES",
     # files
     "save", "load", "export_onnx",
 ]
