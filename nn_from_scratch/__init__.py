@@ -25,9 +25,9 @@ Data goes in, pictures and files come out.
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx a model as a file, in words, for other programs                   9
     tables, columns, preparation     a table of your own, and what makes numbers of it            6b
-    tasks, splits, reports, units    what the commands learn, and what they say of it             C
+    tasks, questions, splits, reports, units   what the commands learn, and what they say of it   C
     cli, answers, console       the commands nn_train and nn_predict                              C
-    estimators                  scikit-learn's interface                                          D
+    estimators, learners, seen  scikit-learn's interface                                          D
 What protects and what hurries joins from outside, by tables, as the rules do.
     asking, loss_demands, settings   what is asked of arguments (by checks, in the words there)   F
     fast, quick_steps           the same numbers in less time                                     8

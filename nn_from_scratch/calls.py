@@ -9,6 +9,7 @@
 __all__ = []
 
 # %% ../nbs/03b_autodiff.ipynb #46e39a17
+import threading
 from types import FunctionType
 
 import numpy as np
@@ -48,6 +49,28 @@ def result(op, y):
         raise TypeError(f"{name_of(op)} gave Python objects: a gradient needs arrays "
                         "of floating-point numbers, array.astype(float)")
     return y
+
+
+def same_tape(op, tape, other):
+    "The one tape that all arguments of a step are on."
+    if tape is not None:
+        raise TypeError(f"{name_of(op)}: Tensors of two different gradients meet; the "
+                        "gradient of a gradient is not supported, and a Tensor means "
+                        "nothing outside the call that made it")
+    if other.thread != threading.get_ident():
+        raise RuntimeError(f"{name_of(op)}: another thread is taking a gradient of "
+                           "this model; one at a time, or a copy for each")
+    return other
+
+
+def by_position(op, args, kwargs):
+    """The arguments of a step by position, so that a rule gets them where it expects
+    them."""
+    bound = signature_of(op.plain).bind(*args, **kwargs)
+    bound.apply_defaults()
+    refuse_tensors(op, bound.kwargs, "can be followed only where it is given by "
+                                     "position")
+    return bound.args, bound.kwargs
 
 # %% ../nbs/03b_autodiff.ipynb #dbc7b94f
 # Piecewise constant, or about the shape alone: the derivative is 0 wherever there is

@@ -6,6 +6,7 @@
 __all__ = ['KEPT', 'files', 'newest', 'Checkpoints']
 
 # %% ../nbs/E_checkpoints.ipynb #11216e2c
+import gc
 import os
 import re
 import warnings
@@ -155,7 +156,11 @@ class _Lock:
             return
         self.handle = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                gc.collect()  # an interrupted run may have left its lock in a cycle
+                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
             raise ValueError(f"fit: another run is saving to {folder} at this moment: give "

@@ -54,7 +54,7 @@ def disable() -> None:
             asked[op] = text
 
 # %% ../nbs/08_speed.ipynb #8b46e8dc
-def _linear(x, w, b=0.0):
+def _weighted(x, w, b=0.0):
     z = x @ w
     if getattr(b, "dtype", None) != z.dtype:
         return z + b
@@ -80,7 +80,7 @@ def _from_the_largest(x, axis):
     return z
 
 
-def _binary_cross_entropy(logits, target, weight=None):
+def _answers_loss(logits, target, weight=None):
     "One exponential, for softplus of z and of -z alike."
     size = np.abs(logits)
     # how far the sign is from the truth
@@ -89,9 +89,9 @@ def _binary_cross_entropy(logits, target, weight=None):
     return mean(losses, weight)
 
 
-forms[linear] = _linear
+forms[linear] = _weighted
 forms[softmax], forms[log_softmax] = _softmax, _log_softmax
-forms[binary_cross_entropy] = _binary_cross_entropy
+forms[binary_cross_entropy] = _answers_loss
 
 # %% ../nbs/08_speed.ipynb #bf698279
 def _cross_entropy_together(
@@ -171,7 +171,7 @@ def _linear_together(x, w, b=0.0):
         if 2 in homes: new[2] = np.add.reduce(rows_of_g, axis=0, out=homes[2])
         return new
 
-    return _linear(x, w, b), back
+    return _weighted(x, w, b), back
 
 
 rows[linear] = table[linear], _linear_together
@@ -270,7 +270,8 @@ def head(layers: list, x: np.ndarray) -> tuple:
     if table.get(linear) is not rows[linear][1] or Linear.__call__ is not _call:
         return x, 0
     parts: list = []
-    dtype, n = None, 0
+    dtype: Any = None
+    n = 0
     for layer in layers:
         if type(layer) is Linear:
             w, b = layer.weight, layer.bias

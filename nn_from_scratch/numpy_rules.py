@@ -193,7 +193,7 @@ def _average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     if weights is None:
         weights = np.ones_like(value_of(a))
     elif np.shape(weights) != np.shape(a):  # one weight for each place along the axis
-        others = [i for i in range(np.ndim(a)) if i != axis % np.ndim(a)]
+        others = [i for i in range(np.ndim(a)) if i != (axis or 0) % np.ndim(a)]
         weights = np.broadcast_to(np.expand_dims(weights, others), np.shape(a))
     total = np.sum(weights, axis=axis, keepdims=keepdims)
     mean = np.sum(a * weights, axis=axis, keepdims=keepdims) / total
@@ -248,21 +248,21 @@ composed[np.nansum], composed[np.nanmean] = _nansum, _nanmean
 composed[np.full_like] = _full_like
 
 # %% ../nbs/A_rules.ipynb #57a212b0
-def _gelu(g, y, x):
+def _gelu_slope(g, y, x):
     c, s = np.clip(x, -10, 10), math.sqrt(2 / math.pi)  # clipped as in gelu itself
     t = np.tanh(s * (c + 0.044715 * c * c * c))
     return g * 0.5 * (1 + t + c * (1 - t * t) * s * (1 + 3 * 0.044715 * c * c))
 
 
-def _silu(g, y, x):
+def _silu_slope(g, y, x):
     s = sigmoid(x)
     return g * (s + y * (1 - s))
 
 
 defvjp(leaky_relu, lambda g, y, x, slope=0.01: np.where(np.greater(x, 0), g, slope * g))
 defvjp(elu, lambda g, y, x, alpha=1.0: np.where(np.greater(x, 0), g, g * (y + alpha)))
-defvjp(gelu, _gelu)
-defvjp(silu, _silu)
+defvjp(gelu, _gelu_slope)
+defvjp(silu, _silu_slope)
 defvjp(softplus, lambda g, y, x: g * sigmoid(x))
 defvjp(softmax, lambda g, y, x, axis=-1:
        y * (g - np.sum(g * y, axis=axis, keepdims=True)))

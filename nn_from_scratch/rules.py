@@ -161,14 +161,14 @@ def _as_matrices(a, b, g):
 defvjp(np.matmul, _matmul_left, _matmul_right)
 
 # %% ../nbs/03b_autodiff.ipynb #37d0e329
-def _rows(x):
+def _flat(x):
     "All leading axes as one."
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
 defvjp(linear, lambda g, y, x, w, *b: g @ w.T,             # equation 2
-               lambda g, y, x, w, *b: _rows(x).T @ _rows(g),  # equation 4
-               lambda g, y, x, w, *b: _rows(g).sum(axis=0))   # equation 3
+               lambda g, y, x, w, *b: _flat(x).T @ _flat(g),  # equation 4
+               lambda g, y, x, w, *b: _flat(g).sum(axis=0))   # equation 3
 
 # %% ../nbs/03b_autodiff.ipynb #7b10366f
 def _mse(g, y, prediction, target, weight=None):

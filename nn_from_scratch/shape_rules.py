@@ -10,7 +10,7 @@ __all__ = ['composed', 'moved', 'join']
 
 # %% ../nbs/A_rules.ipynb #11a9ffbe
 import operator
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -163,8 +163,9 @@ def _select(condlist, choicelist, default=0):
 
 
 def _pad(g, y, x, pad_width, mode="constant", *, constant_values=0):
-    wall = {"constant_values": -1} if mode == "constant" else {}
-    try: places = np.pad(_numbered(x), pad_width, mode, **wall)
+    wall: dict[str, Any] = {"constant_values": -1} if mode == "constant" else {}
+    how: Any = mode
+    try: places = np.pad(_numbered(x), pad_width, how, **wall)
     except ValueError: places = None
     known = mode in ("constant", "edge", "reflect", "symmetric", "wrap")
     if places is None or not known:
@@ -223,7 +224,7 @@ def _column_stack(tup):
     return join(*columns, axis=1)
 
 
-def _append(arr, values, axis=None):
+def _append(arr, values, axis: Any = None):
     return _concatenate([arr, values], axis)
 
 

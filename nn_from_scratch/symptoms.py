@@ -229,14 +229,14 @@ def steps(s: Setup) -> Iterator[Finding]:
         return
     before, after = s.model.parameters(), model.parameters()
     pairs = [(a, after[name]) for name, a in before.items() if a.ndim > 1 and a.any()]
-    yield from _weights(s, pairs)
+    yield from _pace(s, pairs)
     for (name, old), (_, new) in zip(_dead(s, s.model), _dead(s, model)):
         if new > 0.7 and new > old + 0.3:
             yield tell("killed", f"40 steps take the dead units of {name} from "
                        f"{old:.0%} to {new:.0%}.")
 
 
-def _weights(s, pairs):
+def _pace(s, pairs):
     "Whether the weights hardly move, or shrink away, from (before, after) 40 steps."
     if not pairs: return
     rate, lr, norm = s.optimizer.learning_rate(), s.optimizer.lr, np.linalg.norm

@@ -16,12 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .calls import (
-    PLAIN, by_name, composed, constant, in_other_words, plain_functions, refuse_tensors,
-    result,
-)
+from .calls import PLAIN, by_name, by_position, composed, constant
+from .calls import in_other_words, plain_functions, result, same_tape
 from .functions import asked, cast, quicker
-from .rules import name_of, no_row, signature_of, table
+from .rules import no_row, table
 
 # %% ../nbs/03b_autodiff.ipynb #67b47162
 class Tape:
@@ -110,28 +108,6 @@ def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
     if dtype is None or dtype.kind != "f":
         y = result(op, y)
     return tape.step(op, row, values, kwargs, y, inputs)
-
-# %% ../nbs/03b_autodiff.ipynb #5473184a
-def same_tape(op, tape, other):
-    "The one tape that all arguments of a step are on."
-    if tape is not None:
-        raise TypeError(f"{name_of(op)}: Tensors of two different gradients meet; the "
-                        "gradient of a gradient is not supported, and a Tensor means "
-                        "nothing outside the call that made it")
-    if other.thread != threading.get_ident():
-        raise RuntimeError(f"{name_of(op)}: another thread is taking a gradient of "
-                           "this model; one at a time, or a copy for each")
-    return other
-
-
-def by_position(op, args, kwargs):
-    """The arguments of a step by position, so that a rule gets them where it expects
-    them."""
-    bound = signature_of(op.plain).bind(*args, **kwargs)
-    bound.apply_defaults()
-    refuse_tensors(op, bound.kwargs, "can be followed only where it is given by "
-                                     "position")
-    return bound.args, bound.kwargs
 
 # %% ../nbs/03b_autodiff.ipynb #742e1d3b
 def value_of(x: Any, tape: "Tape | None" = None) -> Any:

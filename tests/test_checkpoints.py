@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import checkpoints, files, states
+from nn_from_scratch import checkpoints, states
+from nn_from_scratch import files as writer  # noqa: F401  (for the processes that are killed)
 
 X, Y = nn.moons(100, noise=0.1, rng=0)  # four batches of 32
 VALID = nn.moons(40, noise=0.1, rng=1)
@@ -434,7 +435,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 CHILD = """
 import builtins, json, os, signal, sys, time, traceback
 sys.path.insert(0, {tests!r})
-from test_checkpoints import Noise, VALID, WEIGHT, X, Y, bits, nn, files
+from test_checkpoints import Noise, VALID, WEIGHT, X, Y, bits, nn, writer
 
 class Slow:
     "A file that is written in two halves, so that a kill may come between them."
@@ -455,7 +456,7 @@ def slowly(function):
         return function(*args)
     return slow
 
-files.open = lambda path, mode: Slow(builtins.open(path, mode))
+writer.open = lambda path, mode: Slow(builtins.open(path, mode))
 os.fsync, os.replace = slowly(os.fsync), slowly(os.replace)
 
 def train(folder, result):

@@ -5,7 +5,6 @@ import errno
 import io
 import json
 import os
-
 import signal
 import stat
 import subprocess

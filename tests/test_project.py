@@ -50,7 +50,7 @@ ORDER = """
     states batches evaluation run stopping progress checkpoints training
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data
-    architecture onnx sharing units columns tables preparation estimators splits tasks reports console answers cli
+    architecture onnx sharing units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
 """.split()
 OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow"}  # asked for when they are needed
 

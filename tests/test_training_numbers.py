@@ -64,7 +64,7 @@ def test_the_gradients_of_all_batches_add_up_to_that_of_the_whole():
     for size in (1, 8, 32, 96):
         found = []
         class Note:
-            def on_gradient(self, run):
+            def on_gradient(self, run, found=found):
                 found.append(run.grads.vector.copy())
                 run.grads.vector[...] = 0  # the model stays where it is
         train(model, (x, y, weight), epochs=1, batch_size=size, callbacks=[Note()])
@@ -78,7 +78,7 @@ def test_weights_of_zero_are_as_if_the_samples_were_not_there():
     for name, data in {"weighted": (x, y, counts), "left out": (x[counts > 0], y[counts > 0])}.items():
         found = lengths[name] = []
         class Note:
-            def on_gradient(self, run):
+            def on_gradient(self, run, found=found):
                 found.append(run.grads.vector.copy())
                 run.grads.vector[...] = 0
         train(nn.mlp([3, 4, 2], rng=0, dtype=np.float64), data, epochs=1, batch_size=64)
@@ -312,13 +312,13 @@ def test_a_finder_whose_first_loss_is_not_finite():
     def loss(prediction, target): return np.float32(np.inf) + 0 * np.sum(prediction)
     nn.defvjp(loss, lambda g, value, p, t: 0 * p, None)
     train(network(), MOONS, loss=loss, callbacks=[finder])
-    with pytest.raises(ValueError, match="the very first loss or gradient was not finite, at a learning rate of 1e-06"): finder.suggestion
+    with pytest.raises(ValueError, match="the very first loss or gradient was not finite, at a learning rate of 1e-06"): _ = finder.suggestion
 
 
 def test_a_search_that_ended_early_says_so():
     finder = nn.LearningRateFinder()
     train(network(), MOONS, epochs=3, callbacks=[finder])
-    with pytest.warns(UserWarning, match="the search ended after 12 of 100 rates, at 5.*, and what lies above was not tried"): finder.suggestion
+    with pytest.warns(UserWarning, match="the search ended after 12 of 100 rates, at 5.*, and what lies above was not tried"): _ = finder.suggestion
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(network(), MOONS, epochs=100, callbacks=[finder])

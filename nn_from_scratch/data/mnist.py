@@ -83,8 +83,8 @@ def read_idx(path: str | os.PathLike) -> Array:
         uint8, of the shape that the file's header gives
 
     Example:
-        >>> path = Path(tempfile.mkdtemp()) / "two-numbers"
-        >>> path.write_bytes(b"\0\0\x08\x01" + b"\0\0\0\x02" + b"\7\t")
+        >>> path = folder / "two-numbers"
+        >>> n = path.write_bytes(b"\0\0\x08\x01" + b"\0\0\0\x02" + b"\7\t")
         >>> nn.read_idx(path)
         array([7, 9], dtype=uint8)
     """

@@ -193,8 +193,8 @@ def plot_graph(nodes: Sequence, ax=None) -> Axes:
     `ValueError` for any other input.
 
     Parameters:
-        ax: in the order of creation: (label, inputs, value, gradient), or a dict with these keys;
-            only the label is needed Axes to draw on; None makes a figure large enough for the texts
+        nodes: (label, inputs, value, gradient), or dicts; inputs come before
+        ax: Axes to draw on; None makes a figure large enough for the texts
 
     Returns:
         the Axes

@@ -96,8 +96,8 @@ def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=
         sizes: units of each layer, the inputs first: [64, 32, 10]
         labels: a text for each layer; by default input, hidden, output
         ax: Axes to draw on; None makes a figure
-        max_units: w (n_in, n_out) of each step: solid blue where positive, dashed vermillion where
-            negative, wider where larger a layer of more units is drawn with an ellipsis
+        weights: w (n_in, n_out) a step: blue above 0, dashed vermillion below
+        max_units: a layer of more units is drawn with an ellipsis
 
     Returns:
         the Axes

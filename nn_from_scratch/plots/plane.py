@@ -140,8 +140,8 @@ def plot_decision_boundary(
     scores do not fit together.
 
     Parameters:
-        x: points (m, 2) -> scores (m, k), logits (m,) or (m, 1), or classes, integers (m,) data
-            points (n, 2)
+        predict: points (m, 2) -> scores (m, k), logits (m,), or classes
+        x: data points (n, 2)
         y: their classes (n,)
         ax: Axes to draw on; None makes a figure
         title: text above the picture
@@ -260,8 +260,8 @@ def animate_boundary(frames: Sequence, x, y, path, fps=5, resolution=100) -> Pat
     `ValueError` for an unknown kind of file, no frames, or shapes that do not fit.
 
     Parameters:
-        x: (caption, predict), or (caption, scores on `boundary_grid(x, resolution)`) data points
-            (n, 2)
+        frames: (caption, predict), or (caption, scores on boundary_grid)
+        x: data points (n, 2)
         y: their classes (n,)
         path: the file to write: .gif, .html (a player), or .mp4 (needs ffmpeg)
         fps: frames a second

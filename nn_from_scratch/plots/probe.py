@@ -63,9 +63,8 @@ def plot_probe(record: Mapping, axes=None) -> np.ndarray:
     steps of each weight. Raises `ValueError` where nothing was recorded.
 
     Parameters:
-        axes: "steps" (looks,), and "quantiles", "dead", "update": name -> (looks, …), as
-            Probe.to_dict() gives them Axes to draw on, one a layer and two more; None makes a
-            figure
+        record: steps, quantiles, dead, update, as Probe.to_dict() gives
+        axes: Axes to draw on, one a layer and two more; None makes a figure
 
     Returns:
         of Axes: a histogram for each layer, then dead units, then updates

@@ -97,13 +97,13 @@ def plot_loss_surface(
     number a point, or a path is not made of points.
 
     Parameters:
-        x_range: a point (2,) -> a number; asked once, for (2, rows, columns), where it can from,
-            to: the first parameter
+        f: point (2,) -> number; asked once if it takes (2, rows, columns)
+        x_range: from, to: the first parameter
         y_range: from, to: the second
         paths: points (steps + 1, 2), or name -> points for several optimizers
         ax: Axes to draw on; None makes a figure, with a bar for the colours
-        log: how many contours, or their heights above the lowest (log=False: the losses) contours a
-            constant factor apart; even where the loss goes below 0
+        levels: contours, or their heights above the lowest (or, log=False, losses)
+        log: contours a constant factor apart; even where the loss goes below 0
         resolution: points a side at which `f` is asked
 
     Returns:

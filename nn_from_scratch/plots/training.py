@@ -80,8 +80,8 @@ def plot_history(history: Mapping, ax=None, log=False) -> np.ndarray:
     dict, and `ValueError` if there is nothing to draw.
 
     Parameters:
-        ax: train_loss: list; valid_loss: list, may be empty; metrics: name -> {"train": list,
-            "valid": list} Axes for the losses, or two, also for the metrics; None makes a figure
+        history: train_loss, valid_loss, metrics, as History.to_dict() gives
+        ax: Axes for the losses, or two, also for the metrics; None makes a figure
         log: the losses on a logarithmic axis, where equal factors are equal steps
 
     Returns:
@@ -115,7 +115,7 @@ def plot_schedule(schedules: Any, steps: int, ax=None) -> Axes:
     unless steps is at least 1.
 
     Parameters:
-        schedules: step -> learning rate, or a number; or name -> schedule for several
+        schedules: step -> learning rate, a number, or name -> schedule
         steps: how many steps are drawn, from step 0
         ax: Axes to draw on; None makes a figure
 
@@ -270,8 +270,8 @@ def plot_histograms(layers, axes=None, limits=None, bins=40) -> np.ndarray:
     draw.
 
     Parameters:
-        axes: name -> array of any shape, or a list of arrays: the activations (or gradients) of
-            each layer Axes to draw on, one a layer; None makes a figure
+        layers: name -> array, or a list of arrays: activations or gradients
+        axes: Axes to draw on, one a layer; None makes a figure
         limits: (from, to) of the values; by default the extremes over all layers
         bins: bars in each histogram
 
