@@ -32,15 +32,16 @@ def predict_rows(
     probabilities: bool = False,  # a column for each class, with its probability
     output: str | None = None,  # the file to write; by default the answers are printed
 ):
-    "Answer the rows of a table with a model that nn_train made: a CSV with a line for each row."
+    """Answer the rows of a table with a model that nn_train made: a CSV with a line
+    for each row."""
     guarded(lambda: _answer(model, data, probabilities, output), "nn_predict")
 
 # %% ../nbs/C_command.ipynb #c0a90b09
 def _answer(path, data, probabilities, output) -> int:
     "Read model and table, and write the answers."
-    model = load(path)
-    first = next((layer for layer in model if isinstance(layer, Preparation)), None) \
-        if hasattr(model, "__iter__") else None
+    model: Any = load(path)
+    layers = model if hasattr(model, "__iter__") else []
+    first = next((layer for layer in layers if isinstance(layer, Preparation)), None)
     about: dict[str, Any] = first.about() if first is not None else {}
     if first is None or not isinstance(about.get("target"), str):
         raise UsageError(f"{path}: this model was not trained on a table by nn_train")

@@ -58,13 +58,15 @@ class Recipe:
     """How a kind of layer, or a function between layers, is made again from a file.
 
     Parameters:
-        make: make(arrays, **options) -> the layer; None: a function
+        make: **options) -> the layer; None: a function
         options: name -> what checks its value
-        axes: parameter -> order of its axes in the file
+        axes: -> order of its axes in the file
     """
 
+    # make(arrays,
     make: Callable | None = None
     options: dict = field(default_factory=dict)
+    # parameter
     axes: dict = field(default_factory=dict)
 
 
@@ -113,7 +115,8 @@ class Arrays:
 
 
 def _make_linear(arrays: Arrays) -> Linear:
-    "A `Linear` of the size that its arrays have in the file, (n_out, n_in) and (n_out,)."
+    """A `Linear` of the size that its arrays have in the file, (n_out, n_in) and
+    (n_out,)."""
     weight, bias = arrays["weight"], arrays.get("bias")
     if weight.ndim != 2 or 0 in weight.shape \
             or bias is not None and bias.shape != weight.shape[:1]:
@@ -121,7 +124,9 @@ def _make_linear(arrays: Arrays) -> Linear:
         raise ValueError(
             f"layer {brief(arrays.path)} is a Linear, but it has a weight "
             f"{weight.shape}{more}; expected (n_out, n_in) and (n_out,)")
-    return Linear(*weight.shape[::-1], bias=bias is not None, init=_zeros, dtype=weight.dtype)
+    return Linear(
+        *weight.shape[::-1], bias=bias is not None, init=_zeros, dtype=weight.dtype
+    )
 
 
 def _zeros(shape, rng, dtype): return np.zeros(shape, dtype)
@@ -150,7 +155,8 @@ def describe(layer: Any, path: str = "", known: dict | None = None) -> dict:
     if type(layer) is Sequential:
         parts = [describe(part, below(path, i), known) for i, part in enumerate(layer)]
         return {"layer": "Sequential", "layers": parts}
-    if isinstance(layer, Module) and id(layer) in known:  # a shared one is described once
+    # a shared one is described once
+    if isinstance(layer, Module) and id(layer) in known:
         return {"layer": "again", "of": known[id(layer)]}
     known[id(layer)] = path
     kind, options = taken_apart(layer)
@@ -179,10 +185,16 @@ def taken_apart(layer) -> tuple[Any, dict]:
 
 def what_it_is(layer, path: str) -> str:
     "Words for a layer that has no row: 'layer '1' is Residual'."
-    what = getattr(type(layer) if isinstance(layer, Module) else layer, "__name__", None)
+    what = getattr(
+        type(layer) if isinstance(layer, Module) else layer, "__name__", None
+    )
     if what is None or what in {kind.__name__ for kind in recipes}:  # such as np.tanh
         what = repr(layer)
-    return f"layer {brief(path)} is {brief(what, str)}" if path else f"it is {brief(what, str)}"
+    return (
+        f"layer {brief(path)} is {brief(what, str)}"
+        if path
+        else f"it is {brief(what, str)}"
+    )
 
 
 def _checked_options(recipe: Recipe | None, values: dict) -> dict:
@@ -200,12 +212,15 @@ def brief(value, show: Callable = repr, length: int = 100) -> str:
 
 
 def optional(name: str, what: str, install: str) -> Any:
-    "The library `name`; an `ImportError` that says what to install where it is missing."
+    """The library `name`; an `ImportError` that says what to install where it is
+    missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(f"{what} needs the library {install}, which is not installed: "
-                          f"pip install {install}") from error
+        raise ImportError(
+            f"{what} needs the library {install}, which is not installed: "
+            f"pip install {install}"
+        ) from error
 
 # %% ../nbs/09_sharing.ipynb #f0194466
 def build(words: Any, arrays: dict, path: str = "", made: dict | None = None) -> Any:
@@ -272,4 +287,7 @@ def in_words(model: Module, arrays: dict) -> dict:
 def _pattern(model: Module) -> dict[str, str]:
     "The name of each array, and the first name that the same array goes by."
     first: dict[int, str] = {}
-    return {held.name: first.setdefault(id(held.array), held.name) for held in arrays_of(model)}
+    return {
+        held.name: first.setdefault(id(held.array), held.name)
+        for held in arrays_of(model)
+    }

@@ -45,7 +45,8 @@ def _sizes(text):
     except ValueError:
         sizes = [0]
     if any(size < 1 for size in sizes):
-        raise UsageError(f"--hidden {text}: give the units of each hidden layer, as in 128,64")
+        raise UsageError(f"--hidden {text}: give the units of each hidden layer, as "
+                         "in 128,64")
     return sizes
 
 
@@ -61,21 +62,22 @@ def _load(options: dict) -> tuple:
     "The task that the options name, and the tasks of a cross-validation."
     data, own = options["data"], ("target", "ignore", "group", "weights", "positive")
     if options["task"] not in ("auto", "classification", "regression"):
-        raise UsageError(f"--task {options['task']}: there are auto, classification, regression")
+        raise UsageError(f"--task {options['task']}: there are auto, classification, "
+                         "regression")
     if data in ("digits", "mnist"):
         if any(options[name] for name in own) or options["task"] == "regression" \
                 or options["kfold"]:
-            raise UsageError("--target, --ignore and --task belong to a table of your own, "
+            raise UsageError("--target, --ignore and --task belong to a table of your "
+                             "own, "
                              f"not to --data {data}")
-        if data == "digits":
-            return split_task("digits", *load_digits(), list(range(10)), options["seed"]), []
-        train, test = load_mnist()
-        return split_task("mnist", *train, list(range(10)), options["seed"], test), []
+        (x, y), test = (load_digits(), None) if data == "digits" else load_mnist()
+        return split_task(data, x, y, list(range(10)), options["seed"], test), []
     if not os.path.exists(data) or os.path.isdir(data):
         raise UsageError(f"--data {data}: there is no such file")
     if not options["target"]:
         names = listed(list(any_table(data).columns))
-        raise UsageError(f"--data {data}: which column is to be predicted? Add --target COLUMN; "
+        raise UsageError(f"--data {data}: which column is to be predicted? Add "
+                         "--target COLUMN; "
                          f"there are {names}")
     return _of_table(data, options)
 
@@ -83,12 +85,18 @@ def _load(options: dict) -> tuple:
 def _of_table(data, options: dict) -> tuple:
     "The task of a table, and its folds."
     names = list(any_table(data).columns) if options["ignore"] else []
-    settings = {"task": options["task"], "ignore": _ignored(options["ignore"], names),
-                "rng": options["seed"], "group": options["group"], "weights": options["weights"]}
+    settings = {
+        "task": options["task"],
+        "ignore": _ignored(options["ignore"], names),
+        "rng": options["seed"],
+        "group": options["group"],
+        "weights": options["weights"],
+    }
     task = read_task(data, options["target"], **settings)
     positive = options["positive"]
     if positive is not None and positive not in (task.classes or ()):
-        raise UsageError(f"--positive {positive}: {options['target']} has no such class; there "
+        raise UsageError(f"--positive {positive}: {options['target']} has no such "
+                         "class; there "
                          f"are {listed(task.classes or ['numbers, no classes'])}")
     k = options["kfold"]
     if k and k < 2:
@@ -101,25 +109,28 @@ def _folder(output, name):
     if output is not None:
         folder = Path(output)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"--output {output}: it exists and is not empty, and an earlier run "
+            raise UsageError(f"--output {output}: it exists and is not empty, and an "
+                             "earlier run "
                              "is never overwritten")
-        return _make(folder)
+        return _made(folder)
     number = 1
     while True:
         try:
-            return _make(Path("runs") / f"{name}-{number}", exist_ok=False)
+            return _made(Path("runs") / f"{name}-{number}", exist_ok=False)
         except FileExistsError:
             number += 1
 
 
-def _make(folder, exist_ok=True):
+def _made(folder, exist_ok=True):
     "The folder, made with all above it."
     try:
         folder.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
         if isinstance(error, FileExistsError) and not exist_ok:
             raise
-        raise RuntimeError(f"the folder {folder} cannot be made: {error.strerror}") from None
+        raise RuntimeError(
+            f"the folder {folder} cannot be made: {error.strerror}"
+        ) from None
     return folder
 
 
@@ -131,7 +142,9 @@ def _keep(folder, report: Report) -> str:
     except ImportError:
         written = (f"settings, history and pictures are in {folder}; "
                    "to save the model as well: pip install safetensors")
-    (folder / "history.json").write_text(json.dumps(report.history.to_dict(), indent=2) + "\n")
+    (folder / "history.json").write_text(
+        json.dumps(report.history.to_dict(), indent=2) + "\n"
+    )
     (folder / "report.json").write_text(json.dumps(summary(report), indent=2) + "\n")
     return written
 
@@ -141,13 +154,15 @@ def _draw(folder, report: Report, positive: str | None):
     try:
         write_pictures(report, folder, positive)
     except KeyboardInterrupt:
-        say("nn_train", "interrupted while drawing; the model and its history are saved")
+        say("nn_train", "interrupted while drawing; the model and its history are "
+                        "saved")
     except Exception as error:
-        say("nn_train", f"a picture could not be drawn ({type(error).__name__}: {str(error)[:200]}); the "
+        say("nn_train", f"a picture could not be drawn ({type(error).__name__}: "
+                        f"{str(error)[:200]}); the "
              "model and its history are saved")
 
 # %% ../nbs/C_command.ipynb #de8d78e6
-def _check(options: dict):
+def _check_numbers(options: dict):
     "Raises `UsageError` for numbers that make no sense."
     for name in "epochs", "batch":
         if options[name] < 1:
@@ -166,7 +181,8 @@ def _resumed(options: dict) -> tuple[dict, Path]:
     except (OSError, ValueError):
         raise UsageError(f"--resume {folder}: there is no run in this folder") from None
     if not (folder / "checkpoints").is_dir():
-        raise UsageError(f"--resume {folder}: this run came to its end; there is nothing to "
+        raise UsageError(f"--resume {folder}: this run came to its end; there is "
+                         "nothing to "
                          "go on with")
     if not isinstance(known, dict) or known.keys() != options.keys():
         raise UsageError(f"--resume {folder}: settings.json is not of this version")
@@ -181,7 +197,7 @@ def _run(options: dict) -> int:
     hidden = _sizes(options["hidden"])
     activation = _one_of("activation", options["activation"], activations)
     make = _one_of("optimizer", options["optimizer"], optimizers)
-    _check(options)
+    _check_numbers(options)
     task, parts = _load(options)
     again = folder is not None
     folder = folder or _folder(options["output"], task.name)
@@ -189,8 +205,13 @@ def _run(options: dict) -> int:
     settings = {"hidden": hidden, "activation": activation, "epochs": options["epochs"],
                 "batch_size": options["batch"], "rng": options["seed"]}
     steps = folder / "checkpoints"
-    report = train_task(task, optimizer=_optimizer(make, options["lr"]), checkpoint=steps,
-                        resume=again, **settings)
+    report = train_task(
+        task,
+        optimizer=_optimizer(make, options["lr"]),
+        checkpoint=steps,
+        resume=again,
+        **settings,
+    )
     written = _keep(folder, report)
     if report.history.stopped != "interrupted":
         shutil.rmtree(steps, ignore_errors=True)
@@ -216,7 +237,9 @@ def _folded(parts, make, settings) -> list[str]:
     "The scores of a cross-validation, and their spread."
     if not parts:
         return []
-    scores = [train_task(part, optimizer=make(), progress=False, **settings) for part in parts]
+    scores = [
+        train_task(part, optimizer=make(), progress=False, **settings) for part in parts
+    ]
     values = np.array([report.score for report in scores])
     return [f"{scores[0].kind} over {len(parts)} folds: {values.mean():.4f}, spread "
             f"{values.std(ddof=1):.4f} ({', '.join(f'{v:.3f}' for v in values)})"]
@@ -234,29 +257,39 @@ def _ending(report: Report, folder) -> int:
     return 0
 
 # %% ../nbs/C_command.ipynb #c0a90b06
+_IGNORE = Param("a column to leave out; may be given again, or as id,date", str,
+                action="append")
+
+
 @call_parse
 def main(
-    data: str = "digits",  # digits, mnist, or a table: a CSV file whose first line names the columns
+    # digits,
+    data: str = "digits",  # mnist, or a table: a CSV file that names its columns
     target: str | None = None,  # the column of the table to predict
-    task: str = "auto",  # classification or regression; auto looks at the target: words or few whole values are classes
-    ignore: Param("a column to leave out; may be given several times, or as id,date", str, action="append") = None,
-    group: str | None = None,  # a column: rows with the same value there are never split up
+    task: str = "auto",  # classification or regression; auto looks at the target
+    ignore: _IGNORE = None,  # type: ignore[valid-type]
+    group: str | None = None,  # a column: rows with the same value are never split up
     weights: str | None = None,  # a column that says how much each row counts
     positive: str | None = None,  # the class that the report is about
     kfold: int = 0,  # cross-validate with so many parts as well
     hidden: str = "128,64",  # units of each hidden layer, as in 256,128
-    activation: str = "relu",  # sigmoid, tanh, relu, leaky_relu, elu, softplus, silu, gelu or identity
-    epochs: int = 50,  # how often to go through the data, at most: it stops when the validation loss no longer falls
+    activation: str = "relu",  # relu, tanh, gelu, silu, elu, sigmoid and others
+    epochs: int = 50,  # at most: it stops when the validation loss no longer falls
     batch: int = 32,  # examples in each step
     optimizer: str = "adamw",  # sgd, adagrad, rmsprop, adam or adamw
     lr: float = 0.003,  # learning rate
     seed: int = 0,  # of the split, the first weights and the order of the examples
-    output: str | None = None,  # a new folder for model, settings, history and pictures; runs/NAME-1 and so on if not given
-    resume: str | None = None,  # the folder of a run that was interrupted, to go on with it
+    # a new
+    output: str | None = None,  # folder for what is learnt; if not given, runs/NAME-1
+    # the folder
+    resume: str | None = None,  # of a run that was interrupted, to go on with it
 ):
-    "Train a neural network on the digits in the package, on MNIST, or on a table of your own, and show what it learnt."
+    """Train a network on the digits, on MNIST, or on a table of your own, and show
+    what it learnt."""
     options = dict(locals())
     import matplotlib
     matplotlib.use("Agg")  # pictures go into files, also where there is no screen
     guarded(lambda: _run(options), "nn_train",
-             memory=f"there is not enough memory for --hidden {hidden} with --batch {batch} on this data")
+            memory=f"there is not enough memory for --hidden {hidden} with --batch "
+                   f"{batch} "
+                   "on this data")

@@ -30,12 +30,13 @@ class Column:
     Parameters:
         name: in the first line of the file
         kind: "numbers", "words" or "dates"
-        values: (n,): numbers; places in `words`; days since 1970. NaN or -1: a hole
+        values: places in `words`; days since 1970. NaN or -1: a hole
         words: the different ones, sorted
     """
 
     name: str
     kind: str
+    # (n,): numbers;
     values: np.ndarray
     words: list[str] = field(default_factory=list)
 
@@ -110,7 +111,8 @@ class Cells:
         return numbers if fine else None
 
     def _one_by_one(self, cells, lines) -> np.ndarray:
-        "Each cell as a number, NaN where it is none; what is no hole either is a stray."
+        """Each cell as a number, NaN where it is none; what is no hole either is a
+        stray."""
         numbers = np.full(len(cells), np.nan)
         for i, cell in enumerate(cells):
             if cell.lower() in self.missing:
@@ -143,7 +145,9 @@ class Cells:
         "Whether the column turns out to be one of words, and must be read as such."
         known = self.rows - sum(int(np.isnan(part).sum()) for part in self.numbers)
         strays = sum(text.lower() not in missing_words for _, text in self.strays)
-        self.is_words |= strays > _STRAY * (known + strays) or known == 0 < len(self.strays)
+        self.is_words |= strays > _STRAY * (known + strays) or known == 0 < len(
+            self.strays
+        )
         return self.is_words and self.read_as_words < self.rows
 
     def column(self) -> Column:
@@ -157,9 +161,42 @@ class Cells:
         codes = places[np.concatenate(self.codes)]
         if words and all(_DATE.fullmatch(word) for word in words):
             try:
-                stamps = np.array([w.rstrip("Z").replace(" ", "T") for w in words], "datetime64[s]")
+                stamps = np.array(
+                    [w.rstrip("Z").replace(" ", "T") for w in words], "datetime64[s]"
+                )
             except ValueError:
                 return Column(self.name, "words", codes, words)
             days = np.append(stamps.astype(np.int64) / 86400, np.nan)
             return Column(self.name, "dates", days[codes])
         return Column(self.name, "words", codes, words)
+
+# %% ../nbs/N_table.ipynb #b1a90b17
+def column_of_array(name: str, a: np.ndarray, missing: set) -> Column:
+    "A column from an array of numbers, dates, yes and no, or whatever objects."
+    if a.dtype.kind in "iuf":
+        numbers = np.array(a, np.float64)
+        return Column(name, "numbers", np.where(np.isfinite(numbers), numbers, np.nan))
+    if a.dtype.kind == "M":
+        days = a.astype("datetime64[us]").astype(np.float64) / 86400e6
+        return Column(name, "dates", np.where(np.isnat(a), np.nan, days))
+    values = a.tolist()
+    if any(
+        not isinstance(v, (str, bool)) and isinstance(v, (int, float)) for v in values
+    ):
+        numbers = [_as_number(v) for v in values]
+        if None not in numbers:
+            return Column(name, "numbers", np.array(numbers, np.float64))
+    texts = ["" if is_nothing(v) else str(v).strip() for v in values]
+    cells = Cells(name, missing, False, True)
+    cells.add(texts, list(range(len(texts))))
+    return cells.column()
+
+
+def _as_number(value) -> float | None:
+    if is_nothing(value):
+        return np.nan
+    return (
+        float(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        else None
+    )

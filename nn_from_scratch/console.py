@@ -12,6 +12,7 @@ __all__ = []
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ def guarded(run, who: str, **words) -> None:
     "Run a command; a mistake is a line on the error stream and an exit code."
     open_streams()
     try:
-        with np.errstate(all="ignore"):  # the report says in words when a training diverges
+        # the report says in words when a training diverges
+        with np.errstate(all="ignore"):
             code = run()
     except UsageError as error:
         code, said = 2, str(error)
@@ -53,6 +55,8 @@ def open_streams():
         if stream > 2:
             os.close(stream)
             break
-    for stream in (sys.stdout, sys.stderr):
+    streams: list[Any] = [sys.stdout, sys.stderr]
+    for stream in streams:
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a name may hold what a terminal cannot show
+            # a name may hold what a terminal cannot show
+            stream.reconfigure(errors="replace")

@@ -5,275 +5,34 @@
 # %% auto #0
 __all__ = ['NeuralNetworkClassifier', 'NeuralNetworkRegressor']
 
-# %% ../nbs/D_estimators.ipynb #c9206bfe
-import warnings
-from dataclasses import dataclass
+# %% ../nbs/D_estimators.ipynb #e0a90b07
 from typing import Any
 
 import numpy as np
 
-try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.utils import check_random_state, column_or_1d
-    from sklearn.utils.class_weight import compute_sample_weight
-    from sklearn.utils.multiclass import check_classification_targets, type_of_target
-    from sklearn.utils.validation import (
-        _check_sample_weight, check_is_fitted, validate_data)
-except ImportError as error:
-    raise ImportError("nn_from_scratch.estimators needs scikit-learn 1.6 or later: "
-                      "pip install 'scikit-learn>=1.6'") from error
-
-# %% ../nbs/D_estimators.ipynb #44b77add
-from .data import Standardize, train_valid_split
-from .functions import activations, sigmoid, softplus
-from .layers import Linear, Sequential, mlp
+from .functions import sigmoid, softplus
+from .layers import Sequential
+from .learners import NetworkEstimator
 from .losses import (
     binary_cross_entropy, cross_entropy, log_softmax, mse, softmax)
 from .metrics import accuracy, r2_score
-from .optim import Optimizer, optimizers
-from .training import EarlyStopping, fit, predict
 from .units import Units
 
-# %% ../nbs/D_estimators.ipynb #2c9fe1f7
-def _chosen(name, value, known):
-    "What a setting names, or a `ValueError` that lists what there is."
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-    return known[value]
-
-
-class _Seen:
-    "The mean and spread of rows that come in pieces (Chan, Golub and LeVeque, 1979)."
-
-    def __init__(self):
-        self.total, self.mean, self.squares = 0.0, 0.0, 0.0
-
-    def update(self, x, weight) -> Standardize:
-        "Take these rows in; the ruler of all rows so far."
-        x, weight = np.asarray(x, np.float64)[weight > 0], weight[weight > 0]
-        if len(x) == 0 and not self.total:
-            raise ValueError("the weights of all rows are 0")
-        if len(x):
-            part, total = Standardize(x, weight), float(weight.sum())
-            spread = np.where(part.constant, 0.0, part.std)
-            away, share = part.mean - self.mean, total / (self.total + total)
-            self.squares = (self.squares + total * spread ** 2
-                            + away ** 2 * self.total * share)
-            self.mean, self.total = self.mean + away * share, self.total + total
-        std = np.sqrt(self.squares / self.total)
-        return Standardize(np.stack([self.mean - std, self.mean + std]))
-
-
-@dataclass
-class _Work:
-    """A network in training, and what it takes to go on.
-
-    Parameters:
-        network: in standardised units
-        made_with: the settings that its layers come from
-        scale: of the targets
-    """
-
-    network: Sequential
-    optimizer: Optimizer
-    rng: np.random.Generator
-    made_with: dict
-    inputs: _Seen
-    targets: _Seen
-    scale: Standardize | None = None
-
-# %% ../nbs/D_estimators.ipynb #4ac29424
-class _NeuralNetwork(BaseEstimator):
-    """The settings that classifier and regressor share, and how they train.
-
-    Parameters:
-        hidden: units of each hidden layer; () for none
-        activation: by name: relu, tanh, gelu, silu, …
-        optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
-        learning_rate: a number, or a schedule: step -> number
-        weight_decay: pull of the weights towards 0; "auto": 0.3 for adamw, else 0
-        epochs: how often to go through the rows, at most
-        batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
-        tol: stop when the loss has fallen by less than this share; None: never
-        patience: epochs over which that is measured
-        early_stopping: stop by rows that are held out, instead of by `tol`
-        validation_fraction: the share of the rows that is held out then
-        standardize: bring each feature to mean 0 and spread 1 first
-        shuffle: go through the rows in another order each epoch
-        warm_start: whether a second `fit` goes on with the network there is
-        random_state: seed of the weights and of the order
-        progress: whether to show a progress bar
-    """
-
-    _loss: Any
-    _metric: Any
-    _shape = "hidden", "activation", "standardize"  # settings that a network is made by
-
-    def __init__(
-        self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
-        weight_decay="auto", epochs=300, batch_size="auto", tol=1e-3, patience=10,
-        early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
-        warm_start=False, random_state=None, progress=False
-    ):
-        self.hidden, self.activation, self.optimizer = hidden, activation, optimizer
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.epochs, self.batch_size, self.tol, self.patience = epochs, batch_size, tol, patience
-        self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
-        self.standardize, self.shuffle, self.warm_start = standardize, shuffle, warm_start
-        self.random_state, self.progress = random_state, progress
-
-    def _begins(self, once=False) -> bool:
-        "Whether a training starts with a new network."
-        return not hasattr(self, "model_") or not (once or self.warm_start)
-
-    def _learn(self, x, y, weight, n_out, once=False):
-        "Train a new network, or go on with the one there is; one that fails is not kept."
-        if once and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True: it sees a part "
-                             "of the rows, from which nothing can be held out")
-        begins = self._begins(once)
-        work = self._begin(x, weight, n_out) if begins else self._go_on()
-        y = self._rescaled(work, x, y, weight)
-        model = self._whole(work)
-        if not begins:
-            self.model_.layers[:] = model.layers
-        history = self._train(work, x, y, weight, once)
-        if history.stopped == "diverged":
-            raise ValueError(history.stopped_because)
-        so_far = ([], []) if begins else (self.loss_curve_, self.validation_scores_ or [])
-        self._work, self.history_ = work, history
-        self.model_ = model if begins else self.model_
-        self._note(history, *so_far)
-        if history.stopped == "epochs" and not once and self.tol is not None:
-            warnings.warn(f"{type(self).__name__}: the training has not converged after "
-                          f"{self.epochs} epochs; raise epochs, or tol", ConvergenceWarning,
-                          stacklevel=3)
-
-    def _begin(self, x, weight, n_out) -> _Work:
-        "A new network and its optimizer."
-        activation = _chosen("activation", self.activation, activations)
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
-        sizes = [x.shape[1], *np.atleast_1d(self.hidden).tolist(), n_out]
-        layers = mlp(sizes, activation, rng=rng, dtype=x.dtype)
-        network = Sequential(*([Standardize(x, weight)] if self.standardize else []), *layers)
-        made_with = {name: getattr(self, name) for name in self._shape}
-        return _Work(network, self._new_optimizer(), rng, made_with, _Seen(), _Seen())
-
-    def _new_optimizer(self) -> Optimizer:
-        "A new optimizer, by the settings."
-        make = _chosen("optimizer", self.optimizer, optimizers)
-        decay = self.weight_decay
-        if isinstance(decay, str):
-            decay = _chosen("weight_decay", decay, {"auto": 0.3 * (self.optimizer == "adamw")})
-        return make(lr=self.learning_rate, weight_decay=decay)
-
-    def _go_on(self) -> _Work:
-        "The network there is, with the settings of the optimizer as they are now."
-        work, new = self._work, self._new_optimizer()
-        for name, before in work.made_with.items():
-            if np.any(getattr(self, name) != before):
-                raise ValueError(f"{name} is {getattr(self, name)!r} now, but the network that "
-                                 f"training would go on with was made with {before!r}; for a "
-                                 "new network call fit with warm_start=False")
-        if type(work.optimizer) is type(new):
-            work.optimizer.lr, work.optimizer.weight_decay = new.lr, new.weight_decay
-        else:
-            work.optimizer = new
-        return work
-
-    def _rescaled(self, work, x, y, weight):
-        "The targets as the network sees them; the ruler of its inputs brought up to date."
-        ruler = work.inputs.update(x, weight) if self.standardize else None
-        if ruler is not None and self._is_in_pieces(work, weight):
-            work.network.layers[0] = ruler
-        return y
-
-    def _is_in_pieces(self, work, weight) -> bool:
-        "Whether these rows are not all that the network has seen."
-        return work.inputs.total > weight.sum()
-
-    def _whole(self, work) -> Sequential:
-        "The network from raw features to the answers that `predict` gives."
-        return work.network
-
-    def _train(self, work, x, y, weight, once):
-        "The chapters' own `fit`, with what the settings mean to it."
-        data, valid, settings = (x, y, weight), None, {"tol": None if once else self.tol}
-        if self.early_stopping:
-            data, valid = self._held_out(work.rng, x, y, weight)
-            settings = {"callbacks": (EarlyStopping(self.patience),), "metrics": [self._metric]}
-        size = self.batch_size
-        if isinstance(size, str):
-            n = len(data[0])
-            size = _chosen("batch_size", size, {"auto": max(n, 1) if n <= 64
-                                                else 32 if n < 4000 else 128})
-        if not self.shuffle:
-            starts = range(0, len(data[0]), size)
-            data = [tuple(part[i:i + size] for part in data) for i in starts]
-        return fit(work.network, self._loss, work.optimizer, data, valid, batch_size=size,
-                   epochs=1 if once else self.epochs, patience=self.patience, rng=work.rng,
-                   progress=self.progress, **settings)
-
-    def _held_out(self, rng, x, y, weight):
-        "The rows to train on, and those to stop by."
-        rows, part = np.arange(len(x)), self.validation_fraction
-        counts = np.unique(y, return_counts=True)[1] if y.ndim == 1 else np.array([0])
-        stratify = bool(counts.min() > 1 / part)
-        (a, _), (b, _) = train_valid_split(rows, y, part, rng=rng, stratify=stratify)
-        return tuple(tuple(array[some] for array in (x, y, weight)) for some in (a, b))
-
-    def _note(self, history, losses, scores):
-        "What scikit-learn's networks tell about a training."
-        self.loss_curve_ = [*losses, *history.train_loss]
-        self.loss_, self.best_loss_ = self.loss_curve_[-1], min(self.loss_curve_)
-        self.n_iter_ = len(self.loss_curve_)
-        self.validation_scores_ = None
-        if self.early_stopping:
-            (both,) = history.metrics.values()
-            self.validation_scores_ = [*scores, *both["valid"]]
-            self.best_validation_score_ = max(self.validation_scores_)
-
-    @property
-    def coefs_(self):
-        "The weight matrices (n_in, n_out) of the layers; they see standardised features."
-        check_is_fitted(self, "model_")
-        return [layer.weight for layer in self.model_ if isinstance(layer, Linear)]
-
-    @property
-    def intercepts_(self):
-        "The biases (n_out,) of the layers."
-        check_is_fitted(self, "model_")
-        return [layer.bias for layer in self.model_ if isinstance(layer, Linear)]
-
-    def _checked(self, x, y, weight, first, **options):
-        "x and y as scikit-learn wants them checked, x in floats; the weight as an array."
-        x, y = validate_data(self, x, y, dtype=[np.float64, np.float32], order="C", reset=first,
-                             accept_sparse="csr", multi_output=True, **options)
-        x = x.toarray() if hasattr(x, "toarray") else x
-        weight = _check_sample_weight(weight, x, dtype=np.float64, ensure_non_negative=True)
-        return x, y, weight
-
-    def _outputs(self, x):
-        "The network's outputs for new rows."
-        check_is_fitted(self, "model_")
-        x = validate_data(self, x, dtype=[np.float64, np.float32], reset=False,
-                          accept_sparse="csr")
-        return predict(self.model_, x.toarray() if hasattr(x, "toarray") else x)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+# %% ../nbs/D_estimators.ipynb #e0a90b08
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 # %% ../nbs/D_estimators.ipynb #9c181da8
-class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
+class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
     """A multilayer perceptron that tells classes apart, in `MLPClassifier`'s role.
 
-    Sparse x is made dense. After `fit`: `model_` (a `Sequential` that takes raw features and
-    gives logits), `history_`, `classes_`, `n_iter_`, `loss_`, `loss_curve_`, `coefs_`,
-    `intercepts_`, `validation_scores_`. Warns when it has not converged; raises `ValueError`
-    for what scikit-learn would refuse and for settings that `fit` refuses.
+    Sparse x is made dense. After `fit`: `model_` (a `Sequential` that takes raw
+    features and gives logits), `history_`, `classes_`, `n_iter_`, `loss_`,
+    `loss_curve_`, `coefs_`, `intercepts_`, `validation_scores_`. Warns when it has not
+    converged; raises `ValueError` for what scikit-learn would refuse and for settings
+    that `fit` refuses.
 
     Parameters:
         hidden: units of each hidden layer; () for none
@@ -293,6 +52,12 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
         random_state: seed of the weights and of the order
         progress: whether to show a progress bar
         class_weight: "balanced", or class -> weight: how much the rows of a class count
+
+    Example:
+        >>> x, y = nn.moons(200, noise=0.1, rng=0)
+        >>> network = nn.NeuralNetworkClassifier((16,), random_state=0)
+        >>> print(network.fit(x, np.where(y, "up", "down")).predict(x[:2]))
+        ['up' 'down']
     """
 
     def __init__(
@@ -301,9 +66,24 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
         warm_start=False, random_state=None, progress=False, class_weight=None
     ):
-        super().__init__(hidden, activation, optimizer, learning_rate, weight_decay, epochs,
-                         batch_size, tol, patience, early_stopping, validation_fraction,
-                         standardize, shuffle, warm_start, random_state, progress)
+        super().__init__(
+            hidden,
+            activation,
+            optimizer,
+            learning_rate,
+            weight_decay,
+            epochs,
+            batch_size,
+            tol,
+            patience,
+            early_stopping,
+            validation_fraction,
+            standardize,
+            shuffle,
+            warm_start,
+            random_state,
+            progress,
+        )
         self.class_weight = class_weight
 
     def fit(self, x, y, sample_weight=None):
@@ -333,12 +113,13 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
             the estimator itself
         """
         if self.class_weight == "balanced":
-            raise ValueError("class_weight='balanced' is not supported by partial_fit, which "
+            raise ValueError("class_weight='balanced' is not supported by "
+                             "partial_fit, which "
                              "sees a part of the rows; give the weight of each class")
         x, y, weight = self._rows(x, y, sample_weight, self._begins(once=True))
         return self._fit(x, y, weight, classes, once=True)
 
-    def _rows(self, x, y, weight, first):
+    def _rows(self, x: Any, y: Any, weight, first):
         "Checked x and y, and a weight that knows the class."
         x, y, weight = self._checked(x, y, weight, first)
         check_classification_targets(y)
@@ -357,12 +138,14 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
         known = found if begins and classes is None else self.classes_ if not begins \
             else np.unique(classes)
         if classes is not None and not np.array_equal(np.unique(classes), known):
-            raise ValueError(f"classes={classes!r} is not the same as on the last call to "
+            raise ValueError(f"classes={classes!r} is not the same as on the last "
+                             "call to "
                              f"partial_fit, was: {known!r}")
         if not begins and several != self._several:
             raise ValueError("y has one label a row in one call and several in another")
         if unknown := np.setdiff1d(found, known).tolist():
-            raise ValueError(f"y has labels that were not there at first: {unknown}; the "
+            raise ValueError(f"y has labels that were not there at first: {unknown}; "
+                             "the "
                              f"classes are {known.tolist()}")
         self._several = several
         target = y.astype(x.dtype) if several else np.searchsorted(known, y)
@@ -381,7 +164,8 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
 
     def _logits(self, x):
         logits = self._outputs(x)
-        return logits[:, :len(self.classes_)]  # where there is one class, the other never was
+        # where there is one class, the other never was
+        return logits[:, :len(self.classes_)]
 
     def predict_proba(self, x):
         """The probability of each class; of several labels at once, of each label.
@@ -396,7 +180,8 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
         return sigmoid(logits) if self._several else softmax(logits)
 
     def predict_log_proba(self, x):
-        """The logarithm of `predict_proba`, also where a probability is too small to write.
+        """The logarithm of `predict_proba`, also where a probability is too small to
+        write.
 
         Parameters:
             x: rows (n, features)
@@ -408,7 +193,8 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
         return -softplus(-logits) if self._several else log_softmax(logits)
 
     def predict(self, x):
-        """The most probable class of each row; of several labels, those more probable than not.
+        """The most probable class of each row; of several labels, those more probable
+        than not.
 
         Parameters:
             x: rows (n, features)
@@ -427,11 +213,11 @@ class NeuralNetworkClassifier(ClassifierMixin, _NeuralNetwork):
         return tags
 
 # %% ../nbs/D_estimators.ipynb #73aa5a1e
-class NeuralNetworkRegressor(RegressorMixin, _NeuralNetwork):
+class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
     """A multilayer perceptron that predicts numbers, in `MLPRegressor`'s role.
 
-    After `fit`: `model_` (a `Sequential` that takes raw features and answers in the target's
-    units), and the attributes of `NeuralNetworkClassifier` but `classes_`.
+    After `fit`: `model_` (a `Sequential` that takes raw features and answers in the
+    target's units), and the attributes of `NeuralNetworkClassifier` but `classes_`.
 
     Parameters:
         hidden: units of each hidden layer; () for none
@@ -450,6 +236,12 @@ class NeuralNetworkRegressor(RegressorMixin, _NeuralNetwork):
         warm_start: whether a second `fit` goes on with the network there is
         random_state: seed of the weights and of the order
         progress: whether to show a progress bar
+
+    Example:
+        >>> x, y = nn.regression(200, noise=0.1, rng=0)
+        >>> network = nn.NeuralNetworkRegressor((16,), random_state=0).fit(x, y)
+        >>> print(network.predict(x[:2]).shape)
+        (2, 1)
     """
 
     _loss, _metric = staticmethod(mse), staticmethod(r2_score)
@@ -479,7 +271,9 @@ class NeuralNetworkRegressor(RegressorMixin, _NeuralNetwork):
         Returns:
             the estimator itself
         """
-        checked = self._checked(x, y, sample_weight, self._begins(once=True), y_numeric=True)
+        checked = self._checked(
+            x, y, sample_weight, self._begins(once=True), y_numeric=True
+        )
         return self._fit(*checked, once=True)
 
     def _fit(self, x, y, weight, once=False):
@@ -501,7 +295,7 @@ class NeuralNetworkRegressor(RegressorMixin, _NeuralNetwork):
         return new(y).astype(x.dtype)
 
     def _whole(self, work) -> Sequential:
-        return Sequential(*work.network, Units(work.scale))
+        return Sequential(*super()._whole(work), Units(work.scale))
 
     def predict(self, x):
         """The predicted number, or numbers, of each row.

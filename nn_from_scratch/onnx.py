@@ -51,7 +51,9 @@ class Graph:
             the name of its result
         """
         name = f"{self.layer}/{op}_{len(self.nodes)}"
-        self.nodes.append(self.helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        self.nodes.append(
+            self.helper.make_node(op, list(inputs), [name], name=name, **attributes)
+        )
         return name
 
     def constant(self, name: str, array: Any) -> str:
@@ -97,7 +99,7 @@ class Graph:
         return self.add("Cast", x, to=self.helper.np_dtype_to_tensor_dtype(self.dtype))
 
 # %% ../nbs/09_sharing.ipynb #391ecb1e
-def _gelu(g, x):
+def _gelu_in_onnx(g, x):
     "0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))"
     c = g.number
     cube = g.add("Mul", g.add("Mul", x, x), x)
@@ -106,19 +108,19 @@ def _gelu(g, x):
     return g.add("Mul", g.add("Mul", c(0.5), x), g.add("Add", c(1), tanh))
 
 
-def _silu(g, x):
+def _silu_in_onnx(g, x):
     "x / (1 + e^-x); some runtimes fuse x · Sigmoid(x) into what they lack for float64"
     return g.add("Div", x, g.add("Add", g.number(1), g.add("Exp", g.add("Neg", x))))
 
 
-def _elu(g, x, alpha=1.0):
+def _elu_in_onnx(g, x, alpha=1.0):
     "max(x, 0) + alpha (e^min(x, 0) - 1); Elu is not there for float64 everywhere"
     c = g.number
     below = g.add("Sub", g.add("Exp", g.add("Min", x, c(0))), c(1))
     return g.add("Add", g.add("Max", x, c(0)), g.add("Mul", c(alpha), below))
 
 
-def _softplus(g, x):
+def _softplus_in_onnx(g, x):
     "max(x, 0) + ln(1 + e^-|x|)"
     c = g.number
     small = g.add("Exp", g.add("Neg", g.add("Abs", x)))
@@ -131,26 +133,29 @@ to_onnx: dict[Any, Callable] = {
     tanh: lambda g, x: g.add("Tanh", x),
     relu: lambda g, x: g.add("Relu", x),
     leaky_relu: lambda g, x, slope=0.01: g.add("LeakyRelu", x, alpha=slope),
-    silu: _silu, gelu: _gelu, elu: _elu, softplus: _softplus,
+    silu: _silu_in_onnx,
+    gelu: _gelu_in_onnx,
+    elu: _elu_in_onnx,
+    softplus: _softplus_in_onnx,
     softmax: lambda g, x: g.add("Softmax", x, axis=-1),
     log_softmax: lambda g, x: g.add("LogSoftmax", x, axis=-1),
 }
 
 # %% ../nbs/09_sharing.ipynb #3f090de6
-def _linear(g, x, layer):
+def _linear_in_onnx(g, x, layer):
     "x @ weight + bias"
     x = g.cast(x, layer.weight.dtype)
     x = g.add("MatMul", x, g.constant("weight", layer.weight))
     return x if layer.bias is None else g.add("Add", x, g.constant("bias", layer.bias))
 
 
-def _standardize(g, x, layer):
+def _standardize_in_onnx(g, x, layer):
     "(x - mean) / std"
     x = g.add("Sub", x, g.constant("mean", layer.mean.astype(g.dtype)))
     return g.add("Div", x, g.constant("std", layer.std.astype(g.dtype)))
 
 
-to_onnx |= {Linear: _linear, Standardize: _standardize}
+to_onnx |= {Linear: _linear_in_onnx, Standardize: _standardize_in_onnx}
 
 
 def add_layer(g: Graph, layer: Any, path: str, x: str) -> str:
@@ -173,24 +178,29 @@ def add_layer(g: Graph, layer: Any, path: str, x: str) -> str:
     kind, options = taken_apart(layer)
     if isinstance(layer, Module):
         options = {"layer": layer}
-    if kind not in to_onnx or not _fits(to_onnx[kind], options):
+    if kind not in to_onnx or not _takes(to_onnx[kind], options):
         known = ", ".join(sorted(key.__name__ for key in to_onnx))
-        raise ValueError(f"export_onnx: {what_it_is(layer, path)}, which has no counterpart in "
+        raise ValueError(f"export_onnx: {what_it_is(layer, path)}, which has no "
+                         "counterpart in "
                          f"ONNX; Sequential and these have: {known}")
     return to_onnx[kind](g, x, **options)
 
 # %% ../nbs/09_sharing.ipynb #f3a90b20
-def _fits(row: Callable, options: dict) -> bool:
+def _takes(row: Callable, options: dict) -> bool:
     "Whether a row knows these options, and they are numbers."
     try:
         inspect.signature(row).bind(None, None, **options)
-        return all(key == "layer" or finite_number(value) is not None for key, value in options.items())
+        return all(
+            key == "layer" or finite_number(value) is not None
+            for key, value in options.items()
+        )
     except (TypeError, ValueError):
         return False
 
 # %% ../nbs/09_sharing.ipynb #d53acb68
 def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
-    """Write what a model computes as an ONNX file: input "x", output "y", any batch size.
+    """Write what a model computes as an ONNX file: input "x", output "y", any batch
+    size.
 
     Raises `ValueError` or `TypeError` for a model with a layer that has no row in
     `to_onnx`, and for an example that does not fit.
@@ -202,11 +212,12 @@ def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
 
     Example:
         >>> model = nn.mlp([4, 8, 3], rng=0)
-        >>> nn.export_onnx(model, folder / "model.onnx", np.zeros((1, 4), np.float32))
+        >>> nn.export_onnx(model, "model.onnx", np.zeros((1, 4), np.float32))
     """
     onnx = optional("onnx", "export_onnx", "onnx")
     if not isinstance(model, Module):
-        raise TypeError(f"export_onnx: expected a model (a Module), not {type(model).__name__}")
+        raise TypeError("export_onnx: expected a model (a Module), not "
+                        f"{type(model).__name__}")
     example = np.asarray(example)
     if example.dtype.name not in ("float32", "float64") or example.ndim < 2:
         raise ValueError("export_onnx: example must be a batch (n, ...) of float32 or "

@@ -23,18 +23,26 @@ from .tables import Table, read_table
 
 # %% ../nbs/N_table.ipynb #b1a90b10
 class Preparation(Module):
-    """Turn the cells of a table into features: the first layer of a network.
+    r"""Turn the cells of a table into features: the first layer of a network.
 
-    Numbers are centred at their median and divided by the spread of their middle half, and
-    what lies far out is drawn in (Holzmüller and others, 2024); a word becomes one feature
-    of 0 or 1; a date the days, and its place in the year. A column with holes gets a feature
-    that says where. All of it is taken from the table it is made of: the training rows.
+    Numbers are centred at their median and divided by the spread of their middle half,
+    and what lies far out is drawn in (Holzmüller and others, 2024); a word becomes one
+    feature of 0 or 1; a date the days, and its place in the year. A column with holes
+    gets a feature that says where. All of it is taken from the table it is made of: the
+    training rows.
 
     Parameters:
         table: the training rows
         target: the column to predict, which is left out
         ignore: other columns to leave out
         most_words: of a column, the most frequent ones that get a feature
+
+    Example:
+        >>> _ = open("flats.csv", "w").write("size,roof,price\n56,red,9\n,grey,8\n70,red,9\n")
+        >>> table = nn.read_table("flats.csv")
+        >>> layer = nn.Preparation(table, target="price")
+        >>> print(layer, layer(layer.encode(table)).shape)
+        Preparation(1 columns, 2 features) (3, 2)
     """
 
     def __init__(
@@ -47,10 +55,13 @@ class Preparation(Module):
         if not parts:  # nothing that varies
             parts, plan, self.notes = _planned(columns, most_words, constant=True)
         if not parts:
-            raise TableError(f"{table.name}: no column is left to predict {target} from; "
+            raise TableError(f"{table.name}: no column is left to predict {target} "
+                             "from; "
                              + "; ".join(self.notes))
         parts.sort(key=lambda part: part[1])  # alike with alike: quicker
-        source, kind, shift, scale = (np.array(part) for part in zip(*parts, strict=True))
+        source, kind, shift, scale = (
+            np.array(part) for part in zip(*parts, strict=True)
+        )
         self._source, self._kind = source.astype(np.int64), kind.astype(np.int64)
         self._shift, self._scale = shift.astype(np.float64), scale.astype(np.float64)
         self._about = _packed({"columns": plan})
@@ -73,7 +84,8 @@ class Preparation(Module):
         self._about = _packed(self.about() | facts)
 
     def encode(self, table: Any) -> np.ndarray:
-        """A number for each cell. Raises `TableError` for columns that do not fit, by name.
+        """A number for each cell. Raises `TableError` for columns that do not fit, by
+        name.
 
         Parameters:
             table: a `Table`, or what `read_table` takes
@@ -84,7 +96,8 @@ class Preparation(Module):
         table = table if isinstance(table, Table) else read_table(table)
         plan = self.about()["columns"]
         if lost := [name for name, _, _ in plan if name not in table.columns]:
-            raise TableError(f"{table.name} lacks {listed(lost)}: the model was trained with "
+            raise TableError(f"{table.name} lacks {listed(lost)}: the model was "
+                             "trained with "
                              f"{listed([name for name, _, _ in plan])}")
         return np.stack([_encoded(table, table[name], kind, words)
                          for name, kind, words in plan], axis=1)
@@ -101,12 +114,17 @@ class Preparation(Module):
         x = np.asarray(x, np.float64)
         columns = self._source.max() + 1
         if x.ndim != 2 or x.shape[1] < columns:
-            raise ValueError(f"Preparation: x is {x.shape}, but the table had {columns} columns; "
+            raise ValueError(f"Preparation: x is {x.shape}, but the table had "
+                             f"{columns} columns; "
                              "give what encode(table) returns")
         out = np.empty((len(x), len(self._source)), np.float32)
         for kind in np.unique(self._kind):
             some = self._kind == kind
-            cells, shift, scale = x[:, self._source[some]], self._shift[some], self._scale[some]
+            cells, shift, scale = (
+                x[:, self._source[some]],
+                self._shift[some],
+                self._scale[some],
+            )
             out[:, some] = _FORMULAS[kind](cells, shift, scale)
         return out
 
@@ -140,7 +158,8 @@ def _packed(about: dict) -> np.ndarray:
 
 
 def _planned(columns: list[Column], most: int, constant: bool = False) -> tuple:
-    "(place of the column, formula, shift, scale) of each feature; the columns; what is left out."
+    """(place of the column, formula, shift, scale) of each feature; the columns; what
+    is left out."""
     parts, plan, notes = [], [], []
     for column in columns:
         words = _frequent(column, most)
@@ -175,7 +194,11 @@ def _features_of(column: Column, words: list[str], constant: bool) -> list[tuple
         return []
     low, shift, high = np.quantile(known, [0.25, 0.5, 0.75])
     scale = high - low if high > low else (known.max() - known.min()) / 2 or 1.0
-    year = [(3, 0.0, _YEAR), (3, -_YEAR * np.pi / 2, _YEAR)] if column.kind == "dates" else []
+    year = (
+        [(3, 0.0, _YEAR), (3, -_YEAR * np.pi / 2, _YEAR)]
+        if column.kind == "dates"
+        else []
+    )
     return [(0, shift, scale), *flag, *year]
 
 
@@ -199,28 +222,36 @@ def _encoded(table: Table, column: Column, kind: str, words: list[str]) -> np.nd
         except ValueError:
             pass
         row = int(np.argmin(column.holes))
-        raise TableError(f"{table.where(row, column.name)}: {column.texts()[row][:40]!r}, but "
+        raise TableError(f"{table.where(row, column.name)}: "
+                         f"{column.texts()[row][:40]!r}, but "
                          f"the model was trained with {kind} there")
     place = {word: float(i) for i, word in enumerate(words)}
     if column.kind == "words":
         places = np.array([*(place.get(word, -1.0) for word in column.words), np.nan])
         return places[column.values]
-    return np.array([place.get(text, -1.0) if text else np.nan for text in column.texts()])
+    return np.array(
+        [place.get(text, -1.0) if text else np.nan for text in column.texts()]
+    )
 
 # %% ../nbs/N_table.ipynb #b1a90b14
-def _make(arrays) -> Preparation:
+def _preparation_of(arrays) -> Preparation:
     "The layer again, from the arrays of a file, which may be anyone's."
     layer = object.__new__(Preparation)
     layer.notes = ()
     layer._source, layer._kind = arrays["_source"], arrays["_kind"]
     layer._shift, layer._scale, layer._about = (
         arrays[name] for name in ("_shift", "_scale", "_about"))
-    fine = (layer._source.ndim == 1 and len(layer._source) > 0
-            and layer._source.dtype == layer._kind.dtype == np.int64
-            and layer._kind.shape == layer._source.shape == layer._shift.shape
-            and layer._scale.shape == layer._source.shape and layer._about.dtype == np.uint8
-            and layer._shift.dtype == layer._scale.dtype == np.float64
-            and layer._kind.min() >= 0 and layer._kind.max() < len(_FORMULAS))
+    fine = (
+        layer._source.ndim == 1
+        and len(layer._source) > 0
+        and layer._source.dtype == layer._kind.dtype == np.int64
+        and layer._kind.shape == layer._source.shape == layer._shift.shape
+        and layer._scale.shape == layer._source.shape
+        and layer._about.dtype == np.uint8
+        and layer._shift.dtype == layer._scale.dtype == np.float64
+        and layer._kind.min() >= 0
+        and layer._kind.max() < len(_FORMULAS)
+    )
     if not fine or not _is_plan(layer.about(), layer._source):
         raise ValueError(f"layer {brief(arrays.path)} is no Preparation")
     return layer
@@ -229,13 +260,23 @@ def _make(arrays) -> Preparation:
 def _is_plan(about: Any, source: np.ndarray) -> bool:
     "Whether what a file says of the columns has the right form."
     columns = about.get("columns") if isinstance(about, dict) else None
-    return (isinstance(columns, list) and 0 <= source.min() and source.max() < len(columns)
-            and all(isinstance(c, list) and len(c) == 3 and isinstance(c[0], str)
-                    and c[1] in ("numbers", "words", "dates") and isinstance(c[2], list)
-                    and all(isinstance(word, str) for word in c[2]) for c in columns))
+    return (
+        isinstance(columns, list)
+        and 0 <= source.min()
+        and source.max() < len(columns)
+        and all(
+            isinstance(c, list)
+            and len(c) == 3
+            and isinstance(c[0], str)
+            and c[1] in ("numbers", "words", "dates")
+            and isinstance(c[2], list)
+            and all(isinstance(word, str) for word in c[2])
+            for c in columns
+        )
+    )
 
 
-def _to_onnx(g, x, layer):
+def _preparation_in_onnx(g, x, layer):
     "The four formulas in the graph, each on its columns, side by side."
     x, parts = g.cast(x, np.float64), []
     c = g.number
@@ -243,7 +284,9 @@ def _to_onnx(g, x, layer):
         some = layer._kind == kind
         if not some.any():
             continue
-        cells = g.add("Gather", x, g.constant(f"source{kind}", layer._source[some]), axis=1)
+        cells = g.add(
+            "Gather", x, g.constant(f"source{kind}", layer._source[some]), axis=1
+        )
         shift = g.constant(f"shift{kind}", layer._shift[some])
         hole = g.add("IsNaN", cells)
         if kind == 1:
@@ -257,7 +300,9 @@ def _to_onnx(g, x, layer):
                   g.constant(f"scale{kind}", layer._scale[some]))
         if kind == 0:
             third = g.add("Div", z, c(3))
-            z = g.add("Div", z, g.add("Sqrt", g.add("Add", c(1), g.add("Mul", third, third))))
+            z = g.add(
+                "Div", z, g.add("Sqrt", g.add("Add", c(1), g.add("Mul", third, third)))
+            )
         else:
             z = g.add("Where", hole, c(0), g.add("Sin", z))
         parts.append(g.add("Cast", z, to=1))
@@ -265,5 +310,5 @@ def _to_onnx(g, x, layer):
     return g.add("Concat", *parts, axis=1)
 
 
-recipes[Preparation] = Recipe(_make)
-to_onnx[Preparation] = _to_onnx
+recipes[Preparation] = Recipe(_preparation_of)
+to_onnx[Preparation] = _preparation_in_onnx

@@ -43,14 +43,17 @@ def report_text(report: Report) -> str:
         f"{task.name}: {parts}; from {inputs} to {task.target}, {what}",
         *task.notes[:20],
         f"{report.model.parameters().vector.size:,} parameters, "
-        f"{counted(len(history.train_loss), 'epoch')}, {counted(history.steps, 'step')}, "
+        f"{counted(len(history.train_loss), 'epoch')}, "
+        f"{counted(history.steps, 'step')}, "
         f"{report.seconds:.1f} s",
         f"{history.stopped_because}",
-        f"{report.kind} on the held-out examples: {_score(report.score)} (baseline, {naive}: "
+        f"{report.kind} on the held-out examples: {_score(report.score)} (baseline, "
+        f"{naive}: "
         f"{report.baseline:.4f}){balanced}",
     ]
     if report.score <= report.baseline:
-        lines.append("that is no better than the baseline: nothing was learnt that holds for "
+        lines.append("that is no better than the baseline: nothing was learnt that "
+                     "holds for "
                      "rows not seen")
     return "\n".join(lines)
 
@@ -59,10 +62,17 @@ def summary(report: Report) -> dict:
     "The report as JSON can write it."
     task = report.task
     more = {"balanced accuracy": report.balanced} if task.classes else {}
-    return {"task": "classification" if task.classes else "regression", "target": task.target,
-            "features": task.features, "classes": task.classes, report.kind: report.score,
-            **more, "baseline": report.baseline, "seconds": report.seconds,
-            "notes": task.notes}
+    return {
+        "task": "classification" if task.classes else "regression",
+        "target": task.target,
+        "features": task.features,
+        "classes": task.classes,
+        report.kind: report.score,
+        **more,
+        "baseline": report.baseline,
+        "seconds": report.seconds,
+        "notes": task.notes,
+    }
 
 # %% ../nbs/C_command.ipynb #c0a90b05
 def per_class(report: Report) -> list[str]:
@@ -71,9 +81,16 @@ def per_class(report: Report) -> list[str]:
     right = np.diag(counts)
     recall = right / np.maximum(counts.sum(axis=1), 1)
     precision = right / np.maximum(counts.sum(axis=0), 1)
-    rows = [f"| {str(name).replace('|', chr(92) + '|')} | {n:.0f} | {r:.3f} | {p:.3f} |"
-            for name, n, r, p in zip(report.task.classes, counts.sum(axis=1), recall, precision,
-                                     strict=True)]
+    rows = [
+        f"| {str(name).replace('|', chr(92) + '|')} | {n:.0f} | {r:.3f} | {p:.3f} |"
+        for name, n, r, p in zip(
+            report.task.classes or [],
+            counts.sum(axis=1),
+            recall,
+            precision,
+            strict=True,
+        )
+    ]
     return ["| class | rows | found (recall) | right when said (precision) |",
             "|---|---|---|---|", *rows]
 
@@ -82,7 +99,11 @@ def write_pictures(report: Report, folder: Path, positive: str | None = None) ->
     "The figures as files, and report.md, which shows them."
     import matplotlib.pyplot as plt
 
-    lines = [f"# {report.task.name}", "", *(line + "  " for line in report_text(report).split("\n"))]
+    lines = [
+        f"# {report.task.name}",
+        "",
+        *(line + "  " for line in report_text(report).split("\n")),
+    ]
     if report.task.classes and np.isfinite(report.prediction).all():
         lines += ["", *per_class(report)]
     if positive is not None:
@@ -105,13 +126,20 @@ def pictures(report: Report) -> dict:
     else:
         if len(task.classes) <= 30 and np.isfinite(report.prediction).all():
             counts = confusion_matrix(report.prediction, y)
-            figures["confusion_matrix"] = plot_confusion_matrix(counts, task.classes).figure
+            figures["confusion_matrix"] = plot_confusion_matrix(
+                counts, task.classes
+            ).figure
         if not task.features:
-            sure, said = softmax(report.prediction).max(axis=1), report.prediction.argmax(axis=1)
+            sure, said = (
+                softmax(report.prediction).max(axis=1),
+                report.prediction.argmax(axis=1),
+            )
             order = np.argsort(sure)[:24]
             titles = [f"{said[i]}, is {y[i]}\n{sure[i]:.0%}" for i in order]
             wrong = said[order] != y[order]
-            figures["read_digits"] = plot_images(x[order], titles, wrong=wrong)[0].figure
+            figures["read_digits"] = plot_images(x[order], titles, wrong=wrong)[
+                0
+            ].figure
     return figures
 
 
@@ -148,7 +176,10 @@ def for_terminal(x, y, said, columns) -> str:
     rows = []
     for start in range(0, len(x), columns):
         some = slice(start, start + columns)
-        rows += ["  ".join("".join(line) for line in lines) for lines in drawn[some].swapaxes(0, 1)]
+        rows += [
+            "  ".join("".join(line) for line in lines)
+            for lines in drawn[some].swapaxes(0, 1)
+        ]
         rows += ["  ".join(f"{text:^{2 * side}}" for text in texts[some]), ""]
     return "\n".join(row.rstrip() for row in rows)
 

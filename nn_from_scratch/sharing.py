@@ -30,15 +30,18 @@ def _views(model: Module) -> dict[str, np.ndarray]:
     expected = set(model.parameters())  # answers for models that contain themselves
     found = {held.name: _turned(held) for held in arrays_of(model) if not held.is_state}
     if not expected <= found.keys():
-        raise RuntimeError("the model is being trained at this moment, in another thread")
+        raise RuntimeError("the model is being trained at this moment, in another "
+                           "thread")
     return found
 
 
 def _turned(held: Held) -> np.ndarray:
     "An array of a layer with its axes in PyTorch's order."
-    kind = next((kind for kind in type(held.part).__mro__ if kind in recipes), None)
-    axes = recipes[kind].axes if kind is not None else {}
-    return held.array.transpose(axes[held.key]) if held.key in axes else held.array
+    for kind in type(held.part).__mro__:
+        if kind in recipes:
+            axes = recipes[kind].axes.get(held.key)
+            return held.array if axes is None else held.array.transpose(axes)
+    return held.array
 
 
 def _state(model: Module) -> dict[str, np.ndarray]:
@@ -63,11 +66,13 @@ def _to_note(name: str, array: np.ndarray) -> dict:
 def _from_note(name: str, note) -> np.ndarray:
     "The array again. Raises `ValueError` for a note that is not one."
     if not _is_note(note):
-        raise ValueError(f"the state {brief(name)} is not noted as a dtype, a shape and data")
+        raise ValueError(f"the state {brief(name)} is not noted as a dtype, a shape "
+                         "and data")
     dtype, shape = note["dtype"], note["shape"]
     data = base64.b64decode(note["data"], validate=True)
     if len(data) != math.prod(shape) * np.dtype(dtype).itemsize:
-        raise ValueError(f"the state {brief(name)} has {len(data)} bytes, which do not make "
+        raise ValueError(f"the state {brief(name)} has {len(data)} bytes, which do "
+                         "not make "
                          f"{dtype} of shape {tuple(shape)}")
     little = np.dtype(dtype).newbyteorder("<")
     return np.frombuffer(data, little).astype(dtype).reshape(shape)
@@ -86,9 +91,10 @@ def _is_note(note) -> bool:
 def save(model: Module, path: str | os.PathLike):
     """Write the parameters, state and architecture of a model to a safetensors file.
 
-    Names and layouts are PyTorch's: `load_state_dict(safetensors.torch.load_file(path))`
-    takes the file as it is. State and architecture stand in its metadata. Raises
-    `TypeError` or `ValueError` for what cannot be saved; a file is whole or as it was.
+    Names and layouts are PyTorch's:
+    `load_state_dict(safetensors.torch.load_file(path))` takes the file as it is. State
+    and architecture stand in its metadata. Raises `TypeError` or `ValueError` for what
+    cannot be saved; a file is whole or as it was.
 
     Parameters:
         model: what to save; in float32 or float64
@@ -96,22 +102,28 @@ def save(model: Module, path: str | os.PathLike):
 
     Example:
         >>> model = nn.mlp([4, 8, 3], rng=0)
-        >>> nn.save(model, folder / "model.safetensors")
-        >>> print(nn.load(folder / "model.safetensors"))
+        >>> nn.save(model, "model.safetensors")
+        >>> print(nn.load("model.safetensors"))
         Sequential(Linear(4, 8), relu, Linear(8, 3))
     """
     to_bytes = optional("safetensors.numpy", "save", "safetensors").save
     if not isinstance(model, Module):
-        raise TypeError(f"save: expected a model (a Module), not {type(model).__name__}")
+        raise TypeError("save: expected a model (a Module), not "
+                        f"{type(model).__name__}")
     if (dtype := model.parameters().vector.dtype).name not in ("float32", "float64"):
-        raise ValueError(f"save: the parameters are {dtype}; a file can hold float32 and float64")
+        raise ValueError(f"save: the parameters are {dtype}; a file can hold float32 "
+                         "and float64")
     # a view must become an array of its own: numbers are written as they lie in memory
     tensors = {name: np.array(view, order="C") for name, view in _views(model).items()}
     state = _state(model)
-    note = {"version": 1, "state": {name: _to_note(name, a) for name, a in state.items()}}
+    note = {
+        "version": 1,
+        "state": {name: _to_note(name, a) for name, a in state.items()},
+    }
     text = json.dumps(note | in_words(model, tensors | state))
     if len(text) > _LARGEST_NOTE:
-        raise ValueError(f"save: the state of the model takes {len(text) / 1e6:.0f} MB; "
+        raise ValueError(f"save: the state of the model takes {len(text) / 1e6:.0f} "
+                         "MB; "
                          "at most 50 MB fit beside the parameters")
     write(path, to_bytes(tensors, metadata={"nn_from_scratch": text}))
 
@@ -119,7 +131,7 @@ def save(model: Module, path: str | os.PathLike):
 _LARGEST_NOTE = 50_000_000  # characters
 
 # %% ../nbs/09_sharing.ipynb #bd5e2a8c
-def _read(path) -> tuple[dict[str, np.ndarray], dict]:
+def _read_file(path) -> tuple[dict[str, np.ndarray], dict]:
     "The arrays of a file by name, and what `save` noted beside them, {} if it did not."
     library = optional("safetensors", "load", "safetensors")
     data = Path(path).read_bytes()
@@ -135,7 +147,8 @@ def _tensor(name: str, entry: dict) -> np.ndarray:
     "An array of the file. Raises `ValueError` for one that is not made of floats."
     dtype = {"F32": "<f4", "F64": "<f8"}.get(entry["dtype"])
     if dtype is None:
-        raise ValueError(f"{brief(name)} is of type {entry['dtype']}; this library reads "
+        raise ValueError(f"{brief(name)} is of type {entry['dtype']}; this library "
+                         "reads "
                          "float32 (F32) and float64 (F64)")
     array = np.frombuffer(entry["data"], dtype)
     return array.reshape(entry["shape"]).astype(dtype[1:], copy=False)
@@ -145,8 +158,10 @@ def _read_note(data: bytes) -> dict:
     "What `save` wrote into the metadata, its state made arrays again."
     stop = 8 + int.from_bytes(data[:8], "little")
     values = sum(data.count(mark, 8, stop) for mark in (b",", b"[", b"{"))
-    if stop > 1.3 * _LARGEST_NOTE or values > 1_000_000:  # JSON takes many times its length
-        raise ValueError(f"its header has {stop / 1e6:.0f} MB and {values:,} values, more "
+    # JSON takes many times its length
+    if stop > 1.3 * _LARGEST_NOTE or values > 1_000_000:
+        raise ValueError(f"its header has {stop / 1e6:.0f} MB and {values:,} values, "
+                         "more "
                          "than `save` would write")
     text = (json.loads(data[8:stop]).get("__metadata__") or {}).get("nn_from_scratch")
     if text is None:
@@ -173,8 +188,8 @@ def _fill(model: Module, tensors: dict, state: dict | None):
         raise ValueError("it does not fit the model: " + "; ".join(wrong[:8] + more))
     for name, tensor in tensors.items():
         views[name][...] = tensor
-    for held in arrays_of(model) if state is not None else []:
-        if held.is_state and held.name in state:
+    for held in arrays_of(model):
+        if held.is_state and state is not None and held.name in state:
             holder_of(held.part)[held.key] = state[held.name]
 
 
@@ -189,9 +204,16 @@ def _misfits(ours: dict, theirs: dict) -> list[str]:
         if mine != its:
             wrong.append(f"{name!r} is {its} in the file and {mine} in the model")
         elif first != name and theirs[name].tobytes() != theirs[first].tobytes():
-            wrong.append(f"{name!r} and {first!r} are one array in the model and two in the file")
-    return sorted(wrong + [f"{name!r} is missing in the file"
-                           for name, array in ours.items() if _place(array) not in found])
+            wrong.append(f"{name!r} and {first!r} are one array in the model and two "
+                         "in the file")
+    return sorted(
+        wrong
+        + [
+            f"{name!r} is missing in the file"
+            for name, array in ours.items()
+            if _place(array) not in found
+        ]
+    )
 
 
 def _place(array) -> tuple: return array.ctypes.data, array.nbytes
@@ -200,9 +222,9 @@ def _place(array) -> tuple: return array.ctypes.data, array.nbytes
 def load(path: str | os.PathLike, into: Module | None = None) -> Module:
     """Read a model from a safetensors file; nothing in the file is ever executed.
 
-    With `into`, its parameters (weights of a `Linear` as PyTorch's (n_out, n_in)) and its
-    state become those of the file, all or none. Raises `ValueError` with the name of the
-    file for one that is damaged or does not fit.
+    With `into`, its parameters (weights of a `Linear` as PyTorch's (n_out, n_in)) and
+    its state become those of the file, all or none. Raises `ValueError` with the name
+    of the file for one that is damaged or does not fit.
 
     Parameters:
         path: a safetensors file: by `save`, or by another program
@@ -212,16 +234,17 @@ def load(path: str | os.PathLike, into: Module | None = None) -> Module:
         the model that was built, or `into`
 
     Example:
-        >>> nn.save(nn.mlp([4, 8, 3], rng=0), folder / "model.safetensors")
-        >>> model = nn.load(folder / "model.safetensors")
+        >>> nn.save(nn.mlp([4, 8, 3], rng=0), "model.safetensors")
+        >>> model = nn.load("model.safetensors")
         >>> print(model(np.zeros((2, 4), np.float32)).shape)
         (2, 3)
     """
     if into is not None and not isinstance(into, Module):
-        raise TypeError(f"load: into must be a model (a Module), not {type(into).__name__}")
+        raise TypeError("load: into must be a model (a Module), not "
+                        f"{type(into).__name__}")
     _check_regular(path)
     try:
-        tensors, note = _read(path)
+        tensors, note = _read_file(path)
         model = _build_model(tensors, note) if into is None else into
         _fill(model, tensors, note.get("state"))
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -230,7 +253,8 @@ def load(path: str | os.PathLike, into: Module | None = None) -> Module:
 
 
 def _check_regular(path):
-    "Raises `FileNotFoundError` where there is no file, `ValueError` for a pipe or device."
+    """Raises `FileNotFoundError` where there is no file, `ValueError` for a pipe or
+    device."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -238,7 +262,8 @@ def _check_regular(path):
     if stat.S_ISDIR(mode):
         raise FileNotFoundError(f"load: there is no file {os.fspath(path)}")
     if not stat.S_ISREG(mode):
-        raise ValueError(f"load: {os.fspath(path)} is no regular file, but a pipe or a device")
+        raise ValueError(f"load: {os.fspath(path)} is no regular file, but a pipe or "
+                         "a device")
 
 
 def _build_model(tensors: dict, note: dict) -> Module:

@@ -29,7 +29,9 @@ def two_parts(rows, y, classes, groups, rng) -> tuple:
     stratify = classes is not None and min(np.bincount(y[rows])) >= 5
     for classwise in (True, False) if stratify else (False,):
         try:
-            (a, _), (b, _) = train_valid_split(rows, y[rows], 0.2, rng=rng, stratify=classwise)
+            (a, _), (b, _) = train_valid_split(
+                rows, y[rows], 0.2, rng=rng, stratify=classwise
+            )
             return a, b
         except ValueError:
             if not classwise:
@@ -44,7 +46,8 @@ def by_groups(rows, groups, rng) -> tuple:
     sizes = np.cumsum(np.bincount(places)[order])
     held = order[:max(1, int(np.searchsorted(sizes, 0.2 * len(rows))))]
     if len(held) == len(names):
-        raise TableError(f"the rows belong to {counted(len(names), 'group')}: with so few, none "
+        raise TableError(f"the rows belong to {counted(len(names), 'group')}: with so "
+                         "few, none "
                          "can be held out")
     out = np.isin(places, held)
     return rows[~out], rows[out]

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from .architecture import optional
 from .checks import counted
 from .columns import (
-    Cells, Column, TableError, is_nothing, listed, missing_words)
+    Cells, Column, TableError, column_of_array, listed, missing_words)
 
 # %% ../nbs/N_table.ipynb #b1a90b16
 @dataclass
@@ -32,12 +33,13 @@ class Table:
         name: of the file, for messages
         columns: by name, in their order
         lines: (n,): the line in the file at which each row begins
-        notes: what was read otherwise than it stands
+        notes: was read otherwise than it stands
     """
 
     name: str
     columns: dict[str, Column]
     lines: np.ndarray
+    # what
     notes: list[str] = field(default_factory=list)
 
     def __len__(self): return len(self.lines)
@@ -99,13 +101,14 @@ def _encodings(path: Path, encoding: str | None) -> list[str]:
 
 
 def _separator(file) -> str:
-    "What parts the names in the first line that is not empty. The file is back at its start."
+    """What parts the names in the first line that is not empty. The file is back at
+    its start."""
     first = next((line for line in file if line.strip()), "")
     file.seek(0)
     return max(",;\t|", key=re.sub(r'"[^"]*"', "", first).count)
 
 
-def _rows(path: Path, file, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _rows_in(path: Path, file, separator: str) -> Iterator[tuple[int, list[str]]]:
     "The rows that are not empty, each with the line at which it begins."
     line = 1
     lines = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
@@ -113,19 +116,24 @@ def _rows(path: Path, file, separator: str) -> Iterator[tuple[int, list[str]]]:
         for cells in lines:
             if cells and (cells[0].strip() or any(cell.strip() for cell in cells)):
                 yield line, cells
-            line = lines.line_num + 1  # a cell in quotation marks may go on over several lines
+            # a cell in quotation marks may go on over several lines
+            line = lines.line_num + 1
     except UnicodeDecodeError:
         raise _NotDecoded from None
     except csv.Error as error:
-        raise TableError(f"{path}, line {line}: this is no row of a table; is a quotation mark "
-                         f"not closed, or not doubled inside a cell? ({error})") from None
+        raise TableError(
+            f"{path}, line {line}: this is no row of a table; is a "
+            "quotation mark "
+            f"not closed, or not doubled inside a cell? ({error})"
+        ) from None
 
 
 def _header(path: Path, cells: list[str], notes: list[str]) -> list[str]:
     "The names of the columns."
     names = [cell.strip() for cell in cells]
     if doubled := sorted({name for name in names if name and names.count(name) > 1}):
-        raise TableError(f"{path}: the first line must name each column once, but it repeats "
+        raise TableError(f"{path}: the first line must name each column once, but it "
+                         "repeats "
                          f"{', '.join(map(repr, doubled))}")
     for i, name in enumerate(names):
         if not name:
@@ -134,13 +142,16 @@ def _header(path: Path, cells: list[str], notes: list[str]) -> list[str]:
     return names
 
 
-def _in_pieces(path, rows, width: int, size: int = 20_000) -> Iterator[tuple[list, list]]:
+def _in_pieces(
+    path, rows, width: int, size: int = 20_000
+) -> Iterator[tuple[list, list]]:
     "(lines, columns) of some rows at a time."
     lines: list[int] = []
     piece: list[list[str]] = []
     for line, cells in rows:
         if len(cells) != width:
-            raise TableError(f"{path}, line {line}: {counted(len(cells), 'cell')}, but the first "
+            raise TableError(f"{path}, line {line}: {counted(len(cells), 'cell')}, "
+                             "but the first "
                              f"line names {width} columns")
         lines.append(line)
         piece.append(cells)
@@ -151,7 +162,9 @@ def _in_pieces(path, rows, width: int, size: int = 20_000) -> Iterator[tuple[lis
         yield lines, list(zip(*piece, strict=True))
 
 # %% ../nbs/N_table.ipynb #b1a90b07
-def _parse(path: Path, encoding: str, separator, missing, as_words, only_empty) -> tuple:
+def _parse(
+    path: Path, encoding: str, separator, missing, as_words, only_empty
+) -> tuple:
     "The columns in the making, the lines of the rows, and notes."
     notes: list[str] = []
     with _text_of(path, encoding) as file:
@@ -159,7 +172,7 @@ def _parse(path: Path, encoding: str, separator, missing, as_words, only_empty) 
             separator = separator or _separator(file)
         except UnicodeDecodeError:
             raise _NotDecoded from None
-        rows = _rows(path, file, separator)
+        rows = _rows_in(path, file, separator)
         _, first = next(rows, (0, []))
         names = _header(path, first, notes)
         cells = [Cells(name, {""} if name in only_empty else missing, separator != ",",
@@ -171,17 +184,21 @@ def _parse(path: Path, encoding: str, separator, missing, as_words, only_empty) 
                 column.add([text.strip() for text in texts], lines)
     if len(names) < 2 or not all_lines:
         raise TableError(f"{path}: {counted(len(names), 'column')} and "
-                         f"{counted(len(all_lines), 'row')}; a table needs a line that names two "
-                         "columns or more, separated by commas, semicolons or tabs, and rows "
+                         f"{counted(len(all_lines), 'row')}; a table needs a line "
+                         "that names two "
+                         "columns or more, separated by commas, semicolons or tabs, "
+                         "and rows "
                          "below it")
     return cells, np.array(all_lines), notes
 
 
-def _read(path: Path, encoding: str, separator, missing: set, only_empty) -> Table:
+def _read_as(path: Path, encoding: str, separator, missing: set, only_empty) -> Table:
     "A file in this encoding; a column that turns out to be one of words is read again."
     as_words: set[str] = set()
     while True:
-        cells, lines, notes = _parse(path, encoding, separator, missing, as_words, only_empty)
+        cells, lines, notes = _parse(
+            path, encoding, separator, missing, as_words, only_empty
+        )
         more = {column.name for column in cells if column.needs_words()}
         if not more:
             break
@@ -191,8 +208,10 @@ def _read(path: Path, encoding: str, separator, missing: set, only_empty) -> Tab
     for column in cells:
         if column.strays and not column.is_words:
             line, text = column.strays[0]
-            notes.append(f"column {column.name!r}: {counted(len(column.strays), 'cell')} of "
-                         f"{len(lines):,} hold no number and count as missing, the first in "
+            notes.append(f"column {column.name!r}: "
+                         f"{counted(len(column.strays), 'cell')} of "
+                         f"{len(lines):,} hold no number and count as missing, the "
+                         "first in "
                          f"line {line}: {text[:40]!r}")
     columns = {column.name: column.column() for column in cells}
     if (first := columns.get("column 1")) and first.kind == "numbers" and notes \
@@ -206,11 +225,12 @@ def read_table(
     file: Any, separator: str | None = None, encoding: str | None = None,
     missing: Sequence[str] = missing_words, only_empty: Sequence[str] = ()
 ) -> Table:
-    """Read a table; its first line names the columns.
+    r"""Read a table; its first line names the columns.
 
-    A column is one of numbers if at most a tenth of its cells are words, which then count as
-    holes; 01 and 1E2 are words; 2024-03-01 is a date. Decimal commas are read where cells are
-    not separated by commas. Raises `TableError` for a damaged file, with its line.
+    A column is one of numbers if at most a tenth of its cells are words, which then
+    count as holes; 01 and 1E2 are words; 2024-03-01 is a date. Decimal commas are read
+    where cells are not separated by commas. Raises `TableError` for a damaged file,
+    with its line.
 
     Parameters:
         file: path of a CSV or TSV file, perhaps gzipped; or a DataFrame
@@ -221,6 +241,12 @@ def read_table(
 
     Returns:
         columns of numbers, words and dates
+
+    Example:
+        >>> _ = open("flats.csv", "w").write("size,roof\n56,red\n,grey\n70,red\n")
+        >>> table = nn.read_table("flats.csv")
+        >>> print(table)
+        Table flats.csv of 3 rows; size: numbers, roof: words
     """
     if not isinstance(file, (str, os.PathLike)):
         return table_of(file, set(missing))
@@ -228,7 +254,7 @@ def read_table(
     try:
         for name in _encodings(path, encoding):
             try:
-                return _read(path, name, separator, set(missing), only_empty)
+                return _read_as(path, name, separator, set(missing), only_empty)
             except _NotDecoded:
                 continue
     except (OSError, EOFError) as error:
@@ -246,7 +272,7 @@ def table_of(frame: Any, missing: set | None = None) -> Table:
         names, get = list(frame.column_names), frame.column
     else:
         names, get = list(frame.columns), frame.__getitem__
-    columns = {str(name): _of_array(str(name), np.asarray(get(name)), missing or {""})
+    columns = {str(name): column_of_array(str(name), np.asarray(get(name)), missing or {""})
                for name in names}
     if len(columns) != len(names):
         raise TableError("the table must name each column once")
@@ -259,36 +285,7 @@ def _through_arrow(frame):
     if not (hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__dataframe__")):
         raise TypeError("read_table: expected the path of a file, or a DataFrame, not "
                         f"{type(frame).__name__}")
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise ImportError(f"reading a {type(frame).__name__} needs the library pyarrow, which "
-                          "is not installed: pip install pyarrow") from error
+    what = f"reading a {type(frame).__name__}"
     if hasattr(frame, "__arrow_c_stream__"):
-        return pyarrow.table(frame)
-    return pyarrow.interchange.from_dataframe(frame)
-
-
-def _of_array(name: str, a: np.ndarray, missing: set) -> Column:
-    "A column from an array of numbers, dates, yes and no, or whatever objects."
-    if a.dtype.kind in "iuf":
-        numbers = np.array(a, np.float64)
-        return Column(name, "numbers", np.where(np.isfinite(numbers), numbers, np.nan))
-    if a.dtype.kind == "M":
-        days = a.astype("datetime64[us]").astype(np.float64) / 86400e6
-        return Column(name, "dates", np.where(np.isnat(a), np.nan, days))
-    values = a.tolist()
-    if any(not isinstance(v, (str, bool)) and isinstance(v, (int, float)) for v in values):
-        numbers = [_as_number(v) for v in values]
-        if None not in numbers:
-            return Column(name, "numbers", np.array(numbers, np.float64))
-    texts = ["" if is_nothing(v) else str(v).strip() for v in values]
-    cells = Cells(name, missing, False, True)
-    cells.add(texts, list(range(len(texts))))
-    return cells.column()
-
-
-def _as_number(value) -> float | None:
-    if is_nothing(value):
-        return np.nan
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        return optional("pyarrow", what, "pyarrow").table(frame)
+    return optional("pyarrow.interchange", what, "pyarrow").from_dataframe(frame)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .checks import counted
-from .columns import Column, TableError, UsageError, listed, spelt
+from .columns import TableError, UsageError
 from .data import Standardize
 from .functions import relu
 from .layers import Sequential, mlp
@@ -28,8 +28,9 @@ from .metrics import accuracy, r2_score
 from .optim import AdamW
 from .optimizer import Optimizer
 from .preparation import Preparation
+from .questions import (
+    answers_of, check_columns, suspects, weights_of_rows)
 from .splits import three_parts, two_parts
-from .tables import Table
 from .tables import read_table as any_table
 from .training import EarlyStopping, fit, predict
 from .units import Units
@@ -47,7 +48,7 @@ class Task:
         classes: names of the classes; None for a regression
         features: names of the columns; None for pictures
         target: what is predicted
-        preparation: the first layer, made from the rows to learn from
+        preparation: layer, made from the rows to learn from
         notes: what was done to the table
     """
 
@@ -58,6 +59,7 @@ class Task:
     classes: list | None = None
     features: list | None = None
     target: str = "digit"
+    # the first
     preparation: Preparation | None = None
     notes: list = field(default_factory=list)
 
@@ -73,92 +75,23 @@ def split_task(name, x, y, classes, rng, test=None, **names) -> Task:
         parts = [(x[train], y[train]), (x[valid], y[valid]), test]
     else:
         parts = [(x[rows], y[rows]) for rows in three_parts(y, classes, None, rng)]
-    return Task(name, *parts, classes, **names)
+    return Task(name, parts[0], parts[1], parts[2], classes, **names)
 
-# %% ../nbs/C_command.ipynb #13a9110c
-def answers_of(table: Table, column: Column, rows, task: str) -> tuple:
-    "Labels and the names of the classes, or numbers and None; of the rows that have one."
-    where = f"{table.name}, column {column.name!r}"
-    values, is_words = column.values[rows], column.kind == "words"
-    found, labels = np.unique(values, return_inverse=True)
-    if len(found) < 2:
-        what = f"has the value {column.texts()[rows[0]]!r}" if len(found) else "is empty"
-        raise TableError(f"{where}: every row {what}, so there is nothing to predict")
-    whole = not is_words and bool(np.all(values == np.floor(values)))
-    if task == "auto":
-        few = is_words or whole and len(found) <= min(20, len(rows) // 5)
-        task = "classification" if few else "regression"
-    if task == "regression":
-        if is_words:
-            raise TableError(f"{table.where(rows[0], column.name)}: the value is "
-                             f"{column.texts()[rows[0]]!r}, not a number. To predict numbers, "
-                             "every row needs one")
-        return values[:, None], None
-    if len(found) > len(rows) // 2:
-        advice = f"; they are no numbers either: {_a_word(table, column, rows)}" if is_words \
-            else "; --task regression predicts the number"
-        raise TableError(f"{where}: {len(found)} different values in {len(rows)} rows are too "
-                         f"many to be classes{advice}")
-    names = [column.words[i] for i in found] if is_words else [spelt(v) for v in found.tolist()]
-    return labels.reshape(-1), names
-
-
-def _a_word(table: Table, column: Column, rows) -> str:
-    "Where the first word stands that is no number."
-    for row in rows:
-        text = column.texts()[row]
-        try:
-            float(text)
-        except ValueError:
-            return f"line {table.lines[row]} has {text!r}"
-    return "they begin with 0, or are written as 1E2"
-
-
-def check_columns(table: Table, path, target: str, ignore: Sequence[str], **others):
-    "Raises `UsageError` for names that are not in the table, all of them at once."
-    asked = {"target": [target], "ignore": list(ignore)} | {
-        option: [name] for option, name in others.items() if name is not None}
-    for option, names in asked.items():
-        if lost := [name for name in names if name not in table.columns]:
-            raise UsageError(f"--{option} {','.join(lost)}: {path} has no such column; there are "
-                             f"{listed(list(table.columns))}")
-    if target in ignore:
-        raise UsageError(f"--ignore {target}: this is the column to predict")
-    taken = {target, *ignore, *(name for name in others.values() if name is not None)}
-    if not set(table.columns) - taken:
-        raise UsageError(f"--ignore {','.join(ignore)}: no column of {path} is left to predict "
-                         f"{target} from")
-
-
-def _weights(table: Table, name: str | None, rows) -> list:
-    "The weights of rows, in a list; none if no column was named."
-    if name is None:
-        return []
-    column = table[name]
-    weight = column.values if column.kind == "numbers" else np.full(len(table), np.nan)
-    if not (weight[rows] >= 0).all():
-        row = rows[int(np.argmin(weight[rows] >= 0))]
-        raise TableError(f"{table.where(row, name)}: a weight is a number of at least 0, not "
-                         f"{column.texts()[row]!r}")
-    return [weight]
-
-
+# %% ../nbs/C_command.ipynb #c0a90b15
 def _check_spread(task: Task):
     "A `TableError` where the numbers of one part are so alike that r2 says nothing."
     scale = Standardize(task.train[1])
-    for (_, y, *_), purpose in zip((task.train, task.valid, task.test), purposes, strict=True):
+    for (_, y, *_), purpose in zip(
+        (task.train, task.valid, task.test), purposes, strict=True
+    ):
         if np.ptp(scale(y)) == 0:
-            raise TableError(f"{task.name}: the {counted(len(y), 'example')} to {purpose} are all "
-                             f"alike in {task.target}, {y[0, 0]:g}, so nothing can be measured "
-                             "there; use more rows, look for a value far out of line, or try "
+            raise TableError(f"{task.name}: the {counted(len(y), 'example')} to "
+                             f"{purpose} are all "
+                             f"alike in {task.target}, {y[0, 0]:g}, so nothing can be "
+                             "measured "
+                             "there; use more rows, look for a value far out of line, "
+                             "or try "
                              "another --seed")
-
-
-def _suspects(table: Table, features: Sequence[str]) -> list[str]:
-    "Columns that look like names of rows."
-    return [f"column {name!r} counts the rows: if it only names them, leave it out with --ignore"
-            for name in features if (column := table[name]).kind == "numbers"
-            and len(table) > 20 and np.all(np.diff(column.values) == 1)]
 
 # %% ../nbs/C_command.ipynb #52a501f4
 def read_task(
@@ -166,10 +99,11 @@ def read_task(
     rng: int = 0, group: str | None = None, weights: str | None = None,
     held_out: np.ndarray | None = None
 ) -> Task:
-    """A task from a table: classes if the target is words or few whole values, else numbers.
+    """A task from a table: classes if the target is words or few whole values, else
+    numbers.
 
-    Rows without an answer are left out. Raises `TableError` for a damaged file or a table
-    that cannot be learnt from, and `UsageError` for a column that is not there.
+    Rows without an answer are left out. Raises `TableError` for a damaged file or a
+    table that cannot be learnt from, and `UsageError` for a column that is not there.
 
     Parameters:
         path: a table in a file; its first line names the columns
@@ -186,9 +120,11 @@ def read_task(
     notes, column = list(table.notes), table[target]
     rows = np.flatnonzero(~column.holes)
     if len(rows) < len(table):
-        notes.append(f"{counted(len(table) - len(rows), 'row')} without {target} left out")
+        notes.append(f"{counted(len(table) - len(rows), 'row')} without {target} left "
+                     "out")
     if len(rows) < 20:
-        raise TableError(f"{path} has {counted(len(rows), 'row')}; with fewer than 20 there is "
+        raise TableError(f"{path} has {counted(len(rows), 'row')}; with fewer than 20 "
+                         "there is "
                          "nothing to learn from and to check with")
     y, classes = answers_of(table, column, rows, task)
     groups = None if group is None else table[group].values[rows]
@@ -196,15 +132,20 @@ def read_task(
     if held_out is None:
         parts = three_parts(y, classes, groups, rng)
     else:
-        parts = [*two_parts(np.setdiff1d(np.arange(len(rows)), held_out), y, classes, groups, rng),
-                 held_out]
+        parts = [
+            *two_parts(
+                np.setdiff1d(np.arange(len(rows)), held_out), y, classes, groups, rng
+            ),
+            held_out,
+        ]
     preparation = Preparation(table.take(rows[parts[0]]), target, aside)
     preparation.tell(target=target, classes=classes)
-    x, more = preparation.encode(table)[rows], _weights(table, weights, rows)
+    x, more = preparation.encode(table)[rows], weights_of_rows(table, weights, rows)
     data = [tuple(a[part] for a in (x, y, *(w[rows] for w in more))) for part in parts]
     features = preparation.columns
-    notes += [*preparation.notes, *_suspects(table, features)]
-    found = Task(Path(path).stem, *data, classes, features, target, preparation, notes)
+    notes += [*preparation.notes, *suspects(table, features)]
+    found = Task(Path(path).stem, data[0], data[1], data[2], classes, features, target,
+                 preparation, notes)
     if classes is None:
         _check_spread(found)
     return found
@@ -237,8 +178,17 @@ def folds(
                          f"{'rows' if group is None else 'groups'}")
     fold = np.arange(len(known)) % k
     np.random.default_rng(rng).shuffle(fold)
-    return [read_task(path, target, rng=rng, group=group,
-                      held_out=np.flatnonzero(fold[places] == i), **settings) for i in range(k)]
+    return [
+        read_task(
+            path,
+            target,
+            rng=rng,
+            group=group,
+            held_out=np.flatnonzero(fold[places] == i),
+            **settings,
+        )
+        for i in range(k)
+    ]
 
 # %% ../nbs/C_command.ipynb #a268bcf7
 @dataclass
@@ -247,17 +197,19 @@ class Report:
 
     Parameters:
         task: what was learnt
-        model: takes what the task's x holds, and answers in the target's own units
+        model: what the task's x holds, and answers in the target's own units
         history: of the training
-        prediction: for the held-out examples: logits, or numbers in the target's units
+        prediction: examples: logits, or numbers in the target's units
         score: accuracy or r2 on them
         baseline: the same for an answer that does not look at x
         seconds: of training
     """
 
     task: Task
+    # takes
     model: Sequential
     history: Any
+    # for the held-out
     prediction: np.ndarray
     score: float
     baseline: float
@@ -307,9 +259,21 @@ def train_task(
     network = mlp([train[0].shape[1], *hidden, n_out], activation, rng=rng)
     loss, metric = (cross_entropy, accuracy) if task.classes else (mse, r2_score)
     start = time.perf_counter()
-    history = fit(network, loss, optimizer or AdamW(0.003, weight_decay=0.3), train, valid, epochs=epochs,
-                  batch_size=batch_size, metrics=[metric], callbacks=[EarlyStopping(10)], rng=rng,
-                  progress=progress, checkpoint=checkpoint, resume=resume)
+    history = fit(
+        network,
+        loss,
+        optimizer or AdamW(0.003, weight_decay=0.3),
+        train,
+        valid,
+        epochs=epochs,
+        batch_size=batch_size,
+        metrics=[metric],
+        callbacks=[EarlyStopping(10)],
+        rng=rng,
+        progress=progress,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
     seconds = time.perf_counter() - start
     layers = [*([] if first is None else [first]), *network]
     model = Sequential(*layers, *([] if scale is None else [Units(scale)]))

@@ -38,20 +38,21 @@ class Units(Module):
         """
         return np.asarray(z, np.float64) * self._std + self._mean
 
-    def __repr__(self): return f"Units({self._mean.size} output{'s' * (self._mean.size != 1)})"
+    def __repr__(self):
+        return f"Units({self._mean.size} output{'s' * (self._mean.size != 1)})"
 
 # %% ../nbs/D_estimators.ipynb #e0a90b04
-def _make_units(arrays) -> Units:
+def _units_of(arrays) -> Units:
     "The layer again, from the arrays of a file."
     mean = np.asarray(arrays["_mean"], np.float64)
     return Units(Standardize(np.stack([mean, mean])))
 
 
-def _to_onnx(g, z, layer):
+def _units_in_onnx(g, z, layer):
     "z * std + mean, in float64"
     z = g.add("Mul", g.cast(z, np.float64), g.constant("std", layer._std))
     return g.add("Add", z, g.constant("mean", layer._mean))
 
 
-recipes[Units] = Recipe(_make_units)
-to_onnx[Units] = _to_onnx
+recipes[Units] = Recipe(_units_of)
+to_onnx[Units] = _units_in_onnx

@@ -289,3 +289,37 @@ def test_a_saved_regression_answers_in_the_targets_units(outputs, tmp_path):
 def test_small_tables_get_small_batches(iris):
     scores = cross_val_score(NeuralNetworkClassifier(random_state=0), *iris)
     assert scores.mean() >= 0.953
+
+
+# ---------------------------------------------------------------- tables with words and holes
+
+def frame(n=300, seed=0):
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(seed)
+    size, colour = rng.normal(50, 10, n), rng.choice(["red", "green", "blue"], n)
+    x = pandas.DataFrame({"size": np.where(rng.random(n) < 0.1, np.nan, size), "colour": colour})
+    return x, np.where((size < 45) | (colour == "red"), "yes", "no"), size * np.where(colour == "red", 2, 1)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_words_and_holes_in_a_frame(kind, tmp_path):
+    x, label, number = frame()
+    y = label if kind is NeuralNetworkClassifier else number
+    network = kind(random_state=0).fit(x, y)
+    new, *answers = frame(seed=1)
+    assert network.score(new, answers[kind is NeuralNetworkRegressor]) > 0.8
+    assert network.feature_names_in_.tolist() == ["size", "colour"] and network.n_features_in_ == 2
+    assert (pickle.loads(pickle.dumps(network)).predict(new) == network.predict(new)).all()
+    pytest.importorskip("safetensors")
+    nn.save(network.model_, tmp_path / "m")
+    again = nn.load(tmp_path / "m")
+    assert again(again[0].encode(new)).tobytes() == network.model_(network.model_[0].encode(new)).tobytes()
+    with pytest.raises(ValueError, match="feature names"): network.predict(new.rename(columns={"size": "area"}))
+    assert cross_val_score(kind(random_state=0, epochs=30), x, y, cv=3).min() > 0.5
+
+
+def test_columns_of_0_and_1_are_left_as_they_are():
+    rng = np.random.default_rng(0)
+    x = np.c_[rng.normal(5, 3, 200), rng.random(200) < 0.02]
+    ruler = NeuralNetworkClassifier(epochs=1).fit(x, x[:, 0] > 5).model_[0]
+    assert ruler.mean[1] == 0 and ruler.std[1] == 1 and abs(ruler.mean[0] - x[:, 0].mean()) < 1e-9

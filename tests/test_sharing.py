@@ -455,6 +455,119 @@ def test_mutated_files_are_refused_or_loaded(tmp_path, capsys):
         print(f"\n{count} mutated files: {damaged} refused by safetensors, {count - loaded - damaged} by load; {loaded} loaded", end=" ")
 
 
+# ---------------------------------------------------------------- cost in proportion, words that can be printed
+
+class Scaled(nn.Module):
+    def __init__(self): self.scale, self.inner, self._count = np.array(2.0, np.float32), nn.Linear(3, 3, rng=0), np.array(7)
+    def __call__(self, x): return self.inner(x) * self.scale
+
+
+def test_a_parameter_without_axes(tmp_path):
+    model = Scaled()
+    nn.save(model, tmp_path / "m")
+    assert safetensors.numpy.load_file(tmp_path / "m")["scale"].shape == ()
+    other = Scaled()
+    other.scale[...], other._count = 5, np.array(0)
+    nn.load(tmp_path / "m", into=other)
+    assert other.scale == 2 and other.scale.shape == () and other._count == 7 and other._count.shape == ()
+
+
+def test_the_cost_of_loading_is_linear_in_the_number_of_arrays(tmp_path):
+    def seconds(n):
+        nn.save(nn.Sequential(*(nn.Linear(1, 1, rng=0) for _ in range(n))), tmp_path / "m")
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            nn.load(tmp_path / "m")
+            times.append(time.perf_counter() - start)
+        return min(times)
+    seconds(50)
+    assert seconds(3200) < 24 * seconds(400)  # eight times as many; squared it would be 64
+
+
+@pytest.mark.parametrize("text", ['{"version": 1, "state": {}, "model": [' + "[]," * 3_000_000 + "[]]}", '{"version": 1, "state": {}, "x": "' + "y" * 70_000_000 + '"}'],
+                         ids=["many lists", "one long text"])
+def test_metadata_that_would_fill_the_memory(tmp_path, text):
+    write(tmp_path / "m", {"__metadata__": {"nn_from_scratch": text}, "weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"\0" * 4)
+    tracemalloc.start()
+    refused(tmp_path / "m", "more than `save` would write")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * (tmp_path / "m").stat().st_size + 10e6
+
+
+NASTY = "\x1b[31m" + "x" * 100_000 + "\x07"
+
+
+@pytest.mark.parametrize("change", [
+    lambda head: head.update({NASTY: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}),
+    lambda head: head.update({NASTY: {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]}}),
+    lambda head: head.update({NASTY: {"dtype": NASTY, "shape": [0], "data_offsets": [0, 0]}}),
+    lambda head: head["__metadata__"].update(nn_from_scratch=json.dumps({"version": NASTY})),
+    lambda head: head["__metadata__"].update(nn_from_scratch=json.dumps({"version": 1, "state": {NASTY: 3}})),
+    lambda head: head["__metadata__"].update(nn_from_scratch=json.dumps({"version": 1, "state": {}, "unknown": NASTY})),
+    lambda head: head["__metadata__"].update(nn_from_scratch=json.dumps({"version": 1, "state": {}, "model": {"layer": NASTY}})),
+    lambda head: head["__metadata__"].update(nn_from_scratch=json.dumps({"version": 1, "state": {}, "model": {"layer": "again", "of": NASTY}}))])
+def test_what_is_quoted_is_short_and_printable(tmp_path, change):
+    nn.save(nn.mlp([2, 2], rng=0), tmp_path / "m")
+    head, numbers = header(tmp_path / "m")
+    change(head)
+    write(tmp_path / "m", head, numbers)
+    for into in None, nn.mlp([2, 2]):
+        try: nn.load(tmp_path / "m", into=into)
+        except ValueError as error: assert len(str(error)) < 1500 and str(error).isprintable(), str(error)[:200]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and modes of POSIX")
+def test_pipes_devices_and_modes(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in tmp_path / "pipe", Path("/dev/zero"):
+        with pytest.raises(ValueError, match="no regular file"): nn.load(path)
+        with pytest.raises(ValueError, match="no ordinary file"): nn.save(nn.mlp([2, 2]), path)
+    nn.save(nn.mlp([2, 2]), tmp_path / "m")
+    (tmp_path / "m").chmod(0o600)
+    nn.save(nn.mlp([2, 2]), tmp_path / "m")
+    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_save_left_is_tidied(tmp_path):
+    code = f"import os, nn_from_scratch as nn\nos.fsync = lambda file: os._exit(9)\nnn.save(nn.mlp([3, 2]), {str(tmp_path / 'm')!r})"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(Path(nn.__file__).parent.parent)})
+    assert len(list(tmp_path.iterdir())) == 1 and not (tmp_path / "m").exists()
+    nn.save(nn.mlp([3, 2]), tmp_path / "m")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_an_unreadable_file_is_not_a_missing_one(tmp_path, monkeypatch):
+    def denied(path): raise PermissionError(13, "Permission denied", str(path))
+    nn.save(nn.mlp([3, 2]), tmp_path / "m")
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(PermissionError): nn.load(tmp_path / "m")
+
+
+# ---------------------------------------------------------------- a row of one's own
+
+def test_a_function_of_ones_own_is_a_row_in_each_table(tmp_path):
+    from nn_from_scratch.architecture import Recipe, finite_number, recipes
+    from nn_from_scratch.onnx import to_onnx
+
+    @nn.operation
+    def shrink(x, by=0.5): return np.sign(x) * np.maximum(np.abs(x) - by, 0)
+
+    model = nn.Sequential(nn.Linear(4, 3, rng=0), partial(shrink, by=0.1), nn.Linear(3, 2, rng=1), shrink)
+    try:
+        recipes[shrink] = Recipe(options={"by": finite_number})
+        to_onnx[shrink] = lambda g, x, by=0.5: g.add("Mul", g.add("Sign", x), g.add("Relu", g.add("Sub", g.add("Abs", x), g.number(by))))
+        nn.save(model, tmp_path / "m")
+        x = inputs()[:, :4]
+        assert np.array_equal(nn.load(tmp_path / "m")(x), model(x))
+        onnxruntime = pytest.importorskip("onnxruntime")
+        nn.export_onnx(model, tmp_path / "m.onnx", x)
+        np.testing.assert_allclose(onnxruntime.InferenceSession(tmp_path / "m.onnx").run(["y"], {"x": x})[0], model(x), atol=1e-6)
+    finally: recipes.pop(shrink), to_onnx.pop(shrink, None)
+    with pytest.raises(ValueError, match="no layer of this library"): nn.load(tmp_path / "m")
+
+
 # ---------------------------------------------------------------- the command
 
 def test_the_command_leaves_a_model(tmp_path, monkeypatch, capsys):
