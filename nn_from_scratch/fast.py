@@ -183,6 +183,7 @@ def chain(x: np.ndarray, *parts: Any) -> np.ndarray:
 
     Parameters:
         x: inputs (n, n_in)
+        parts: weight, bias, activation of each layer; None for no bias, no activation
 
     Returns:
         (n, n_out)

@@ -96,7 +96,9 @@ def test_comments_become_a_docstring_and_the_signature_closes_up(tmp_path):
         # %% ../nbs/a.ipynb #1
         @operation
         def scale(
-            x: Array,  # numbers (n, …)
+            # numbers (n, …),
+            # and more of them
+            x: Array,
             # by how much,
             by: float = 1e-3,  # a factor
             *rest: int,
@@ -112,7 +114,7 @@ def test_comments_become_a_docstring_and_the_signature_closes_up(tmp_path):
             """x times a factor. Raises `ValueError` for a factor of 0.
 
             Parameters:
-                x: numbers (n, …)
+                x: numbers (n, …), and more of them
                 by: by how much, a factor
                 out: where
 
@@ -127,7 +129,7 @@ def test_comments_become_a_docstring_and_the_signature_closes_up(tmp_path):
         ''').lstrip("\n")
     assert carried(tmp_path, written) == written, "a second time changes nothing"
     assert export.parameters(ast.parse(written).body[0].body[0].value.value) == {
-        "x": "numbers (n, …)", "by": "by how much, a factor", "out": "where"}
+        "x": "numbers (n, …), and more of them", "by": "by how much, a factor", "out": "where"}
 
 
 def test_a_class_explains_what_makes_it(tmp_path):

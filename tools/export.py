@@ -182,18 +182,18 @@ def of_function(node: Function, lines: list[str], said: dict[int, tuple[str, int
     if last < node.lineno: return found
     above: list[str] = []
     for number in range(node.lineno, last + 1):
-        if number not in said: continue
-        text, at = said[number]
-        found.lines.append(number)
+        text, at = said.get(number, ("", len(lines[number - 1])))
+        if text: found.lines.append(number)
         before = lines[number - 1][:at].strip()
         if not before:
-            above.append(text)
+            above += [text] if text else []
             continue
+        if not text and not above: continue
         here = [name for name, line in names.items() if line <= number]
+        told, above = " ".join([*above, text]).strip(), []
         if (node.returns and node.returns.lineno == number) or not here or (number == header_end(node, lines) and before.startswith(")")):
-            found.result = text
-        elif here[-1] in found.parameters: found.parameters[here[-1]] = " ".join([*above, text])
-        above = []
+            found.result = told
+        elif here[-1] in found.parameters: found.parameters[here[-1]] = told
     return found
 
 

@@ -1,0 +1,37 @@
+"Gradients of NumPy's functions against PyTorch's, where it has the function."
+
+import numpy as np
+import pytest
+
+import nn_from_scratch as nn
+
+torch = pytest.importorskip("torch")
+rng = np.random.default_rng(0)
+A, B, S = rng.normal(size=(3, 4)), rng.uniform(0.3, 0.9, (3, 4)), rng.normal(size=(3, 3)) + 2 * np.eye(3)
+
+PAIRS = {  # name -> (ours, PyTorch's, where)
+    **{name: (getattr(np, name), getattr(torch, name), B) for name in "arcsin arccos arctan arcsinh arctanh exp2 tan log2 log10 expm1 sinh cosh".split()},
+    "arccosh": (np.arccosh, torch.arccosh, B + 1), "hypot": (lambda x: np.hypot(x, B), lambda x: torch.hypot(x, torch.tensor(B)), A),
+    "arctan2": (lambda x: np.arctan2(x, B), lambda x: torch.atan2(x, torch.tensor(B)), A), "mod": (lambda x: x % 0.4, lambda x: torch.remainder(x, 0.4), A),
+    "fmod": (lambda x: np.fmod(x, 0.4), lambda x: torch.fmod(x, 0.4), A), "fmax": (lambda x: np.fmax(x, B), lambda x: torch.fmax(x, torch.tensor(B)), A),
+    "logaddexp2": (lambda x: np.logaddexp2(x, B), lambda x: torch.logaddexp2(x, torch.tensor(B)), A), "sort": (lambda x: np.sort(x, 0), lambda x: torch.sort(x, 0)[0], A),
+    "median": (lambda x: np.median(x, 0), lambda x: torch.median(x, 0)[0], A), "repeat": (lambda x: np.repeat(x, 2, 1), lambda x: torch.repeat_interleave(x, 2, 1), A),
+    "tile": (lambda x: np.tile(x, (2, 3)), lambda x: torch.tile(x, (2, 3)), A), "roll": (lambda x: np.roll(x, 2, 1), lambda x: torch.roll(x, 2, 1), A), "diff": (lambda x: np.diff(x, 2), lambda x: torch.diff(x, 2), A),
+    "tril": (np.tril, torch.tril, A), "triu": (np.triu, torch.triu, A), "diag": (np.diag, torch.diag, A[:, :3]), "trace": (np.trace, torch.trace, S), "kron": (lambda x: np.kron(x, B), lambda x: torch.kron(x, torch.tensor(B)), A),
+    "tensordot": (lambda x: np.tensordot(x, B, ([1], [1])), lambda x: torch.tensordot(x, torch.tensor(B), ([1], [1])), A), "inner": (lambda x: np.inner(x, B), lambda x: torch.inner(x, torch.tensor(B)), A),
+    "einsum": (lambda x: np.einsum("...ij,kj->ki...", x, B), lambda x: torch.einsum("...ij,kj->ki...", x, torch.tensor(B)), rng.normal(size=(2, 3, 4))),
+    "einsum of a diagonal": (lambda x: np.einsum("ii->i", x), lambda x: torch.einsum("ii->i", x), S), "inv": (np.linalg.inv, torch.linalg.inv, S), "det": (np.linalg.det, torch.linalg.det, S),
+    "slogdet": (lambda x: np.linalg.slogdet(x)[1], lambda x: torch.linalg.slogdet(x)[1], S), "solve": (lambda x: np.linalg.solve(x, A), lambda x: torch.linalg.solve(x, torch.tensor(A)), S),
+    "take_along_axis": (lambda x: np.take_along_axis(x, np.array([[0, 0], [1, 3], [2, 2]]), 1), lambda x: torch.gather(x, 1, torch.tensor([[0, 0], [1, 3], [2, 2]])), A),
+    "pad": (lambda x: np.pad(x, ((0, 0), (2, 1)), "reflect"), lambda x: torch.nn.functional.pad(x[None], (2, 1), "reflect")[0], A), "nan_to_num": (np.nan_to_num, torch.nan_to_num, A),
+    "cross": (lambda x: np.cross(x, B[:, :3]), lambda x: torch.linalg.cross(x, torch.tensor(B[:, :3])), A[:, :3]), "stack": (lambda x: np.stack([x, x * x], 1), lambda x: torch.stack([x, x * x], 1), A),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_gradients_are_those_of_pytorch(name):
+    ours, theirs, x = PAIRS[name]
+    weight = rng.normal(size=np.shape(ours(x)))
+    t = torch.tensor(x, requires_grad=True)
+    (theirs(t) * torch.tensor(weight)).sum().backward()
+    np.testing.assert_allclose(nn.grad(lambda x: np.sum(ours(x) * weight))(x), t.grad.numpy(), rtol=1e-9, atol=1e-11)
