@@ -23,6 +23,7 @@ from .checkpoints import Checkpoints
 from .evaluation import (Tally, asking, dtype_of, evaluate,
                                         evaluate_batches, fitted, names_of, predict)
 from .modules import Module
+from .compiler.replay import gradient_for, updating
 from .gradients import value_and_grad
 from .losses import shares
 from .optim import clip_grad_norm
@@ -45,7 +46,7 @@ def fit(
     metrics: Sequence[Metric] = (), callbacks: Sequence[Any] = (), rng: Seed = 0,
     progress: bool = True, checkpoint: str | os.PathLike | None = None, resume: bool = False,
     checkpoint_every: int = 1000, accumulate: int = 1,
-    class_weight: Mapping[int, float] | str | None = None
+    class_weight: Mapping[int, float] | str | None = None, compile: bool | str = "auto"
 ) -> History:
     """Train `model` until the epochs or steps are done, or something else ends the run.
 
@@ -76,6 +77,7 @@ def fit(
         checkpoint_every: steps after which to save within an epoch, too
         accumulate: batches whose gradients make one step
         class_weight: by label, or "balanced"
+        compile: replay traced steps: True, False, or where it is safe
 
     Returns:
         what happened, and why it ended
@@ -97,7 +99,8 @@ def fit(
     feed = Feed(train, dtype_of(model), batch_size, order, accumulate, class_weight)
     run = Run(model, loss, optimizer, metrics, feed, valid, settings)
     own = _conveniences(tol, patience, checkpoint, resume, checkpoint_every, progress)
-    tell, take_gradient = Listeners([*callbacks, *own], run), _Gradients(run)
+    update = updating(optimizer, compile)
+    tell, take_gradient = Listeners([*callbacks, *own], run), _Gradients(run, compile)
     try:
         with ending(run), np.errstate(all="ignore"):
             tell("on_fit_start")
@@ -110,7 +113,7 @@ def fit(
                     tell("on_step_start")
                     take_gradient(parts)
                     tell("on_gradient")
-                    _update(run, clip_norm)
+                    _update(run, clip_norm, update)
                     tell("on_step_end")
                 if feed.done == 0: break  # stopped before the first one
                 _note_epoch(run)
@@ -124,9 +127,10 @@ def fit(
 class _Gradients:
     "Takes the gradient of a batch, or of several as if they were one."
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, compile: Any):
         self.run, self.spare = run, None
-        self.of = value_and_grad(_objective, has_aux=True)
+        plain = value_and_grad(_objective, has_aux=True)
+        self.of = gradient_for(plain, compile, "fit", run.model, run.loss)
 
     def __call__(self, parts: list[tuple]) -> None:
         "Into `run.grads`; the mean loss into `run.batch_loss`."
@@ -167,7 +171,7 @@ def _objective(model, loss, x, *rest):
     return loss(prediction, *[fitted(a, prediction) for a in rest]), prediction
 
 # %% ../nbs/05_training.ipynb #92440d7c
-def _update(run: Run, clip_norm: float | None) -> None:
+def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
     """One step of the optimizer.
 
     Raises `Diverged`, and leaves the model as it was, where something is not finite.
@@ -186,7 +190,7 @@ def _update(run: Run, clip_norm: float | None) -> None:
         raise RuntimeError("fit: this model is being read or trained elsewhere: one at "
                            "a time")
     try:
-        run.optimizer.update(run.model, run.grads)
+        update(run.model, run.grads)
     finally:
         turn.release()
     if before is not None and not np.isfinite(theta).all():
