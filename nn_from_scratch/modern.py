@@ -21,6 +21,7 @@ from .aliases import Array, Schedule
 from .optim import AdamW, smallest
 from .optimizer import (
     Optimizer, arrays_by_name, rules_by_name, settle, twin)
+from .turns import Turn
 
 # %% ../nbs/04b_after_adam.ipynb #1d6c91b6
 @dataclass
@@ -186,7 +187,7 @@ class wsd:
 class ScheduleFree(Optimizer):
     """AdamW without a schedule: it walks z, keeps the mean x of all z, and asks for the
     gradient at y, between the two (Defazio et al., 2024). While it trains, θ is y;
-    after the last step `average(model)` leaves x in the model.
+    after the last step `average(model)` leaves x in the model (`fit` does so itself).
 
     Parameters:
         lr: learning rate η, or a warm-up
@@ -251,9 +252,7 @@ class ScheduleFree(Optimizer):
             >>> theta
             array([0.20830436])
         """
-        for name, theta in arrays_by_name(model).items():
-            if name in self.memory:
-                theta[...] = self.memory[name][1].reshape(theta.shape)
+        _put(model, {name: memory[1] for name, memory in self.memory.items()})
 
     @contextmanager
     def averaged(self, model):
@@ -271,5 +270,18 @@ class ScheduleFree(Optimizer):
         self.average(model)
         try: yield model
         finally:
-            for name, theta in arrays_by_name(model).items():
-                theta[...] = before[name]
+            _put(model, before)
+
+
+def _put(model, values):
+    "Other numbers into a model, while no other thread reads it."
+    turn = model.reading() if hasattr(model, "reading") else Turn()
+    if not turn.acquire():
+        raise RuntimeError("ScheduleFree: a gradient of this model is being taken: "
+                           "average it before or after")
+    try:
+        for name, theta in arrays_by_name(model).items():
+            if name in values:
+                theta[...] = values[name].reshape(theta.shape)
+    finally:
+        turn.release()

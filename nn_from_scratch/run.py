@@ -11,7 +11,7 @@ __all__ = ['History', 'Run', 'Callback']
 # %% ../nbs/05_training.ipynb #12f74f1a
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -140,6 +140,20 @@ class Run:
         "End the training after the present batch; the first reason given is told."
         if not self.history.stopped:
             self.history.stopped, self.history.stopped_because = stopped, because
+
+    def judged(self) -> Any:
+        "`with run.judged():` the model is what is judged, where that is an average."
+        averaged = getattr(self.optimizer, "averaged", nullcontext)
+        return averaged(self.model)
+
+    def settle(self) -> None:
+        "Leave in the model what was judged, unless that is not finite."
+        theta = self.model.parameters().vector
+        if average := getattr(self.optimizer, "average", None):
+            before = theta.copy()
+            average(self.model)
+            if not np.isfinite(theta).all():
+                theta[...] = before
 
 
 class Callback:

@@ -193,7 +193,8 @@ class EarlyStopping(Callback):
         best = sign * self.best_value if self.best_epoch else math.inf
         if sign * value < best - self.min_delta:
             self.best_value, self.best_loss = value, run.history.valid_loss[-1]
-            self.best_epoch, self._best = run.epoch, snapshot(run.model)
+            with run.judged():
+                self.best_epoch, self._best = run.epoch, snapshot(run.model)
         elif run.epoch - self.best_epoch >= self.patience:
             what = "loss" if self.monitor == "loss" else self.monitor
             end = "it was never a finite number; the model stays as it is"

@@ -120,6 +120,7 @@ def fit(
                 tell("on_epoch_end")
             run.stop("epochs", all_done(epochs, "epoch"))
     finally:
+        with ending(run): run.settle()
         with ending(run): tell("on_fit_end")
     return run.history
 
@@ -161,7 +162,8 @@ def _note_epoch(run):
     run.seen, run.feed.done = Tally(run.metrics), 0
     if run.valid is not None:
         given = batches_of(run.valid, run.feed.dtype, 1024)
-        results = evaluate_batches(run.model, run.loss, given, run.metrics)
+        with run.judged():
+            results = evaluate_batches(run.model, run.loss, given, run.metrics)
         run.history.note("valid", results)
 
 

@@ -502,3 +502,27 @@ def test_how_large_a_step_should_be():
             ratio = Ratio()
             history = train(nn.mlp([64, 32, 10], rng=seed), data, nn.SGD(lr), valid=valid, epochs=5, metrics=[nn.accuracy], callbacks=[ratio], rng=seed)
             assert low < np.median(ratio.ratios) < high and worst <= history.metrics["accuracy"]["valid"][-1] <= best, (lr, seed)
+
+
+def test_an_average_is_what_is_judged_kept_and_gone_on_from(tmp_path):
+    data, valid = nn.moons(100, rng=0), nn.moons(100, rng=1)
+
+    def train(epochs, early=(), **more):
+        model, optimizer = nn.mlp([2, 8, 2], rng=0), nn.ScheduleFree(0.05)
+        history = nn.fit(model, nn.cross_entropy, optimizer, data, valid, epochs=epochs,
+                         callbacks=early, progress=False, **more)
+        return model, optimizer, history
+
+    model, optimizer, history = train(4)
+    assert nn.evaluate(model, nn.cross_entropy, valid)["loss"] == history.valid_loss[-1]
+    mean = np.concatenate([memory[1] for memory in optimizer.memory.values()])
+    assert np.array_equal(model.parameters().vector, mean)
+
+    early = nn.EarlyStopping(1, min_delta=0.5)
+    model, _, history = train(50, [early])
+    assert history.stopped == "callback"
+    assert nn.evaluate(model, nn.cross_entropy, valid)["loss"] == early.best_loss
+
+    train(3, checkpoint=tmp_path)
+    again = train(6, checkpoint=tmp_path, resume=True)
+    assert np.array_equal(again[0].parameters().vector, train(6)[0].parameters().vector)
