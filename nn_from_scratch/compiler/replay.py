@@ -147,10 +147,11 @@ def is_own(thing: Any) -> bool:
 
 OURS = __name__.partition(".")[0]
 
-# %% ../../nbs/N_compiler.ipynb #4d43924a
+# %% ../../nbs/N_compiler.ipynb #be0e1add
 def updating(optimizer: Optimizer, compile: Any) -> Callable:
     "The optimizer's update, as one loop where that is asked for and can be had."
-    return CompiledUpdate(optimizer) if compile is True and has_numba else optimizer.update
+    plain = type(optimizer).update is Optimizer.update
+    return CompiledUpdate(optimizer) if compile is True and has_numba and plain else optimizer.update
 
 # %% ../../nbs/N_compiler.ipynb #4cb14656
 def training_step(
