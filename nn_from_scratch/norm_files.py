@@ -16,8 +16,8 @@ from .dropout import Dropout
 from .norms import BatchNorm, LayerNorm, RMSNorm
 from .onnx import to_onnx
 
-# %% ../nbs/N_normalisation.ipynb #6ac1a2da
-def _size(arrays, *names):
+# %% ../nbs/N_normalisation.ipynb #27ab6789
+def _features_of(arrays, *names):
     "How many features a norm in a file has. Raises `ValueError` where it is none."
     shapes = [arrays[name].shape for name in names]
     if len(shapes[0]) != 1 or not shapes[0][0] or len({*shapes}) > 1:
@@ -28,16 +28,16 @@ def _size(arrays, *names):
 
 
 def _make_batch_norm(arrays, momentum=0.1, eps=1e-5):
-    n = _size(arrays, "weight", "bias", "running_mean", "running_var")
+    n = _features_of(arrays, "weight", "bias", "running_mean", "running_var")
     return BatchNorm(n, momentum, eps, arrays["weight"].dtype)
 
 
 def _make_layer_norm(arrays, eps=1e-5):
-    return LayerNorm(_size(arrays, "weight", "bias"), eps, arrays["weight"].dtype)
+    return LayerNorm(_features_of(arrays, "weight", "bias"), eps, arrays["weight"].dtype)
 
 
 def _make_rms_norm(arrays, eps=1e-5):
-    return RMSNorm(_size(arrays, "weight"), eps, arrays["weight"].dtype)
+    return RMSNorm(_features_of(arrays, "weight"), eps, arrays["weight"].dtype)
 
 
 recipes[BatchNorm] = Recipe(
@@ -47,19 +47,19 @@ recipes[LayerNorm] = Recipe(_make_layer_norm, {"eps": finite_number})
 recipes[RMSNorm] = Recipe(_make_rms_norm, {"eps": finite_number})
 recipes[Dropout] = Recipe(lambda arrays, p=0.5: Dropout(p), {"p": finite_number})
 
-# %% ../nbs/N_normalisation.ipynb #46172d92
-def _mean_in_onnx(g, x): return g.add("ReduceMean", x, axes=[-1], keepdims=1)
+# %% ../nbs/N_normalisation.ipynb #63f35216
+def _mean_of_rows(g, x): return g.add("ReduceMean", x, axes=[-1], keepdims=1)
 
 
 def _over_root(g, x, eps):
     "x / √(mean of x² + ε)"
-    square = _mean_in_onnx(g, g.add("Mul", x, x))
+    square = _mean_of_rows(g, g.add("Mul", x, x))
     return g.add("Div", x, g.add("Sqrt", g.add("Add", square, g.number(eps))))
 
 
 def _layer_norm_in_onnx(g, x, layer):
     x = g.cast(x, layer.weight.dtype)
-    x = _over_root(g, g.add("Sub", x, _mean_in_onnx(g, x)), layer.eps)
+    x = _over_root(g, g.add("Sub", x, _mean_of_rows(g, x)), layer.eps)
     x = g.add("Mul", x, g.constant("weight", layer.weight))
     return g.add("Add", x, g.constant("bias", layer.bias))
 
