@@ -7,7 +7,8 @@ A model is a tree of arrays and functions. It computes with plain NumPy until so
     layout, turns               where each stands in the model, and whose turn it is              1b
 Layers that read sequences: a row of numbers for each letter, a state that is handed on.
     embedding, recurrent        Embedding; RNN, GRU, LSTM                                         N
-    embedding_demands, recurrent_demands, fast_embedding   what is asked of them; in less time    N
+    embedding_demands, recurrent_demands      what is asked of them                               N
+    fast_embedding, fast_recurrent, sequence_files   in less time; their files                    N
 A loss is one number that says how wrong the model is; a metric says it in words of the task.
     losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
 A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
@@ -82,7 +83,8 @@ from .training import fit
 
 from . import asking, linalg_rules, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
 from . import embedding_demands, recurrent_demands
-from . import fast, fast_embedding, quick_steps
+from . import sequence_files  # rows of what a file may hold
+from . import fast, fast_embedding, fast_recurrent, quick_steps
 
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
 

@@ -45,14 +45,14 @@ ASKED = (API["compiler"] + " " + API["estimators"]).split()  # imported when ask
 ORDER = """
     aliases checks loss_demands files functions initial tree turns parameters layout modules layers
     losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
-    embedding embedding_demands fast_embedding recurrent recurrent_demands
+    embedding embedding_demands fast_embedding recurrent recurrent_demands fast_recurrent
     optimizer schedules optim modern quick_steps settings
     compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.tracing compiler.update compiler.replay compiler
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots
     states batches evaluation run stopping progress checkpoints training
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data.texts data
-    architecture onnx sharing units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
+    architecture onnx sequence_files sharing units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
 """.split()
 OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed
 
