@@ -26,6 +26,8 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
     checkpoints                 a run that goes on where it was killed                            E
     checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  N
 Data goes in, pictures and files come out.
+    convolution, pooling        layers for pictures, and what is asked of pictures: image_demands  N
+    image_files                 these layers in files                                             N
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx a model as a file, in words, for other programs                   9
     tables, columns, preparation     a table of your own, and what makes numbers of it            6b
@@ -35,6 +37,7 @@ Data goes in, pictures and files come out.
 What protects and what hurries joins from outside, by tables, as the rules do.
     asking, loss_demands, settings   what is asked of arguments (by checks, in the words there)   F
     fast, quick_steps           the same numbers in less time                                     8
+    fast_convolution, memory    the same for pictures; memory that is kept                        N
     compiler                    a function traced once, and replayed: compile, training_step      N
 """
 
@@ -47,6 +50,7 @@ from .batches import batches
 from .checking import grad_check, numeric_grad
 from .checkpoints import Checkpoints
 from .checkup import Checkup, checkup
+from .convolution import Conv1d, Conv2d, ConvTranspose2d, conv1d, conv2d, conv_transpose2d
 from .data import (
     Standardize, circles, load_digits, load_mnist, load_names, load_text, moons, read_idx, regression, spiral, train_valid_split, xor)
 from .embedding import Embedding, embedding
@@ -67,8 +71,9 @@ from .optimizer import Optimizer
 from .parameters import Parameters
 from .plots import (
     COLORS, LINES, MARKERS, animate_boundary, boundary_grid, plot_activations, plot_confusion_matrix, plot_decision_boundary,
-    plot_graph, plot_half_plane, plot_histograms, plot_history, plot_images, plot_learning_rates, plot_loss_surface,
-    plot_network, plot_probe, plot_schedule)
+    plot_feature_maps, plot_graph, plot_half_plane, plot_histograms, plot_history, plot_images, plot_kernels, plot_learning_rates,
+    plot_loss_surface, plot_network, plot_probe, plot_receptive_field, plot_saliency, plot_schedule)
+from .pooling import AvgPool2d, Flatten, MaxPool2d, avg_pool2d, global_avg_pool, max_pool2d
 from .preparation import Preparation
 from .probe import Probe
 from .recurrent import GRU, LSTM, RNN
@@ -84,8 +89,9 @@ from .training import fit
 from . import asking, linalg_rules, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
 from . import embedding_demands, recurrent_demands
 from . import sequence_files  # rows of what a file may hold
-from . import fast, fast_embedding, fast_recurrent, quick_steps
+from . import fast, fast_convolution, fast_embedding, fast_recurrent, image_demands, image_files, memory, quick_steps
 
+memory.keep_memory()  # what a step frees, the next one takes again
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
 
 if TYPE_CHECKING:
@@ -98,6 +104,9 @@ __all__ = [
     "identity", "cast", "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal",
     # models
     "Module", "Linear", "Sequential", "mlp", "Parameters",
+    # pictures as inputs
+    "Conv2d", "ConvTranspose2d", "Conv1d", "MaxPool2d", "AvgPool2d", "Flatten", "conv2d", "conv_transpose2d", "conv1d", "max_pool2d",
+    "avg_pool2d", "global_avg_pool",
     # sequences
     "embedding", "Embedding", "RNN", "GRU", "LSTM",
     # losses and metrics
@@ -118,7 +127,7 @@ __all__ = [
     # pictures
     "plot_history", "plot_decision_boundary", "plot_half_plane", "animate_boundary", "boundary_grid", "plot_loss_surface",
     "plot_network", "plot_graph", "plot_activations", "plot_histograms", "plot_schedule", "plot_learning_rates", "plot_images",
-    "plot_confusion_matrix", "plot_probe", "COLORS", "MARKERS", "LINES",
+    "plot_confusion_matrix", "plot_probe", "plot_kernels", "plot_feature_maps", "plot_saliency", "plot_receptive_field", "COLORS", "MARKERS", "LINES",
     # files
     "save", "load", "export_onnx",
 ]

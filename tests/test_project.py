@@ -27,6 +27,7 @@ API = {
     "functions": "weighted_sum neuron linear operation sigmoid tanh relu leaky_relu elu gelu silu softplus identity",
     "initialisers": "he_normal he_uniform glorot_normal glorot_uniform lecun_normal",
     "models": "Module Linear Sequential mlp",
+    "pictures as inputs": "Conv2d ConvTranspose2d Conv1d MaxPool2d AvgPool2d Flatten conv2d conv_transpose2d conv1d max_pool2d avg_pool2d global_avg_pool",
     "sequences": "embedding Embedding RNN GRU LSTM load_names load_text",
     "losses": "mse mae huber binary_cross_entropy cross_entropy softmax log_softmax one_hot",
     "metrics": "accuracy r2_score confusion_matrix classification_report",
@@ -47,14 +48,15 @@ ORDER = """
     losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
     embedding embedding_demands fast_embedding recurrent recurrent_demands fast_recurrent
     optimizer schedules optim modern quick_steps settings
+    convolution pooling image_demands fast_convolution memory
     compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.tracing compiler.update compiler.replay compiler
-    plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots
-    states batches evaluation run stopping progress checkpoints training
+    plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots.convolution plots
+    states batches ranks evaluation run stopping progress descriptions checkpoints parallel training
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data.texts data
-    architecture onnx sequence_files sharing units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
+    architecture onnx sequence_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
 """.split()
-OPTIONAL = {"matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed
+OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed
 
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
 OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",

@@ -124,6 +124,16 @@ CHECKS = {
 }
 
 
+pictures = normal(2, 5, 4, 2)
+CHECKS |= {
+    nn.conv2d: [(lambda x, w, b, o=o: nn.conv2d(x, w, b, **o), pictures, normal(2, 3, 2, 3), normal(3)) for o in (
+        {}, {"stride": 2, "padding": 1}, {"padding": "same"}, {"dilation": (2, 1)})]
+    + [(lambda x, w: nn.conv2d(x, w, groups=2), pictures, normal(2, 2, 1, 4))],
+    nn.conv_transpose2d: [(lambda x, w, b, o=o: nn.conv_transpose2d(x, w, b, **o), pictures, normal(2, 3, 3, 2), normal(3)) for o in (
+        {}, {"stride": 2, "padding": 1, "output_padding": 1})],
+    nn.max_pool2d: [(lambda x, o=o: nn.max_pool2d(x, *o), pictures) for o in ((), ((2, 3), 1), (3, 2))],
+    nn.avg_pool2d: [(lambda x, o=o: nn.avg_pool2d(x, *o), pictures) for o in ((), ((2, 3), 1), (3, 2))],
+}
 CHECKS |= {  # sequences
     nn.embedding: [(lambda table, i=i: nn.embedding(np.array(i, int), table), a) for i in (1, [0, 2, 2, 0], [[2, 1], [2, 2]], [])],
     rnn_states: [(rnn_states, normal(n, t, 3), normal(3, 3), normal(n, 3)) for n, t in ((2, 4), (1, 1))],
