@@ -7,7 +7,8 @@ A model is a tree of arrays and functions. It computes with plain NumPy until so
     layout, turns               where each stands in the model, and whose turn it is              1b
 Layers that read sequences: a row of numbers for each letter, a state that is handed on.
     embedding, recurrent        Embedding; RNN, GRU, LSTM                                         N
-    embedding_demands, recurrent_demands, fast_embedding   what is asked of them; in less time    N
+    embedding_demands, recurrent_demands      what is asked of them                               N
+    fast_embedding, fast_recurrent, sequence_files   in less time; their files                    N
 Attention, and a small GPT made of it.
     attention, gpt, tokens      MultiHeadAttention; GPT, generate; letters and pairs of bytes     N
     attention_demands, fast_attention, gpt_files   what is asked; in less time; as a file         N
@@ -100,8 +101,8 @@ from .gpt_files import from_gpt2
 from .tokens import BytePairs, Characters, Windows
 
 from . import asking, linalg_rules, norm_demands, norm_files, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
-from . import attention_demands, embedding_demands, gpt_files, image_demands, image_files, recurrent_demands
-from . import fast, fast_attention, fast_convolution, fast_embedding, fast_norms, memory, quick_steps
+from . import attention_demands, embedding_demands, gpt_files, recurrent_demands, sequence_files
+from . import fast, fast_attention, fast_convolution, fast_embedding, fast_norms, fast_recurrent, image_demands, image_files, memory, quick_steps
 
 memory.keep_memory()  # what a step frees, the next one takes again
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say

@@ -47,8 +47,8 @@ ASKED = (API["compiler"] + " " + API["estimators"]).split()  # imported when ask
 ORDER = """
     aliases checks loss_demands files functions initial tree turns parameters layout modules layers
     losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
-    embedding embedding_demands fast_embedding recurrent recurrent_demands
     dropout norms norm_demands fast_norms
+    embedding embedding_demands fast_embedding recurrent recurrent_demands fast_recurrent
     optimizer schedules optim modern quick_steps settings
     convolution pooling image_demands fast_convolution memory
     compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.tracing compiler.update compiler.replay compiler
@@ -57,7 +57,7 @@ ORDER = """
     states batches ranks evaluation run stopping progress descriptions checkpoints parallel training averaging folds
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data.texts data
-    architecture onnx norm_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
+    architecture onnx norm_files sequence_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
     tokens gpt gpt_files text_command
 """.split()
 OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed
