@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import asking  # noqa: F401  the demands come first
+from . import asking, numpy_rules  # noqa: F401  demands, rows come first
 from .functions import (
     activations, asked, cast, linear, operation, quicker, relu, tanh,
 )

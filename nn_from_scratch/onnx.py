@@ -24,7 +24,7 @@ from .functions import (
     elu, gelu, identity, leaky_relu, relu, sigmoid, silu, softplus, tanh)
 from .layers import Linear, Sequential
 from .losses import log_softmax, softmax
-from .modules import Module
+from .modules import Module, evaluating
 
 # %% ../nbs/09_sharing.ipynb #bfbeb6f8
 class Graph:
@@ -226,7 +226,8 @@ def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
     graph = Graph(onnx.helper, example.dtype, example.ndim)
     result = add_layer(graph, model, "", "x")
     graph.nodes.append(onnx.helper.make_node("Identity", [result], ["y"], name="y"))
-    write(path, _whole(onnx, graph, example, model(example)).SerializeToString())
+    with evaluating(): prediction = model(example)
+    write(path, _whole(onnx, graph, example, prediction).SerializeToString())
 
 
 def _whole(onnx, graph: Graph, example, prediction):
