@@ -8,19 +8,18 @@ __all__ = ['KEPT', 'files', 'newest', 'Checkpoints']
 # %% ../nbs/E_checkpoints.ipynb #11216e2c
 import gc
 import os
-import re
 import warnings
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from . import checks
+from .descriptions import describe, describe_objects, differences
 from .files import write
 from .run import Callback, History, Run
-from .states import (Damaged, from_bytes, pack, put_attributes, quoted,
-                                    raw_bytes, restore, savable, snapshot, state_of,
+from .states import (Damaged, from_bytes, pack, put_attributes, put_back,
+                                    quoted, restore, savable, snapshot, state_of,
                                     to_bytes, unsavable)
 
 try:
@@ -52,68 +51,13 @@ def newest(folder: Path) -> tuple[Path, dict, list[Path]]:
                 names = ", ".join(map(str, damaged))
                 warnings.warn(f"damaged: {names}; going on from the checkpoint "
                               f"{path.name}",
-                              stacklevel=7)
+                              stacklevel=10)
             return path, state, damaged
         except Damaged as why:
             damaged.append(path)
             reason = why
     raise ValueError(f"fit: all {len(damaged)} checkpoints in {folder} are damaged "
                      f"({reason}); to train from the start, give another folder")
-
-# %% ../nbs/E_checkpoints.ipynb #ff354748
-def _describe(run: Run, callbacks: list) -> dict[str, str]:
-    "What must be the same when the run goes on, in words."
-    settings, arrays = run.settings, isinstance(run.feed.data, tuple)
-    return {
-        **{f"parameter {name}": f"{a.dtype} {a.shape}"
-           for name, a in run.model.parameters().items()},
-        **_describe_objects(run),
-        "loss": checks.name_of(run.loss),
-        "metrics": ", ".join(run.history.metrics) or "none",
-        "batch size": str(settings["batch_size"] if arrays else "that of the batches"),
-        "clip_norm": str(settings["clip_norm"]),
-        "training data": _describe_data(run.feed.data),
-        "validation data": _describe_data(run.valid),
-        "accumulate": str(settings["accumulate"]),
-        "class_weight": "in the data" if arrays else _plain(run.feed.class_weight),
-        "generator": type(run.feed.rng.bit_generator).__name__,
-        "callbacks with a state": ", ".join(map(checks.name_of, callbacks)) or "none",
-    }
-
-
-def _plain(value) -> str:
-    "How a value prints, without its address in memory."
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-
-
-def _describe_objects(run: Run) -> dict[str, str]:
-    "Model and optimizer with their settings, which callbacks may change on the way."
-    memory = "steps", "memory", "memories"
-    said = [f"{key}={_plain(value)}" for key, value in vars(run.optimizer).items()
-            if key not in memory and not key.startswith("_")]
-    return {"model": _plain(run.model),
-            "optimizer": f"{type(run.optimizer).__name__}({', '.join(said)})"}
-
-
-def _describe_data(data) -> str:
-    "The shapes of arrays, a checksum of their numbers; of batches how many there are."
-    if not isinstance(data, tuple):
-        return ("none" if data is None else
-                f"{len(data)} batches" if hasattr(data, "__len__") else "batches")
-    check = 0
-    for a in data:
-        check = zlib.crc32(raw_bytes(a), check)
-    named = zip(("x", "y", "weight"), data)
-    shapes = ", ".join(f"{part} {a.dtype} {a.shape}" for part, a in named)
-    return f"{shapes} with the checksum {check:08x}"
-
-
-def _differences(now: dict[str, str], first: dict, last: dict) -> list[str]:
-    "What is neither as it was at the start of a run, nor as it was last saved."
-    known = [what for what in {**now, **first}
-             if now.get(what) not in (first.get(what), last.get(what))]
-    return [f"{quoted(what)}: now {now.get(what, 'none')}; "
-            f"then {quoted(last.get(what, 'none'), 600)}" for what in known]
 
 # %% ../nbs/E_checkpoints.ipynb #bde86578
 _form = {"parameters": np.ndarray, "model": list, "optimizer": dict, "feed": dict,
@@ -139,8 +83,8 @@ def _found(folder: Path, resume: bool, now: dict) -> tuple[dict | None, list[Pat
     if wrong:
         raise ValueError(f"fit: {path} is not what a run has saved: {', '.join(wrong)} "
                          "missing or of another kind")
-    if differences := _differences(now, state["first"], state["last"]):
-        said = "\n  ".join(differences[:30])
+    if others := differences(now, state["first"], state["last"]):
+        said = "\n  ".join(others[:30])
         raise ValueError(f"fit: another run was saved in {path}\n  {said}\nGive what "
                          "was given then (more epochs are fine), or another folder for "
                          "a new run")
@@ -182,7 +126,12 @@ class _Lock:
         self.release()
 
 # %% ../nbs/E_checkpoints.ipynb #3be52187
-def _saved(run: Run, callbacks: list, **more) -> dict:
+def _of_worker(run: Run) -> dict:
+    "What a worker has of its own: the state of its model, and what it has seen."
+    return {"model": state_of(run.model), "seen": run.seen.state_dict()}
+
+
+def _saved(run: Run, callbacks: list, workers: list[dict], **more) -> dict:
     "Everything that the next step of the run depends on, and the history so far."
     history = asdict(run.history)
     if run.history.stopped == "steps":
@@ -191,12 +140,11 @@ def _saved(run: Run, callbacks: list, **more) -> dict:
         _remembered(run.feed.data)  # which says what cannot be saved
     return {
         "parameters": run.model.parameters().vector,
-        "model": state_of(run.model),
+        **workers[0], "workers": workers[1:],
         "optimizer": savable({key: value for key, value in vars(run.optimizer).items()
                               if key != "_model"}),
         "feed": run.feed.state_dict(),
         "epoch": run.epoch, "step": run.step, "batch_loss": run.batch_loss,
-        "seen": run.seen.state_dict(),
         "history": history,
         "callbacks": [_remembered(callback) for callback in callbacks],
         **more}
@@ -211,11 +159,15 @@ def _restore(run: Run, callbacks: list, state: dict) -> None:
         callback.load_state_dict(remembered)
     before = snapshot(run.model)
     try:
-        whole = {"parameters": state["parameters"], "state": state["model"]}
+        n = 1 + len(run.copies)
+        workers = [state, *state.get("workers", ())][run.ranks.rank * n:][:n]
+        whole = {"parameters": state["parameters"], "state": workers[0]["model"]}
         restore(run.model, whole)
         put_attributes(run.optimizer, state["optimizer"] | {"_model": None})
         put_attributes(run.history, asdict(_history_like(run.history, state["history"])))
-        run.seen.load_state_dict(state["seen"])
+        for one, own in zip((run, *run.copies), workers, strict=True):
+            put_back(one.model, own["model"])
+            one.seen.load_state_dict(own["seen"])
         run.epoch, run.step = state["epoch"], state["step"]
         run.batch_loss = state["batch_loss"]
         run.feed.load_state_dict(state["feed"], then=lambda: restore(run.model, whole))
@@ -289,26 +241,32 @@ class Checkpoints(Callback):
 
     def on_fit_start(self, run):
         "Restore the run, or write the first checkpoint of a new one."
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"fit: checkpoint must be a folder, but {self.folder} is "
-                             "a file")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = _Lock(self.folder)
         self.callbacks = [one for one in run.callbacks if hasattr(one, "state_dict")]
         self.criterion = run.settings["tol"], run.settings["patience"]
-        self.description = _describe(run, self.callbacks)
-        state, damaged = _found(self.folder, self.resume, self.description)
-        _warn_of_lost_state(run)
-        for path in damaged:
-            path.replace(path.with_suffix(".damaged"))
-        for left in (*self.folder.glob(".step-*.tmp"), *files(self.folder)[:-KEPT]):
-            left.unlink()  # by a process that was killed
+        self.description = describe(run, self.callbacks)
+        state = run.ranks.once("its checkpoints", self.open)
+        if run.ranks.rank == 0:
+            _warn_of_lost_state(run)
         if state is None:
             self.save(run)
             return
         self.description = state["first"]
         _restore(run, self.callbacks, state)
         _reopen(run.history, state["criterion"] == self.criterion)
+
+    def open(self) -> dict | None:
+        "The state to go on with, if there is one; the folder is this run's from now on."
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"fit: checkpoint must be a folder, but {self.folder} is "
+                             "a file")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lock = _Lock(self.folder)
+        state, damaged = _found(self.folder, self.resume, self.description)
+        for path in damaged:
+            path.replace(path.with_suffix(".damaged"))
+        for left in (*self.folder.glob(".step-*.tmp"), *files(self.folder)[:-KEPT]):
+            left.unlink()  # by a process that was killed
+        return state
 
     def on_step_end(self, run):
         "Save after every so many steps, and after the last one."
@@ -328,9 +286,13 @@ class Checkpoints(Callback):
 
     def save(self, run: Run) -> None:
         "Write a checkpoint, and keep two older ones. Raises `OSError` with what to do."
-        state = _saved(run, self.callbacks, criterion=self.criterion,
+        mine = [_of_worker(one) for one in (run, *run.copies)]
+        workers = sum(run.ranks.gather("a checkpoint", mine), [])
+        if run.ranks.rank:
+            return
+        state = _saved(run, self.callbacks, workers, criterion=self.criterion,
                        first=self.description,
-                       last=self.description | _describe_objects(run))
+                       last=self.description | describe_objects(run))
         path, data = self.folder / f"step-{run.step:09}.npz", to_bytes(state)
         try:
             write(path, data)
@@ -354,7 +316,7 @@ def _warn_of_lost_state(run: Run) -> None:
         warnings.warn(f"a checkpoint cannot hold {', '.join(lost)}: a run that goes on "
                       "from one may have other bits; keep such a state in arrays, "
                       "lists, dicts, or in a "
-                      "Generator of NumPy", stacklevel=6)
+                      "Generator of NumPy", stacklevel=7)
 
 
 def _unwritten(path: Path, size: int, error: OSError) -> str:

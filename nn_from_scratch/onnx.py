@@ -24,7 +24,7 @@ from .functions import (
     elu, gelu, identity, leaky_relu, relu, sigmoid, silu, softplus, tanh)
 from .layers import Linear, Sequential
 from .losses import log_softmax, softmax
-from .modules import Module
+from .modules import Module, evaluating
 
 # %% ../nbs/09_sharing.ipynb #bfbeb6f8
 class Graph:
@@ -33,10 +33,11 @@ class Graph:
     Parameters:
         helper: onnx.helper
         dtype: of the inputs
+        ndim: how many axes they have; a layer that changes this says so
     """
 
-    def __init__(self, helper: Any, dtype: Any):
-        self.helper, self.dtype = helper, np.dtype(dtype)
+    def __init__(self, helper: Any, dtype: Any, ndim: int = 2):
+        self.helper, self.dtype, self.ndim = helper, np.dtype(dtype), ndim
         self.nodes, self.constants, self.layer = [], {}, ""
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
@@ -222,10 +223,11 @@ def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
     if example.dtype.name not in ("float32", "float64") or example.ndim < 2:
         raise ValueError("export_onnx: example must be a batch (n, ...) of float32 or "
                          f"float64, not {example.dtype} of shape {example.shape}")
-    graph = Graph(onnx.helper, example.dtype)
+    graph = Graph(onnx.helper, example.dtype, example.ndim)
     result = add_layer(graph, model, "", "x")
     graph.nodes.append(onnx.helper.make_node("Identity", [result], ["y"], name="y"))
-    write(path, _whole(onnx, graph, example, model(example)).SerializeToString())
+    with evaluating(): prediction = model(example)
+    write(path, _whole(onnx, graph, example, prediction).SerializeToString())
 
 
 def _whole(onnx, graph: Graph, example, prediction):

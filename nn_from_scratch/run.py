@@ -25,6 +25,7 @@ from .evaluation import Tally, names_of
 from .modules import Module
 from .optimizer import Optimizer
 from .plots.training import plot_history
+from .ranks import Alone
 from .states import Held
 
 # %% ../nbs/05_training.ipynb #a918922b
@@ -106,6 +107,8 @@ class Run:
         step: updates done
         batch_loss: loss of the last batch
         grads: gradients of the last batch (`Parameters`)
+        ranks: the processes of this run
+        copies: a run for each thread more
 
     Example:
         >>> def say(run): print(run.epoch, run.step, run.optimizer.lr)
@@ -127,6 +130,8 @@ class Run:
     step: int = 0
     batch_loss: float = math.nan
     grads: Any = None
+    ranks: Any = field(default_factory=Alone, repr=False)
+    copies: list = field(default_factory=list, repr=False)
     history: History = field(init=False)  # what happened so far
     seen: Tally = field(init=False)  # the losses and predictions of the present epoch
     held: Held = field(init=False)  # the model's state before the present step
@@ -187,6 +192,7 @@ def until_stopped(run: Run, items: Iterable, max_steps: int | None = None) -> It
     while True:
         if max_steps is not None and run.step >= max_steps:
             run.stop("steps", all_done(max_steps, "step"))
+        run.ranks.settle_on(run.history)
         if run.history.stopped or (item := next(items, None)) is None:
             return
         yield item

@@ -11,6 +11,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,19 @@ from .aliases import Batches, Loss, Metric, Seed
 from .batches import (Feed, batches, batches_of, checked_arrays, counted,
                                      weighed)
 from .checkpoints import Checkpoints
-from .evaluation import (Tally, asking, dtype_of, evaluate,
+from .evaluation import (asking, dtype_of, evaluate,
                                         evaluate_batches, fitted, names_of, predict)
 from .modules import Module
+from .compiler.replay import gradient_for, updating
 from .gradients import value_and_grad
 from .losses import shares
 from .optim import clip_grad_norm
 from .optimizer import Optimizer
+from .parallel import Workers, check_workers, end_alike, results_of
 from .progress import progress_bar
 from .run import (Callback, Diverged, History, Listeners, Run, all_done,
                                  ending, until_stopped)
+from .ranks import joined
 from .states import Held
 from .stopping import (Convergence, EarlyStopping, LearningRateFinder,
                                       ReduceLROnPlateau, has_converged)
@@ -45,7 +49,8 @@ def fit(
     metrics: Sequence[Metric] = (), callbacks: Sequence[Any] = (), rng: Seed = 0,
     progress: bool = True, checkpoint: str | os.PathLike | None = None, resume: bool = False,
     checkpoint_every: int = 1000, accumulate: int = 1,
-    class_weight: Mapping[int, float] | str | None = None
+    class_weight: Mapping[int, float] | str | None = None, compile: bool | str = "auto",
+    workers: int = 1, comm: Any = None
 ) -> History:
     """Train `model` until the epochs or steps are done, or something else ends the run.
 
@@ -76,6 +81,9 @@ def fit(
         checkpoint_every: steps after which to save within an epoch, too
         accumulate: batches whose gradients make one step
         class_weight: by label, or "balanced"
+        compile: replay traced steps: True, False, or where it is safe
+        workers: threads that take a part of each batch
+        comm: MPI.COMM_WORLD: processes that do
 
     Returns:
         what happened, and why it ended
@@ -90,18 +98,33 @@ def fit(
     """
     settings = dict(epochs=epochs, max_steps=max_steps, batch_size=batch_size, tol=tol,
                     patience=patience, clip_norm=clip_norm, accumulate=accumulate)
-    _check_arguments(model, loss, optimizer, metrics, callbacks, settings)
-    train = _checked("training", model, loss, train, class_weight)
-    valid = _checked("validation", model, loss, valid)
-    order = np.random.default_rng(rng)
-    feed = Feed(train, dtype_of(model), batch_size, order, accumulate, class_weight)
-    run = Run(model, loss, optimizer, metrics, feed, valid, settings)
-    own = _conveniences(tol, patience, checkpoint, resume, checkpoint_every, progress)
-    tell, take_gradient = Listeners([*callbacks, *own], run), _Gradients(run)
+    check_workers(comm, workers)
+    with joined(comm) as ranks:
+        _check_arguments(model, loss, optimizer, metrics, callbacks, settings)
+        train = _checked("training", model, loss, train, class_weight)
+        valid = _checked("validation", model, loss, valid)
+        order = np.random.default_rng(rng)
+        feed = Feed(train, dtype_of(model), batch_size, order, accumulate, class_weight)
+        run = Run(model, loss, optimizer, metrics, feed, valid, settings, ranks=ranks)
+        own = _conveniences(tol, patience, checkpoint, resume, checkpoint_every,
+                            progress and ranks.rank == 0)
+        tell = Listeners([*callbacks, *own], run)
+        taking = partial(_Gradients, compile=compile)
+        with Workers(run, taking, workers) as take_gradient:
+            _go_through(run, tell, take_gradient, updating(optimizer, compile))
+        end_alike(run)
+        return run.history
+
+
+def _go_through(run: Run, tell: Callable, take_gradient: Callable,
+                update: Callable) -> None:
+    "The steps of all epochs, until they are done or something ends the run."
+    feed, epochs, max_steps, clip_norm = run.feed, *(
+        run.settings[name] for name in ("epochs", "max_steps", "clip_norm"))
     try:
         with ending(run), np.errstate(all="ignore"):
             tell("on_fit_start")
-            model.train()
+            run.model.train()
             first = run.epoch + (feed.done == 0)  # a resumed run goes on in its epoch
             for epoch in until_stopped(run, range(first, epochs + 1)):
                 run.epoch = epoch
@@ -110,7 +133,7 @@ def fit(
                     tell("on_step_start")
                     take_gradient(parts)
                     tell("on_gradient")
-                    _update(run, clip_norm)
+                    _update(run, clip_norm, update)
                     tell("on_step_end")
                 if feed.done == 0: break  # stopped before the first one
                 _note_epoch(run)
@@ -119,15 +142,15 @@ def fit(
     finally:
         with ending(run): run.settle()
         with ending(run): tell("on_fit_end")
-    return run.history
 
 # %% ../nbs/05_training.ipynb #aed2f5c7
 class _Gradients:
     "Takes the gradient of a batch, or of several as if they were one."
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, compile: Any):
         self.run, self.spare = run, None
-        self.of = value_and_grad(_objective, has_aux=True)
+        plain = value_and_grad(_objective, has_aux=True)
+        self.of = gradient_for(plain, compile, "fit", run.model, run.loss)
 
     def __call__(self, parts: list[tuple]) -> None:
         "Into `run.grads`; the mean loss into `run.batch_loss`."
@@ -154,13 +177,17 @@ class _Gradients:
 
 def _note_epoch(run):
     "The results of an epoch into the record; the next one begins with an empty tally."
-    run.history.note("train", run.seen.result())
-    run.seen, run.feed.done = Tally(run.metrics), 0
+    run.history.note("train", results_of(run))
+    run.feed.done = 0
     if run.valid is not None:
-        given = batches_of(run.valid, run.feed.dtype, 1024)
-        with run.judged():
-            results = evaluate_batches(run.model, run.loss, given, run.metrics)
-        run.history.note("valid", results)
+        run.history.note("valid", run.ranks.once("the validation", _validate, run))
+
+
+def _validate(run):
+    "The results on the validation data."
+    given = batches_of(run.valid, run.feed.dtype, 1024)
+    with run.judged():
+        return evaluate_batches(run.model, run.loss, given, run.metrics)
 
 
 def _objective(model, loss, x, *rest):
@@ -169,7 +196,7 @@ def _objective(model, loss, x, *rest):
     return loss(prediction, *[fitted(a, prediction) for a in rest]), prediction
 
 # %% ../nbs/05_training.ipynb #92440d7c
-def _update(run: Run, clip_norm: float | None) -> None:
+def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
     """One step of the optimizer.
 
     Raises `Diverged`, and leaves the model as it was, where something is not finite.
@@ -190,7 +217,7 @@ def _update(run: Run, clip_norm: float | None) -> None:
         raise RuntimeError("fit: this model is being read or trained elsewhere: one at "
                            "a time")
     try:
-        run.optimizer.update(run.model, run.grads)
+        update(run.model, run.grads)
     finally:
         turn.release()
     if before is not None and not np.isfinite(theta).all():

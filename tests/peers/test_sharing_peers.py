@@ -44,9 +44,9 @@ def close(a, b):
 
 
 def test_every_function_of_the_file_is_here():
-    functions = {function for function in recipes if not isinstance(function, type)}
+    functions = {function for function in recipes if not isinstance(function, type)} - {nn.global_avg_pool}  # of images: test_convolution_peers
     assert {name.split()[0] for name in PAIRS} == {function.__name__ for function in functions}
-    assert functions == {function for function in to_onnx if not isinstance(function, type)}
+    assert functions == {function for function in to_onnx if not isinstance(function, type)} - {nn.global_avg_pool}
     assert set(activations.values()) <= functions
 
 
