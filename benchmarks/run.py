@@ -30,6 +30,8 @@ HERE = Path(__file__).resolve().parent
 OURS = "nn_from_scratch"
 LIBRARIES = {  # name of a contender -> file in libraries/, options
     OURS: ("ours", {}),
+    "compiled": ("ours", {"compile": "calls"}),
+    "compiled, numba": ("ours", {"compile": "loops"}),
     "PyTorch, fused Adam": ("pytorch", {"fused": True}),
     "PyTorch, default Adam": ("pytorch", {}),
     "JAX, jit": ("jax_jit", {}),
@@ -108,6 +110,8 @@ def compare(libraries, problem, threads, options, units=None, rounds=None):
     found["rounds"] = {name: [float(f"{s:.5g}") for s in t] for name, t in times.items()}
     pairs = [(OURS, name) for name in times if name != OURS and OURS in times]
     if "bare steps" in times: pairs.append(("fit, no metrics", "bare steps"))
+    pairs += [(ours, other) for ours in ("compiled", "compiled, numba") for other in ("JAX, jit", "PyTorch, fused Adam")
+              if {ours, other} <= times.keys()]
     found["ratios"] = [{"of": one, "to": other} | ratio(times, one, other) for one, other in pairs]
     return found
 

@@ -7,7 +7,11 @@ A model is a tree of arrays and functions. It computes with plain NumPy until so
     layout, turns               where each stands in the model, and whose turn it is              1b
 Layers that read sequences: a row of numbers for each letter, a state that is handed on.
     embedding, recurrent        Embedding; RNN, GRU, LSTM                                         N
-    embedding_demands, recurrent_demands, fast_embedding   what is asked of them; in less time    N
+    embedding_demands, recurrent_demands      what is asked of them                               N
+    fast_embedding, fast_recurrent, sequence_files   in less time; their files                    N
+Attention, and a small GPT made of it.
+    attention, gpt, tokens      MultiHeadAttention; GPT, generate; letters and pairs of bytes     N
+    attention_demands, fast_attention, gpt_files   what is asked; in less time; as a file         N
 A loss is one number that says how wrong the model is; a metric says it in words of the task.
     losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
 A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
@@ -23,19 +27,21 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
     evaluation, stopping        predict, evaluate; every way in which a run ends                  5
     progress, states            the bar; what a run remembers                                     5, E
     checkpoints                 a run that goes on where it was killed                            E
+    dropout, norms              units left out at random; features kept at mean 0 and spread 1    N
+    averaging, folds            the mean of the weights on the way; each row held back once       N
     checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  N
 Data goes in, pictures and files come out.
     convolution, pooling        layers for pictures, and what is asked of pictures: image_demands  N
     image_files                 these layers in files                                             N
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
-    sharing, architecture, onnx a model as a file, in words, for other programs                   9
+    sharing, architecture, onnx, norm_files   a model as a file, in words, for other programs     9
     tables, columns, preparation     a table of your own, and what makes numbers of it            6b
     tasks, questions, splits, reports, units   what the commands learn, and what they say of it   C
     cli, answers, console       the commands nn_train and nn_predict                              C
     estimators, learners, seen  scikit-learn's interface                                          D
 What protects and what hurries joins from outside, by tables, as the rules do.
-    asking, loss_demands, settings   what is asked of arguments (by checks, in the words there)   F
-    fast, quick_steps           the same numbers in less time                                     8
+    asking, loss_demands, norm_demands, settings   what is asked of arguments (by checks, in the words there)   F
+    fast, quick_steps, fast_norms    the same numbers in less time                                     8
     fast_convolution, memory    the same for pictures; memory that is kept                        N
     compiler                    a function traced once, and replayed: compile, training_step      N
 """
@@ -45,6 +51,7 @@ __version__ = "0.1.0"
 # The imports below are written by hand; nbdev only sets the version above.
 from typing import TYPE_CHECKING
 
+from .averaging import WeightAverage
 from .batches import batches
 from .checking import grad_check, numeric_grad
 from .checkpoints import Checkpoints
@@ -52,8 +59,10 @@ from .checkup import Checkup, checkup
 from .convolution import Conv1d, Conv2d, ConvTranspose2d, conv1d, conv2d, conv_transpose2d
 from .data import (
     Standardize, circles, load_digits, load_mnist, load_names, load_text, moons, read_idx, regression, spiral, train_valid_split, xor)
+from .dropout import Dropout, dropout
 from .embedding import Embedding, embedding
 from .evaluation import evaluate, predict
+from .folds import kfold
 from .functions import (
     cast, elu, gelu, identity, leaky_relu, linear, neuron, operation, relu, sigmoid, silu, softplus, tanh, weighted_sum)
 from .gradients import grad, graph, value_and_grad
@@ -64,6 +73,7 @@ from .losses import (
 from .metrics import accuracy, classification_report, confusion_matrix, r2_score
 from .modern import Lion, Muon, ScheduleFree, wsd
 from .modules import Module
+from .norms import BatchNorm, LayerNorm, RMSNorm, batch_norm, layer_norm, rms_norm
 from .onnx import export_onnx
 from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm, gradient_descent
 from .optimizer import Optimizer
@@ -85,9 +95,14 @@ from .tables import Table, read_table
 from .tape import Tensor, stop_gradient
 from .training import fit
 
-from . import asking, linalg_rules, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
-from . import embedding_demands, recurrent_demands
-from . import fast, fast_convolution, fast_embedding, image_demands, image_files, memory, quick_steps
+from .attention import MultiHeadAttention, attention, rotary
+from .gpt import GPT, TransformerBlock, bits_per_byte, generate
+from .gpt_files import from_gpt2
+from .tokens import BytePairs, Characters, Windows
+
+from . import asking, linalg_rules, norm_demands, norm_files, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
+from . import attention_demands, embedding_demands, gpt_files, recurrent_demands, sequence_files
+from . import fast, fast_attention, fast_convolution, fast_embedding, fast_norms, fast_recurrent, image_demands, image_files, memory, quick_steps
 
 memory.keep_memory()  # what a step frees, the next one takes again
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
@@ -101,12 +116,16 @@ __all__ = [
     "weighted_sum", "neuron", "linear", "operation", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus",
     "identity", "cast", "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal",
     # models
-    "Module", "Linear", "Sequential", "mlp", "Parameters",
+    "Module", "Linear", "Sequential", "mlp", "Parameters", "Dropout", "dropout", "BatchNorm", "LayerNorm", "RMSNorm",
+    "batch_norm", "layer_norm", "rms_norm",
     # pictures as inputs
     "Conv2d", "ConvTranspose2d", "Conv1d", "MaxPool2d", "AvgPool2d", "Flatten", "conv2d", "conv_transpose2d", "conv1d", "max_pool2d",
     "avg_pool2d", "global_avg_pool",
     # sequences
     "embedding", "Embedding", "RNN", "GRU", "LSTM",
+    # attention
+    "attention", "rotary", "MultiHeadAttention", "TransformerBlock", "GPT", "generate", "bits_per_byte", "from_gpt2",
+    "Characters", "BytePairs", "Windows",
     # losses and metrics
     "mse", "mae", "huber", "binary_cross_entropy", "cross_entropy", "softmax", "log_softmax", "one_hot",
     "accuracy", "r2_score", "confusion_matrix", "classification_report",
@@ -117,9 +136,9 @@ __all__ = [
     "gradient_descent", "step_decay", "exponential_decay", "cosine_decay", "one_cycle", "warmup", "wsd",
     # training
     "fit", "batches", "evaluate", "predict", "History", "Run", "Callback", "EarlyStopping", "ReduceLROnPlateau",
-    "LearningRateFinder", "Checkpoints", "has_converged", "checkup", "Checkup", "Probe",
+    "LearningRateFinder", "Checkpoints", "has_converged", "checkup", "Checkup", "Probe", "WeightAverage",
     # data
-    "load_digits", "load_mnist", "read_idx", "moons", "circles", "spiral", "xor", "regression", "train_valid_split", "Standardize",
+    "load_digits", "load_mnist", "read_idx", "moons", "circles", "spiral", "xor", "regression", "train_valid_split", "kfold", "Standardize",
     "load_names", "load_text",
     "read_table", "Table", "Preparation",
     # pictures

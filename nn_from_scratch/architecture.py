@@ -61,6 +61,7 @@ class Recipe:
         make: **options) -> the layer; None: a function
         options: name -> what checks its value
         axes: -> order of its axes in the file
+        state: attribute -> its name among the arrays
     """
 
     # make(arrays,
@@ -68,6 +69,7 @@ class Recipe:
     options: dict = field(default_factory=dict)
     # parameter
     axes: dict = field(default_factory=dict)
+    state: dict = field(default_factory=dict)
 
 
 def finite_number(value) -> float:

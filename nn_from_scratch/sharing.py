@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .architecture import (
-    Held, arrays_of, brief, build, in_words, optional, recipes)
+    Held, Recipe, arrays_of, brief, build, in_words, optional, recipes)
 from .files import write
 from .modules import Module
 from .onnx import export_onnx
@@ -26,9 +26,10 @@ _all_ = ["export_onnx"]
 
 # %% ../nbs/09_sharing.ipynb #bdc13694
 def _views(model: Module) -> dict[str, np.ndarray]:
-    "The parameters by name, as views in PyTorch's layout."
+    "Parameters, and state that PyTorch has a name for, as views in PyTorch's layout."
     expected = set(model.parameters())  # answers for models that contain themselves
-    found = {held.name: _turned(held) for held in arrays_of(model) if not held.is_state}
+    found = {_outside(held) or held.name: _turned(held) for held in arrays_of(model)
+             if _outside(held) or not held.is_state}
     if not expected <= found.keys():
         raise RuntimeError("the model is being trained at this moment, in another "
                            "thread")
@@ -37,16 +38,26 @@ def _views(model: Module) -> dict[str, np.ndarray]:
 
 def _turned(held: Held) -> np.ndarray:
     "An array of a layer with its axes in PyTorch's order."
-    for kind in type(held.part).__mro__:
-        if kind in recipes:
-            axes = recipes[kind].axes.get(held.key)
-            return held.array if axes is None else held.array.transpose(axes)
-    return held.array
+    axes = _row(held).axes.get(held.key)
+    return held.array if axes is None else held.array.transpose(axes)
+
+
+def _row(held: Held) -> Recipe:
+    "The recipe of the layer that holds an array; an empty one if it has none."
+    kinds = type(held.part).__mro__
+    return next((recipes[kind] for kind in kinds if kind in recipes), Recipe())
+
+
+def _outside(held: Held) -> str | None:
+    "The name of a state in PyTorch's files, if it has one: 1.running_mean."
+    name = _row(held).state.get(held.key) if held.is_state else None
+    return name and held.name[:len(held.name) - len(held.key)] + name
 
 
 def _state(model: Module) -> dict[str, np.ndarray]:
-    "The arrays of state by name."
-    return {held.name: held.array for held in arrays_of(model) if held.is_state}
+    "The arrays of state that only this library has a name for."
+    return {held.name: held.array for held in arrays_of(model)
+            if held.is_state and not _outside(held)}
 
 # %% ../nbs/09_sharing.ipynb #9e815c41
 _STATE_DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
@@ -140,7 +151,10 @@ def _read_file(path) -> tuple[dict[str, np.ndarray], dict]:
     except library.SafetensorError as error:
         reason = brief(str(error), str, 300)
         raise ValueError(f"not a safetensors file, or damaged: {reason}") from None
-    return {name: _tensor(name, entry) for name, entry in entries}, _read_note(data)
+    # what PyTorch's batch norm counts there, no answer needs
+    tensors = {name: _tensor(name, entry) for name, entry in entries
+               if name.rpartition(".")[2] != "num_batches_tracked"}
+    return tensors, _read_note(data)
 
 
 def _tensor(name: str, entry: dict) -> np.ndarray:

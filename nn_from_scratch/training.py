@@ -11,6 +11,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from .checkpoints import Checkpoints
 from .evaluation import (asking, dtype_of, evaluate,
                                         evaluate_batches, fitted, names_of, predict)
 from .modules import Module
+from .compiler.replay import gradient_for, updating
 from .gradients import value_and_grad
 from .losses import shares
 from .optim import clip_grad_norm
@@ -47,7 +49,8 @@ def fit(
     metrics: Sequence[Metric] = (), callbacks: Sequence[Any] = (), rng: Seed = 0,
     progress: bool = True, checkpoint: str | os.PathLike | None = None, resume: bool = False,
     checkpoint_every: int = 1000, accumulate: int = 1,
-    class_weight: Mapping[int, float] | str | None = None, workers: int = 1, comm: Any = None
+    class_weight: Mapping[int, float] | str | None = None, compile: bool | str = "auto",
+    workers: int = 1, comm: Any = None
 ) -> History:
     """Train `model` until the epochs or steps are done, or something else ends the run.
 
@@ -78,6 +81,7 @@ def fit(
         checkpoint_every: steps after which to save within an epoch, too
         accumulate: batches whose gradients make one step
         class_weight: by label, or "balanced"
+        compile: replay traced steps: True, False, or where it is safe
         workers: threads that take a part of each batch
         comm: MPI.COMM_WORLD: processes that do
 
@@ -105,13 +109,15 @@ def fit(
         own = _conveniences(tol, patience, checkpoint, resume, checkpoint_every,
                             progress and ranks.rank == 0)
         tell = Listeners([*callbacks, *own], run)
-        with Workers(run, _Gradients, workers) as take_gradient:
-            _go_through(run, tell, take_gradient)
+        taking = partial(_Gradients, compile=compile)
+        with Workers(run, taking, workers) as take_gradient:
+            _go_through(run, tell, take_gradient, updating(optimizer, compile))
         end_alike(run)
         return run.history
 
 
-def _go_through(run: Run, tell: Callable, take_gradient: Callable) -> None:
+def _go_through(run: Run, tell: Callable, take_gradient: Callable,
+                update: Callable) -> None:
     "The steps of all epochs, until they are done or something ends the run."
     feed, epochs, max_steps, clip_norm = run.feed, *(
         run.settings[name] for name in ("epochs", "max_steps", "clip_norm"))
@@ -127,7 +133,7 @@ def _go_through(run: Run, tell: Callable, take_gradient: Callable) -> None:
                     tell("on_step_start")
                     take_gradient(parts)
                     tell("on_gradient")
-                    _update(run, clip_norm)
+                    _update(run, clip_norm, update)
                     tell("on_step_end")
                 if feed.done == 0: break  # stopped before the first one
                 _note_epoch(run)
@@ -141,9 +147,10 @@ def _go_through(run: Run, tell: Callable, take_gradient: Callable) -> None:
 class _Gradients:
     "Takes the gradient of a batch, or of several as if they were one."
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, compile: Any):
         self.run, self.spare = run, None
-        self.of = value_and_grad(_objective, has_aux=True)
+        plain = value_and_grad(_objective, has_aux=True)
+        self.of = gradient_for(plain, compile, "fit", run.model, run.loss)
 
     def __call__(self, parts: list[tuple]) -> None:
         "Into `run.grads`; the mean loss into `run.batch_loss`."
@@ -189,7 +196,7 @@ def _objective(model, loss, x, *rest):
     return loss(prediction, *[fitted(a, prediction) for a in rest]), prediction
 
 # %% ../nbs/05_training.ipynb #92440d7c
-def _update(run: Run, clip_norm: float | None) -> None:
+def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
     """One step of the optimizer.
 
     Raises `Diverged`, and leaves the model as it was, where something is not finite.
@@ -200,6 +207,8 @@ def _update(run: Run, clip_norm: float | None) -> None:
         raise Diverged(f"the loss is {run.batch_loss}")
     if not math.isfinite(length) and not np.isfinite(g).all():
         raise Diverged("a gradient is not finite")
+    if not run.held.is_finite():
+        raise Diverged("a running state of the model is not finite")
     if clip_norm is not None:
         clip_grad_norm(run.grads, clip_norm)
     before = theta.copy() if _could_overflow(run.optimizer, theta, length) else None
@@ -208,7 +217,7 @@ def _update(run: Run, clip_norm: float | None) -> None:
         raise RuntimeError("fit: this model is being read or trained elsewhere: one at "
                            "a time")
     try:
-        run.optimizer.update(run.model, run.grads)
+        update(run.model, run.grads)
     finally:
         turn.release()
     if before is not None and not np.isfinite(theta).all():

@@ -1,12 +1,14 @@
 """This library. Options: through = "predict" (predict in place of a call of the model), bare (an epoch of bare steps in
-place of fit), metrics (whether fit computes the accuracy of the epoch)."""
+place of fit), metrics (whether fit computes the accuracy of the epoch), compile ("calls": traced and replayed as NumPy's calls;
+"loops": with numba's loops between the products, and for Adam)."""
 
 import os
 import sys
 
-from problem import LR
+from problem import LR, Cannot
 
 import nn_from_scratch as nn
+from nn_from_scratch.compiler.loops import has_numba
 
 
 class Screen:
@@ -27,7 +29,7 @@ class Network:
     def __init__(self, problem):
         self.start, self.batch, self.options = problem.start(), problem.batch, problem.options
         self.model = nn.mlp(problem.sizes, getattr(nn, problem.activation))
-        self.gradient = nn.value_and_grad(objective)
+        self.gradient, self.compile = nn.value_and_grad(objective), problem.options.get("compile")
         self.grads = None
 
     def begin(self):
@@ -36,6 +38,12 @@ class Network:
             next(arrays)[...] = w
             next(arrays)[...] = b
         self.optimizer = nn.Adam(LR)
+        if self.compile == "loops":
+            if not has_numba: raise Cannot("numba is not installed")
+            self.step = nn.training_step(self.model, nn.cross_entropy, self.optimizer, compile=True)
+        elif self.compile:
+            self.gradient = nn.compile(nn.value_and_grad(objective))
+            self.grads = self.model.parameters().empty_like()
 
     def own(self, *arrays): return arrays
 

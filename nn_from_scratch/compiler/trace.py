@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..calls import by_name, composed, in_other_words, plain_functions
+from ..dropout import dropout_mask
 from ..fast import rows
 from ..functions import asked, cast
 from ..rules import signature_of, table
@@ -76,7 +77,7 @@ class Looked(Exception):
     "The function has looked at a number that will be another one in the next call."
 
 
-drawn: set = set()  # operations that give something new in every call: a dropout's mask
+drawn: set = {dropout_mask}  # what gives something new in every call
 
 # Functions that tell of shapes alone, those that make an array of a shape, and views
 SHAPES = {np.shape, np.ndim, np.size, np.result_type, np.iscomplexobj, np.isrealobj}
