@@ -1,7 +1,8 @@
 """What several workers save: python benchmarks/ranks.py [workers ...], 1 2 without any. Needs the extra mpi.
 
-A line for each network and number of workers, as processes and as threads: milliseconds of a step of `fit` from the batch to the update (its quickest, and
-its median), of the sum of the gradients of processes alone, and the share of one worker's step that is not shared out, the update. One BLAS thread each.
+A line for each network and number of workers, as processes and as threads: milliseconds of a step of `fit` from the batch to the update
+(its quickest, and its median), of the sum of the gradients of processes alone, and the share of one worker's step that is not shared out,
+the update. One BLAS thread each.
 """
 
 import json
@@ -22,7 +23,8 @@ def networks():
     def cnn():
         return nn.Sequential(nn.Conv2d(1, 16, 3, rng=0), nn.relu, nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, rng=1), nn.relu, nn.MaxPool2d(2),
                              nn.Flatten(), nn.Linear(800, 128, rng=2), nn.relu, nn.Linear(128, 10, rng=3))
-    return {"CNN 16-32, batch 128": (cnn, (28, 28, 1), 128, 40), "MLP 784-1024-1024-10, batch 512": (lambda: nn.mlp([784, 1024, 1024, 10], rng=0), (784,), 512, 40),
+    return {"CNN 16-32, batch 128": (cnn, (28, 28, 1), 128, 40),
+            "MLP 784-1024-1024-10, batch 512": (lambda: nn.mlp([784, 1024, 1024, 10], rng=0), (784,), 512, 40),
             "MLP 64-128-10, batch 256": (lambda: nn.mlp([64, 128, 10], rng=0), (64,), 256, 400)}
 
 
@@ -44,7 +46,8 @@ def rank(threads):
     for name, (make, shape, batch, steps) in networks().items():
         model, clock = make(), Clock()
         x, y = rng.random((batch * 4, *shape), np.float32), rng.integers(0, 10, batch * 4)
-        nn.fit(model, nn.cross_entropy, nn.Adam(1e-3), (x, y), epochs=10**6, max_steps=steps, batch_size=batch, callbacks=[clock], progress=False, **sharing)
+        nn.fit(model, nn.cross_entropy, nn.Adam(1e-3), (x, y), epochs=10**6, max_steps=steps, batch_size=batch,
+               callbacks=[clock], progress=False, **sharing)
         vector, sums = model.parameters().vector.copy(), []
         for _ in range(steps):
             comm.Barrier()
@@ -65,9 +68,9 @@ def main(counts):
         for line in subprocess.run(job, env=os.environ | one, capture_output=True, text=True, check=True).stdout.splitlines():
             found = json.loads(line)
             first = alone.setdefault(found["network"], found)
-            print(f"{found['network']:32} {what:11}: step {found['step'] * 1e3:7.2f} ms (median {found['median'] * 1e3:7.2f}), speed-up "
-                  f"{first['step'] / found['step']:.2f}, sum {found['sum'] * 1e3:.2f} ms, not shared out {1 - first['gradient'] / first['step']:.3f}, "
-                  f"{found['parameters']:,} parameters", flush=True)
+            print(f"{found['network']:32} {what:11}: step {found['step'] * 1e3:7.2f} ms (median "
+                  f"{found['median'] * 1e3:7.2f}), speed-up {first['step'] / found['step']:.2f}, sum {found['sum'] * 1e3:.2f} ms, "
+                  f"not shared out {1 - first['gradient'] / first['step']:.3f}, {found['parameters']:,} parameters", flush=True)
 
 
 if __name__ == "__main__":
