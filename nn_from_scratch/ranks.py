@@ -8,12 +8,18 @@ rank 0 … p-1: agree on where we are -> add up, tell, gather -> the same bits e
 # %% auto #0
 __all__ = ['Elsewhere', 'Ranks', 'add_in_order']
 
-# %% ../nbs/N_many_machines.ipynb #c94e06ef
+# %% ../nbs/N_many_machines.ipynb #3b9f4105
+import importlib.util
+import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -46,7 +52,7 @@ class Alone:
     def settle_on(self, history: Any) -> None:
         "If one has stopped, all stop, for the reason of the first."
 
-# %% ../nbs/N_many_machines.ipynb #daa0068d
+# %% ../nbs/N_many_machines.ipynb #15beddf8
 class Elsewhere(SystemExit):
     """Another rank failed, and with it the run; the other one says why.
 
@@ -70,7 +76,7 @@ class Ranks(Alone):
     def __init__(self, comm: Any):
         self.comm = comm.Dup()  # so that nobody else's messages are taken for these
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
-        self.interrupted = False
+        self.interrupted, self.stopping = False, False  # here; and all know of it
         self.over = False  # somebody failed: nobody listens any more
 
     def agree(self, place, *numbers):
@@ -80,7 +86,7 @@ class Ranks(Alone):
             self.over = True
             raise Elsewhere(int(failed.argmax()))
         if interrupted.any():
-            self.over = True
+            self.interrupted, self.stopping = False, True
             raise KeyboardInterrupt
         if (here != here[0]).any():
             places = self.comm.allgather(place)
@@ -105,6 +111,13 @@ class Ranks(Alone):
         if self.rank:
             raise Elsewhere(0)
         raise RuntimeError(why)
+
+    def interrupt(self) -> None:
+        "Let the others know of an interrupt that they have not noticed."
+        if not self.stopping:
+            self.interrupted = True
+            with suppress(KeyboardInterrupt):
+                self.agree("an interrupt")
 
     def fail(self, error: BaseException) -> None:
         "Let the others know of an error; of several, that of the first rank is told."
@@ -158,7 +171,7 @@ def add_in_order(comm: Any, vector: np.ndarray) -> None:
         found[0] += row
     comm.Allgatherv(found[0].view(np.uint8), [mine, (sizes, starts)])
 
-# %% ../nbs/N_many_machines.ipynb #fda7d215
+# %% ../nbs/N_many_machines.ipynb #eac4c7b9
 @contextmanager
 def joined(comm: Any) -> Iterator[Alone]:
     "The ranks of a communicator; an error on one of them ends the block on all."
@@ -169,22 +182,25 @@ def joined(comm: Any) -> Iterator[Alone]:
     with noting_interrupts(ranks):
         try:
             yield ranks
-            if not ranks.over:
-                ranks.agree("its end")
+            ranks.agree("its end")
         except Elsewhere:
             raise
         except BaseException as error:
             ranks.fail(error)
             raise
-    if not ranks.over:
-        ranks.comm.Free()
+    ranks.comm.Free()
 
 
 @contextmanager
 def noting_interrupts(ranks: Ranks) -> Iterator[None]:
     "Ctrl-C is noted, and all stop at the next step; a second one ends all at once."
+    first = None
+
     def note(signum, frame):
-        if ranks.interrupted:
+        nonlocal first
+        now = time.monotonic()
+        first = first or now
+        if now - first > 1:  # sooner: mpiexec hands on what the terminal has sent already
             ranks.comm.Abort(128 + signum)
         ranks.interrupted = True
 
@@ -198,3 +214,30 @@ def noting_interrupts(ranks: Ranks) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def world() -> Any:
+    "The processes of a program that was started by `mpiexec -n 4 python -m mpi4py …`."
+    if "mpi4py" not in sys.modules:
+        return None
+    from mpi4py import MPI
+    return MPI.COMM_WORLD if MPI.COMM_WORLD.Get_size() > 1 else None
+
+
+def launch(module: str, arguments: list[str], processes: int) -> int:
+    "Run a module in so many processes; its exit code."
+    beside = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
+    mpiexec = shutil.which("mpiexec", path=os.pathsep.join(beside))
+    if mpiexec is None or importlib.util.find_spec("mpi4py") is None:
+        raise ImportError(f"{processes} processes need mpi4py and mpiexec: "
+                          "pip install mpi4py mpich")
+    command = [mpiexec, "-n", str(processes), sys.executable, "-m", "mpi4py",
+               "-m", module, *arguments]
+    one = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a core for each
+    with subprocess.Popen(command, env=one | os.environ) as job:
+        while True:
+            try:
+                code = job.wait()
+                return code if code >= 0 else 128 - code
+            except KeyboardInterrupt:  # the processes are told as well
+                pass
