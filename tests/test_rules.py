@@ -236,6 +236,7 @@ def test_the_promised_operations_have_a_row():
 def test_the_rules_name_their_options_as_numpy_does(op):
     "An option goes to a rule by its name in NumPy: one that is called otherwise there would never arrive."
     if isinstance(op, np.ufunc) or callable(table[op]) or op is operator.getitem: return
+    if np.__version__ < "2" and (op.__module__ or "").startswith("numpy"): pytest.skip("the names are those of NumPy 2")
     known = inspect.signature(getattr(op, "plain", op)).parameters
     by_position = len(table[op])
     for rule in filter(None, table[op]):
