@@ -29,6 +29,7 @@ API = {
     "models": "Module Linear Sequential mlp Dropout BatchNorm LayerNorm RMSNorm",
     "pictures as inputs": "Conv2d ConvTranspose2d Conv1d MaxPool2d AvgPool2d Flatten conv2d conv_transpose2d conv1d max_pool2d avg_pool2d global_avg_pool",
     "sequences": "embedding Embedding RNN GRU LSTM load_names load_text",
+    "attention": "attention MultiHeadAttention GPT TransformerBlock generate Characters BytePairs Windows",
     "losses": "mse mae huber binary_cross_entropy cross_entropy softmax log_softmax one_hot",
     "metrics": "accuracy r2_score confusion_matrix classification_report",
     "gradients": "numeric_grad grad value_and_grad defvjp stop_gradient grad_check Tensor",
@@ -47,15 +48,17 @@ ORDER = """
     aliases checks loss_demands files functions initial tree turns parameters layout modules layers
     losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
     dropout norms norm_demands fast_norms
-    embedding embedding_demands fast_embedding recurrent recurrent_demands
+    embedding embedding_demands fast_embedding recurrent recurrent_demands fast_recurrent
     optimizer schedules optim modern quick_steps settings
     convolution pooling image_demands fast_convolution memory
     compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.tracing compiler.update compiler.replay compiler
+    attention attention_demands fast_attention
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots.convolution plots
     states batches ranks evaluation run stopping progress descriptions checkpoints parallel training averaging folds
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data.texts data
-    architecture onnx norm_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
+    architecture onnx norm_files sequence_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
+    tokens gpt gpt_files text_command
 """.split()
 OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed
 
