@@ -9,6 +9,9 @@ Layers that read sequences: a row of numbers for each letter, a state that is ha
     embedding, recurrent        Embedding; RNN, GRU, LSTM                                         N
     embedding_demands, recurrent_demands      what is asked of them                               N
     fast_embedding, fast_recurrent, sequence_files   in less time; their files                    N
+Attention, and a small GPT made of it.
+    attention, gpt, tokens      MultiHeadAttention; GPT, generate; letters and pairs of bytes     N
+    attention_demands, fast_attention, gpt_files   what is asked; in less time; as a file         N
 A loss is one number that says how wrong the model is; a metric says it in words of the task.
     losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
 A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
@@ -92,9 +95,14 @@ from .tables import Table, read_table
 from .tape import Tensor, stop_gradient
 from .training import fit
 
-from . import asking, linalg_rules, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
-from . import embedding_demands, norm_demands, norm_files, recurrent_demands, sequence_files
-from . import fast, fast_convolution, fast_embedding, fast_norms, fast_recurrent, image_demands, image_files, memory, quick_steps
+from .attention import MultiHeadAttention, attention, rotary
+from .gpt import GPT, TransformerBlock, bits_per_byte, generate
+from .gpt_files import from_gpt2
+from .tokens import BytePairs, Characters, Windows
+
+from . import asking, linalg_rules, norm_demands, norm_files, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
+from . import attention_demands, embedding_demands, gpt_files, recurrent_demands, sequence_files
+from . import fast, fast_attention, fast_convolution, fast_embedding, fast_norms, fast_recurrent, image_demands, image_files, memory, quick_steps
 
 memory.keep_memory()  # what a step frees, the next one takes again
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say
@@ -115,6 +123,9 @@ __all__ = [
     "avg_pool2d", "global_avg_pool",
     # sequences
     "embedding", "Embedding", "RNN", "GRU", "LSTM",
+    # attention
+    "attention", "rotary", "MultiHeadAttention", "TransformerBlock", "GPT", "generate", "bits_per_byte", "from_gpt2",
+    "Characters", "BytePairs", "Windows",
     # losses and metrics
     "mse", "mae", "huber", "binary_cross_entropy", "cross_entropy", "softmax", "log_softmax", "one_hot",
     "accuracy", "r2_score", "confusion_matrix", "classification_report",

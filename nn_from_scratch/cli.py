@@ -10,17 +10,20 @@ import json
 import math
 import os
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from fastcore.script import Param, call_parse
+from fastcore import script
+from fastcore.script import call_parse
 
 from .columns import TableError, UsageError, listed
 from .console import guarded, say
 from .data import load_digits, load_mnist
 from .functions import activations
 from .optim import AdamW, optimizers
+from .ranks import launch, world
 from .reports import (
     for_terminal, one_of_each, report_text, summary, write_pictures)
 from .sharing import save
@@ -199,19 +202,18 @@ def _run(options: dict) -> int:
     make = _one_of("optimizer", options["optimizer"], optimizers)
     _check_numbers(options)
     task, parts = _load(options)
-    again = folder is not None
-    folder = folder or _folder(options["output"], task.name)
-    (folder / "settings.json").write_text(json.dumps(options, indent=2) + "\n")
+    again, comm = folder is not None, world()
     settings = {"hidden": hidden, "activation": activation, "epochs": options["epochs"],
                 "batch_size": options["batch"], "rng": options["seed"]}
+    shared = {"optimizer": _optimizer(make, options["lr"]), "resume": again,
+              "comm": comm} | settings
+    if comm is not None and comm.Get_rank():  # rank 0 writes, and tells
+        train_task(task, checkpoint=folder or "runs", **shared)
+        return 0
+    folder = folder or _folder(options["output"], task.name)
+    (folder / "settings.json").write_text(json.dumps(options, indent=2) + "\n")
     steps = folder / "checkpoints"
-    report = train_task(
-        task,
-        optimizer=_optimizer(make, options["lr"]),
-        checkpoint=steps,
-        resume=again,
-        **settings,
-    )
+    report = train_task(task, checkpoint=steps, **shared)
     written = _keep(folder, report)
     if report.history.stopped != "interrupted":
         shutil.rmtree(steps, ignore_errors=True)
@@ -250,24 +252,42 @@ def _ending(report: Report, folder) -> int:
     if report.history.stopped == "diverged":
         raise RuntimeError("the training has diverged")
     if report.history.stopped == "interrupted":
-        print(f"to go on: nn_train --resume {folder}")
+        comm = world()
+        more = f" --processes {comm.Get_size()}" if comm else ""
+        print(f"to go on: nn_train --resume {folder}{more}")
         return 130
     if report.task.features:
         print(f"to answer new rows: nn_predict {folder / 'model.safetensors'} NEW.csv")
     return 0
 
 # %% ../nbs/C_command.ipynb #c0a90b06
-_IGNORE = Param("a column to leave out; may be given again, or as id,date", str,
-                action="append")
+_HELP = "a column to leave out; may be given again, or as id,date"
+if TYPE_CHECKING:
+    _IGNORE = str | None
+elif hasattr(script, "Param"):  # fastcore 1
+    _IGNORE = script.Param(_HELP, str, action="append")
+else:
+    _IGNORE = Annotated[str, _HELP, {"action": "append"}]
+
+
+def _launched(processes: int) -> int:
+    "The same command, by so many processes."
+    if processes < 1:
+        raise UsageError(f"--processes {processes}: at least 1")
+    given = sys.argv[1:]
+    while "--processes" in given:
+        place = given.index("--processes")
+        del given[place:place + 2]
+    given = [one for one in given if not one.startswith("--processes=")]
+    return launch("nn_from_scratch", given, processes)
 
 
 @call_parse
 def main(
-    # digits,
-    data: str = "digits",  # mnist, or a table: a CSV file that names its columns
+    data: str = "digits",  # digits, mnist, or a table: a file with named columns
     target: str | None = None,  # the column of the table to predict
     task: str = "auto",  # classification or regression; auto looks at the target
-    ignore: _IGNORE = None,  # type: ignore[valid-type]
+    ignore: _IGNORE = None,
     group: str | None = None,  # a column: rows with the same value are never split up
     weights: str | None = None,  # a column that says how much each row counts
     positive: str | None = None,  # the class that the report is about
@@ -283,13 +303,15 @@ def main(
     output: str | None = None,  # folder for what is learnt; if not given, runs/NAME-1
     # the folder
     resume: str | None = None,  # of a run that was interrupted, to go on with it
+    processes: int = 1,  # that share each batch: needs pip install mpi4py mpich
 ):
     """Train a network on the digits, on MNIST, or on a table of your own, and show
     what it learnt."""
-    options = dict(locals())
+    options = {name: value for name, value in locals().items() if name != "processes"}
     import matplotlib
     matplotlib.use("Agg")  # pictures go into files, also where there is no screen
-    guarded(lambda: _run(options), "nn_train",
+    guarded(lambda: _run(options) if processes == 1 else _launched(processes),
+            "nn_train",
             memory=f"there is not enough memory for --hidden {hidden} with --batch "
                    f"{batch} "
                    "on this data")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .columns import UsageError
+from .ranks import Elsewhere, world
 
 # %% ../nbs/C_command.ipynb #c0a90b12
 def say(who: str, text: str):
@@ -33,6 +34,8 @@ def guarded(run, who: str, **words) -> None:
         with np.errstate(all="ignore"):
             code = run()
     except UsageError as error:
+        if (comm := world()) and comm.Get_rank():
+            raise Elsewhere(0) from error  # which has the same mistake to tell
         code, said = 2, str(error)
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         code, said = 1, str(error)

@@ -40,6 +40,11 @@ def cut(batch: tuple, parts: int) -> list[tuple]:
 
     Returns:
         neighbours, as equal as they can be; some empty where n < parts
+
+    Example:
+        >>> from nn_from_scratch.parallel import cut
+        >>> [y.tolist() for x, y in cut((np.zeros((10, 2)), np.arange(10)), 4)]
+        [[0, 1], [2, 3, 4], [5, 6], [7, 8, 9]]
     """
     n = len(batch[0])
     ends = [n * i // parts for i in range(parts + 1)]
@@ -194,7 +199,7 @@ def _hold_blas(stack):
         return
     stack.enter_context(threadpool_limits(1, "blas"))
 
-# %% ../nbs/N_many_machines.ipynb #0306098f
+# %% ../nbs/N_many_machines.ipynb #19f77cca
 def _begin_alike(run):
     "Rank 0's parameters, state and order of the data on every rank."
     ranks, now = run.ranks, describe(run, [])
@@ -216,7 +221,9 @@ def _begin_alike(run):
 
 def end_alike(run: Run) -> None:
     "The state of rank 0's model on every rank: the others had their own meanwhile."
-    if run.ranks.size > 1 and not run.ranks.over:
+    if run.ranks.size > 1:
+        if run.history.stopped == "interrupted":
+            run.ranks.interrupt()
         restore(run.model, run.ranks.tell("its last state", snapshot(run.model)))
 
 

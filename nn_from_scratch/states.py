@@ -321,6 +321,12 @@ class Held:
         if self.places:
             self.taken = [copy.deepcopy(holder.get(key)) for holder, key in self.places]
 
+    def is_finite(self) -> bool:
+        "Whether all the arrays of the state that were finite still are."
+        return all(np.isfinite(holder.get(key)).all() or not np.isfinite(before).all()
+                   for (holder, key), before in zip(self.places, self.taken)
+                   if _is_float(before) and _is_float(holder.get(key)))
+
     def put_back(self) -> None:
         "Put it back."
         for (holder, key), value in zip(self.places, self.taken):
@@ -330,4 +336,8 @@ class Held:
 def _has_numbers(value):
     "Whether a value is, or may come to hold, numbers that need not be finite."
     return value is None or isinstance(value, (float, list, dict)) and _can_be_packed(
-        value, frozenset()) or isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        value, frozenset()) or _is_float(value)
+
+
+def _is_float(value):
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"

@@ -230,7 +230,8 @@ class Report:
 def train_task(
     task: Task, hidden: Sequence[int] = (128, 64), activation: Callable = relu,
     optimizer: Optimizer | None = None, epochs: int = 50, batch_size: int = 32, rng: int = 0,
-    progress: bool = True, checkpoint: str | os.PathLike | None = None, resume: bool = False
+    progress: bool = True, checkpoint: str | os.PathLike | None = None, resume: bool = False,
+    comm: Any = None
 ) -> Report:
     """Train a network on a task and try it on what was held out.
 
@@ -245,6 +246,7 @@ def train_task(
         progress: whether to show a progress bar
         checkpoint: a folder that an interrupted run goes on from
         resume: go on with the run in that folder
+        comm: MPI's communicator: processes that share each batch
 
     Returns:
         the model, and how it did
@@ -273,6 +275,7 @@ def train_task(
         progress=progress,
         checkpoint=checkpoint,
         resume=resume,
+        comm=comm,
     )
     seconds = time.perf_counter() - start
     layers = [*([] if first is None else [first]), *network]
