@@ -76,6 +76,8 @@ def _load(options: dict) -> tuple:
         return split_task(data, x, y, list(range(10)), options["seed"], test), []
     if not os.path.exists(data):
         raise UsageError(f"--data {data}: there is no such file")
+    if os.path.isdir(data):
+        raise UsageError(f"--data {data}: that is a folder, not a file")
     if not options["target"]:
         names = listed(list(any_table(data).columns))
         raise UsageError(f"--data {data}: which column is to be predicted? Add "

@@ -126,7 +126,7 @@ def test_what_is_no_ordinary_file(tmp_path):
 
 
 def test_classes_that_a_terminal_would_obey(recwarn):
-    rows = "".join(f"{i},{i % 7},{'\x1b[31mred' if i % 2 else '日本'}\n" for i in range(40))
+    rows = "".join(f"{i},{i % 7},{['日本', chr(27) + '[31mred'][i % 2]}\n" for i in range(40))
     task = tasks.read_task(table(f"a,b,y\n{rows}"), "y")
     reports.write_pictures(tasks.train_task(task, epochs=1, progress=False), Path("."))
     assert "\x1b" not in Path("report.md").read_text(encoding="utf-8") and not [w for w in recwarn if "Glyph" in str(w.message)]
