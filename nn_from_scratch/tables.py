@@ -247,10 +247,11 @@ def read_table(
         columns of numbers, words and dates
 
     Example:
-        >>> _ = open("flats.csv", "w").write("size,roof\n56,red\n,grey\n70,red\n")
-        >>> table = nn.read_table("flats.csv")
-        >>> print(table)
-        Table flats.csv of 3 rows; size: numbers, roof: words
+        >>> file = folder / "flats.csv"
+        >>> _ = file.write_text("size,roof\n56,red\n,grey\n70,red\n")
+        >>> table = nn.read_table(file)
+        >>> print(len(table), "rows of", *table.columns)
+        3 rows of size roof
     """
     if not isinstance(file, (str, os.PathLike)):
         return table_of(file, set(missing))

@@ -66,9 +66,10 @@ def bytecodes(act, files=EXCHANGE):
     return counter.seen
 
 
+ROOM = nn.grad(loss)(a_model(), X, Y)
 ACTS = {
     "a gradient": lambda m: nn.grad(loss)(m, X, Y),
-    "a gradient into room": lambda m, out=nn.grad(loss)(a_model(), X, Y): nn.value_and_grad(loss)(m, X, Y, out=out),
+    "a gradient into room": lambda m: nn.value_and_grad(loss)(m, X, Y, out=ROOM),
     "a function that fails": lambda m: pytest.raises(ZeroDivisionError, nn.grad(lambda m: 1 / 0), m),
     "a parameter replaced": lambda m: pytest.raises(RuntimeError, nn.grad(lambda m: setattr(m[0], "weight", m[0].weight * 2) or np.sum(m[0].weight)), m),
     "two models": lambda m: nn.grad(lambda both: loss(both[0], both[1](X), Y))((m, nn.mlp([3, 3], rng=1, dtype=np.float64))),

@@ -74,6 +74,7 @@ def test_a_parameter_without_axes_stays_one():
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         twin.scale = twin.scale * 2
         assert same(twin.parameters().vector, [12, 2, 4])
+    if np.__version__ < "2": return  # there a float32 times 2 is float64, and must stay a parameter
     model.scale = np.float64(1)
     with pytest.raises(TypeError, match="'scale' is float64"): model.parameters()
 
