@@ -75,8 +75,10 @@ def _load(options: dict) -> tuple:
                              f"not to --data {data}")
         (x, y), test = (load_digits(), None) if data == "digits" else load_mnist()
         return split_task(data, x, y, list(range(10)), options["seed"], test), []
-    if not os.path.exists(data) or os.path.isdir(data):
+    if not os.path.exists(data):
         raise UsageError(f"--data {data}: there is no such file")
+    if os.path.isdir(data):
+        raise UsageError(f"--data {data}: that is a folder, not a file")
     if not options["target"]:
         names = listed(list(any_table(data).columns))
         raise UsageError(f"--data {data}: which column is to be predicted? Add "

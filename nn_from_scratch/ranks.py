@@ -176,7 +176,7 @@ def add_in_order(comm: Any, vector: np.ndarray) -> None:
         found[0] += row
     comm.Allgatherv(found[0].view(np.uint8), [mine, (sizes, starts)])
 
-# %% ../nbs/N_many_machines.ipynb #eac4c7b9
+# %% ../nbs/N_many_machines.ipynb #c784faaf
 @contextmanager
 def joined(comm: Any) -> Iterator[Alone]:
     "The ranks of a communicator; an error on one of them ends the block on all."
@@ -205,7 +205,7 @@ def noting_interrupts(ranks: Ranks) -> Iterator[None]:
         nonlocal first
         now = time.monotonic()
         first = first or now
-        if now - first > 1:  # sooner: mpiexec hands on what the terminal has sent already
+        if now - first > 1:  # sooner: mpiexec hands on what the terminal sent
             ranks.comm.Abort(128 + signum)
         ranks.interrupted = True
 

@@ -134,7 +134,12 @@ def to_bytes(state: dict) -> bytes:
     text = json.dumps({"version": VERSION, "state": pack(state, arrays)})
     arrays["text"] = np.frombuffer(text.encode(), np.uint8)
     file = io.BytesIO()
-    np.savez(file, sha256=np.array(_digest(arrays)), **arrays)
+    try:
+        np.savez(file, sha256=np.array(_digest(arrays)), **arrays)
+    except ValueError as error:  # of a zip file that an interrupt left open
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
     return file.getvalue()
 
 

@@ -219,7 +219,7 @@ def test_every_step_of_the_package_has_a_row():
     for found in pkgutil.iter_modules(nn.__path__):
         with contextlib.suppress(ImportError):  # an extra that is not installed
             if found.name != "__main__": modules.append(importlib.import_module(f"nn_from_scratch.{found.name}"))
-    assert {"forward", "losses", "numpy_rules"} <= {module.__name__.rpartition(".")[2] for module in modules}
+    assert {"functions", "losses", "numpy_rules"} <= {module.__name__.rpartition(".")[2] for module in modules}
     steps = {step for module in modules for step in vars(module).values() if inspect.isfunction(step) and hasattr(step, "plain")}
     assert len(steps) > 15
     assert [name(step) for step in steps if step not in table and step not in drawn] == [], "add a row with defvjp"
