@@ -47,7 +47,8 @@ def batches(
         [3 0] [30  0]
         [1] [10]
     """
-    arrays = checks.lengths("batches", (np.asarray(x), np.asarray(y)))
+    arrays = [checks.as_array("batches", part, a) for part, a in (("x", x), ("y", y))]
+    checks.lengths("batches", arrays)
     checks.whole("batches", "batch_size", batch_size)
     order = np.random.default_rng(rng) if shuffle else None
     return in_batches(arrays, batch_size, order, drop_last)
@@ -68,7 +69,8 @@ def checked_arrays(who: str, data: Any, dtype: np.dtype) -> tuple[np.ndarray, ..
 
     Numbers, all finite, no larger than `dtype` can hold, one row for each sample.
     """
-    arrays = [np.asarray(part) for part in _parts_of(who, data)]
+    named = zip(("x", "y", "weight"), _parts_of(who, data))
+    arrays = [checks.as_array(who, part, a) for part, a in named]
     for part, a in zip(("x", "y", "weight"), arrays):
         numbers(who, part, a, dtype)
         checks.finite(who, part, a)

@@ -166,8 +166,14 @@ def array(who: str, name: str, value: Any) -> Array:
 
 
 def as_array(who: str, name: str, value: Any) -> Array:
-    "an array, or what can become one"
-    return value if type(value) is np.ndarray else np.asarray(value)
+    "an array, or what can become one without losing a mask"
+    if type(value) is np.ndarray:
+        return value
+    if np.ma.is_masked(value):
+        raise TypeError(f"{who}: {name} is a masked array, and its mask would be lost: "
+                        "leave those rows out, or give what stands there, "
+                        f"{name}.filled(…)")
+    return np.asarray(value)
 
 
 def floats(who: str, name: str, value: Any) -> Array:

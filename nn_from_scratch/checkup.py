@@ -134,7 +134,7 @@ def _examine(setup, out):
     "Make every check, one after another; one that fails is told, not raised."
     for name, check in CHECKS.items():
         try: found = list(check(setup))
-        except Exception as error:  # noqa: BLE001  much of it may be the user's
+        except Exception as error:  # much of it may be the user's
             out.skipped[name] = f"{type(error).__name__}: {error}"
             continue
         out.findings += found

@@ -12,10 +12,11 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from fastcore.script import Param, call_parse
+from fastcore import script
+from fastcore.script import call_parse
 
 from .columns import TableError, UsageError, listed
 from .console import guarded, say
@@ -74,8 +75,10 @@ def _load(options: dict) -> tuple:
                              f"not to --data {data}")
         (x, y), test = (load_digits(), None) if data == "digits" else load_mnist()
         return split_task(data, x, y, list(range(10)), options["seed"], test), []
-    if not os.path.exists(data) or os.path.isdir(data):
+    if not os.path.exists(data):
         raise UsageError(f"--data {data}: there is no such file")
+    if os.path.isdir(data):
+        raise UsageError(f"--data {data}: that is a folder, not a file")
     if not options["target"]:
         names = listed(list(any_table(data).columns))
         raise UsageError(f"--data {data}: which column is to be predicted? Add "
@@ -260,8 +263,13 @@ def _ending(report: Report, folder) -> int:
     return 0
 
 # %% ../nbs/C_command.ipynb #c0a90b06
-_IGNORE = Param("a column to leave out; may be given again, or as id,date", str,
-                action="append")
+_HELP = "a column to leave out; may be given again, or as id,date"
+if TYPE_CHECKING:
+    _IGNORE = str | None
+elif hasattr(script, "Param"):  # fastcore 1
+    _IGNORE = script.Param(_HELP, str, action="append")
+else:
+    _IGNORE = Annotated[str, _HELP, {"action": "append"}]
 
 
 def _launched(processes: int) -> int:
@@ -278,11 +286,10 @@ def _launched(processes: int) -> int:
 
 @call_parse
 def main(
-    # digits,
-    data: str = "digits",  # mnist, or a table: a CSV file that names its columns
+    data: str = "digits",  # digits, mnist, or a table: a file with named columns
     target: str | None = None,  # the column of the table to predict
     task: str = "auto",  # classification or regression; auto looks at the target
-    ignore: _IGNORE = None,  # type: ignore[valid-type]
+    ignore: _IGNORE = None,
     group: str | None = None,  # a column: rows with the same value are never split up
     weights: str | None = None,  # a column that says how much each row counts
     positive: str | None = None,  # the class that the report is about

@@ -82,6 +82,6 @@ class Dropout(Module):
 
     def __repr__(self): return f"Dropout({self.p})"
 
-# %% ../nbs/N_regularisation.ipynb #0ed3d244
+# %% ../nbs/N_regularisation.ipynb #dad3a2cf
 ask(dropout_mask, floats, below_1)
 ask(Dropout.__init__, None, below_1)

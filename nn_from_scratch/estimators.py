@@ -55,14 +55,14 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     Example:
         >>> x, y = nn.moons(200, noise=0.1, rng=0)
-        >>> network = nn.NeuralNetworkClassifier((16,), random_state=0)
+        >>> network = nn.NeuralNetworkClassifier((16,), tol=0.03, random_state=0)
         >>> print(network.fit(x, np.where(y, "up", "down")).predict(x[:2]))
         ['up' 'down']
     """
 
     def __init__(
         self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
-        weight_decay="auto", epochs=300, batch_size="auto", tol=1e-3, patience=10,
+        weight_decay="auto", epochs=100, batch_size="auto", tol=1e-3, patience=10,
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
         warm_start=False, random_state=None, progress=False, class_weight=None
     ):
@@ -239,8 +239,8 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
 
     Example:
         >>> x, y = nn.regression(200, noise=0.1, rng=0)
-        >>> network = nn.NeuralNetworkRegressor((16,), random_state=0).fit(x, y)
-        >>> print(network.predict(x[:2]).shape)
+        >>> network = nn.NeuralNetworkRegressor((16,), tol=0.03, random_state=0)
+        >>> print(network.fit(x, y).predict(x[:2]).shape)
         (2, 1)
     """
 

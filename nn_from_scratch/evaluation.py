@@ -64,7 +64,7 @@ def predict(model: Layer, x: Array, batch_size: int = 1024) -> Array:
         >>> nn.predict(model, np.zeros((3, 2))).shape
         (3, 2)
     """
-    x = np.asarray(x)
+    x = checks.as_array("predict", "x", x)
     checks.lengths("predict", [x])
     checks.whole("predict", "batch_size", batch_size)
     with asking(model):

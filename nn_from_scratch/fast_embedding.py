@@ -8,14 +8,15 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/N_embeddings.ipynb #745d7627
+# %% ../nbs/N_embeddings.ipynb #0e372960
 import numpy as np
 
 from .embedding import embedding
 from .fast import forms, rows
-from .rules import no_rule, table
+from .rules import no_rule
+from .rules import table as known
 
-# %% ../nbs/N_embeddings.ipynb #972beb9e
+# %% ../nbs/N_embeddings.ipynb #2bc3d5b3
 def _embedding_together(indices, table):
     def back(g, homes):
         "Sorted by index, the gradients of one row lie side by side."
@@ -23,7 +24,8 @@ def _embedding_together(indices, table):
         flat = indices.reshape(-1)
         order = np.argsort(flat, kind="stable")
         ordered = flat[order]
-        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[:flat.size])
+        first = np.append(True, ordered[1:] != ordered[:-1])[:flat.size]
+        starts = np.flatnonzero(first)
         whole = np.empty_like(table) if homes[1] is None else homes[1]
         whole[...] = 0
         if flat.size:
@@ -34,5 +36,5 @@ def _embedding_together(indices, table):
     return table.take(indices, axis=0), back
 
 
-rows[embedding] = table[embedding], _embedding_together
+rows[embedding] = known[embedding], _embedding_together
 forms[embedding] = lambda indices, table: table.take(indices, axis=0)

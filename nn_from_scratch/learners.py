@@ -9,6 +9,7 @@
 __all__ = ['NetworkEstimator']
 
 # %% ../nbs/D_estimators.ipynb #c9206bfe
+import copy
 import warnings
 from typing import Any
 
@@ -64,7 +65,7 @@ class NetworkEstimator(BaseEstimator):
 
     def __init__(
         self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
-        weight_decay="auto", epochs=300, batch_size="auto", tol=1e-3, patience=10,
+        weight_decay="auto", epochs=100, batch_size="auto", tol=1e-3, patience=10,
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
         warm_start=False, random_state=None, progress=False
     ):
@@ -99,6 +100,7 @@ class NetworkEstimator(BaseEstimator):
                              "sees a part "
                              "of the rows, from which nothing can be held out")
         begins = self._begins(once)
+        before = None if begins else copy.deepcopy(self._work)
         work = self._begin(x, weight, n_out) if begins else self._go_on()
         y = self._rescaled(work, x, y, weight)
         model = self._whole(work)
@@ -106,6 +108,8 @@ class NetworkEstimator(BaseEstimator):
             self.model_.layers[:] = model.layers
         history = self._train(work, x, y, weight, once)
         if history.stopped == "diverged":
+            if not begins:
+                self._take_back(before)
             raise ValueError(history.stopped_because)
         so_far = (
             ([], []) if begins else (self.loss_curve_, self.validation_scores_ or [])
@@ -121,6 +125,11 @@ class NetworkEstimator(BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+    def _take_back(self, work: Work) -> None:
+        "The network as it was before a training that failed."
+        self._work = work
+        self.model_.layers[:] = self._whole(work).layers
 
     def _begin(self, x, weight, n_out) -> Work:
         "A new network and its optimizer."

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from .aliases import Array
-from .checks import floats
+from .checks import as_array, floats
 
 # %% ../nbs/F_checks.ipynb #848d0c8c
 def like_prediction(who: str, name: str, target: Any, prediction: Array) -> Array:
     "of the prediction's shape, for (n, 1) and (n,) make (n, n); cast to its dtype"
-    target = target if type(target) is np.ndarray else np.asarray(target)
+    target = as_array(who, name, target)
     p, t = prediction.shape, target.shape
     if p != t:
         turn = f"target.reshape{p}" if p == (*t, 1) else f"prediction.reshape{t}"
@@ -64,7 +64,8 @@ def one_a_sample(who: str, name: str, weight: Any, losses: Array) -> Array | Non
     "one number a sample, (n,), not negative, finite, not all zero; or None"
     if weight is None:
         return None
-    weight, n = np.asarray(weight), len(losses) if losses.ndim else 1
+    weight = as_array(who, name, weight)
+    n = len(losses) if losses.ndim else 1
     if weight.shape != (n,):
         raise ValueError(f"the weight must be one number a sample, ({n},), "
                          f"but it is {weight.shape}")
@@ -75,7 +76,7 @@ def one_a_loss(who: str, name: str, weight: Any, losses: Array) -> Array | None:
     "as one_a_sample, or one number for each of the losses (n, …)"
     shape = np.shape(weight)
     if len(shape) > 1 and shape == losses.shape[:len(shape)]:
-        return some_weight(np.asarray(weight))
+        return some_weight(as_array(who, name, weight))
     return one_a_sample(who, name, weight, losses)
 
 
@@ -121,7 +122,7 @@ def above_labels(who: str, name: str, n: int, labels: Array) -> int:
 
 def as_floats(who: str, name: str, value: Any) -> Array:
     "numbers; whole ones become floating-point ones"
-    value = value if type(value) is np.ndarray else np.asarray(value)
+    value = as_array(who, name, value)
     if value.dtype.kind == "f":
         return value
     if value.dtype.kind not in "biu":
@@ -131,7 +132,7 @@ def as_floats(who: str, name: str, value: Any) -> Array:
 
 def logits_of_classes(who: str, name: str, logits: Any) -> Array:
     "floating-point numbers (n, k), or (n, …, k); n at least 1, k at least 2"
-    logits = logits if type(logits) is np.ndarray else np.asarray(logits)
+    logits = as_array(who, name, logits)
     if logits.ndim < 2 or logits.size == 0:
         raise ValueError(f"{who}: logits must be (samples, classes), "
                          f"at least one of each, but they are {logits.shape}")
@@ -143,7 +144,7 @@ def logits_of_classes(who: str, name: str, logits: Any) -> Array:
 
 def labels_or_probabilities(who: str, name: str, target: Any, logits: Array) -> Array:
     "whole numbers (n,), or probabilities (n, k), where logits are (n, k)"
-    target, samples = np.asarray(target), logits.shape[:-1]
+    target, samples = as_array(who, name, target), logits.shape[:-1]
     if target.shape == logits.shape:
         target = from_0_to_1(who, "target probabilities", target)
         return target.astype(logits.dtype, copy=False)
@@ -194,7 +195,7 @@ def ignored(who: str, name: str, ignore: Any, labels: Array, k: int) -> int | No
 # %% ../nbs/F_checks.ipynb #1cc0f913
 def votes(who: str, name: str, logits: Any) -> Array:
     "(n, k), or for a yes or no (n,) or (n, 1); or (n, …, k)"
-    logits = np.asarray(logits)
+    logits = as_array(who, name, logits)
     if logits.ndim == 0 or logits.ndim > 1 and logits.shape[-1] == 0:
         raise ValueError(f"{who}: logits must be (n, k), or (n,) for a yes or no, "
                          f"at least one of each, but they are {logits.shape}")
@@ -230,7 +231,7 @@ def votes_of_samples(who: str, name: str, logits: Any) -> Array:
 
 def label_each(who: str, name: str, labels: Any, logits: Array) -> Array:
     "(n,) whole numbers, n at least 1"
-    labels, n = np.asarray(labels), len(logits)
+    labels, n = as_array(who, name, labels), len(logits)
     if logits.ndim <= 2:
         labels = labels.reshape(-1)
         if len(labels) != n:

@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-# %% ../nbs/N_convolution.ipynb #1f039d09
+# %% ../nbs/N_convolution.ipynb #be3fb8cb
 def keep_memory():
     """Let the C library keep what is freed, up to 64 MB, and not give it back.
 

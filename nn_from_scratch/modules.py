@@ -10,6 +10,7 @@ __all__ = ['Module', 'evaluating', 'short_text', 'call_text']
 
 # %% ../nbs/01b_network.ipynb #5c1f9a05
 import fnmatch
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,7 +22,7 @@ from .layout import Layout
 from .parameters import Parameters
 from .tree import Part, containers, holder_of, is_parameter, pairs
 from .tree import slots
-from .turns import Turn, exchanges, mend
+from .turns import Turn, caller, exchanges, is_below, mend
 
 # %% ../nbs/01b_network.ipynb #5c1f9a13
 _Self = TypeVar("_Self", bound="Module")
@@ -76,7 +77,7 @@ class Module(Part):
     @property
     def training(self) -> bool:
         "Whether the module is in training mode, as it is made; see `evaluating`."
-        return vars(self).get("training", True) and not _evaluating.get()
+        return vars(self).get("training", True) and not _is_evaluating()
 
     @training.setter
     def training(self, training: bool):
@@ -145,8 +146,11 @@ class Module(Part):
         if name in _METHODS:
             raise ValueError(f"{type(self).__name__}: the name {name!r} belongs to a "
                              f"method of Module; choose another, {name + '_'!r} say")
-        if isinstance(value, np.floating) and is_parameter(vars(self).get(name)):
-            value = np.asarray(value)  # 2 * an array without axes is a number for NumPy
+        if isinstance(value, (np.floating, float)):
+            if is_parameter(old := vars(self).get(name)):
+                # 2 * an array without axes is a number for NumPy
+                kind = value.dtype if isinstance(value, np.floating) else old.dtype
+                value = np.asarray(value, kind)
         object.__setattr__(self, name, value)
 
     def __getstate__(self):  # copies and pickles leave the layout behind
@@ -164,7 +168,15 @@ class Module(Part):
 # %% ../nbs/01b_network.ipynb #e174f97c
 _METHODS = {name for name, value in vars(Module).items()
             if callable(value) and not name.startswith("_")}
-_evaluating: ContextVar[bool] = ContextVar("evaluating", default=False)
+_evaluating: ContextVar[Any] = ContextVar("evaluating", default=None)
+
+
+def _is_evaluating():
+    "Whether the function that switched to evaluation mode still runs."
+    frame = _evaluating.get()
+    if frame is not None and not is_below(frame, sys._getframe()):
+        _evaluating.set(frame := None)  # an interrupt has torn it away
+    return frame is not None
 
 
 @contextmanager
@@ -178,7 +190,7 @@ def evaluating() -> Iterator[None]:
         >>> print(model.training)
         True
     """
-    before = _evaluating.set(True)
+    before = _evaluating.set(caller(sys._getframe()))
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from .dropout import Dropout
 from .norms import BatchNorm, LayerNorm, RMSNorm
 from .onnx import to_onnx
 
-# %% ../nbs/N_normalisation.ipynb #27ab6789
+# %% ../nbs/N_normalisation.ipynb #de15655b
 def _features_of(arrays, *names):
     "How many features a norm in a file has. Raises `ValueError` where it is none."
     shapes = [arrays[name].shape for name in names]
@@ -33,7 +33,8 @@ def _make_batch_norm(arrays, momentum=0.1, eps=1e-5):
 
 
 def _make_layer_norm(arrays, eps=1e-5):
-    return LayerNorm(_features_of(arrays, "weight", "bias"), eps, arrays["weight"].dtype)
+    n = _features_of(arrays, "weight", "bias")
+    return LayerNorm(n, eps, arrays["weight"].dtype)
 
 
 def _make_rms_norm(arrays, eps=1e-5):

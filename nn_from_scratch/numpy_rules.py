@@ -10,7 +10,6 @@ __all__ = ['product_of_others', 'nonzero']
 
 # %% ../nbs/A_rules.ipynb #27a445a3
 import math
-from collections.abc import Callable
 
 import numpy as np
 

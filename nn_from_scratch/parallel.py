@@ -40,6 +40,11 @@ def cut(batch: tuple, parts: int) -> list[tuple]:
 
     Returns:
         neighbours, as equal as they can be; some empty where n < parts
+
+    Example:
+        >>> from nn_from_scratch.parallel import cut
+        >>> [y.tolist() for x, y in cut((np.zeros((10, 2)), np.arange(10)), 4)]
+        [[0, 1], [2, 3, 4], [5, 6], [7, 8, 9]]
     """
     n = len(batch[0])
     ends = [n * i // parts for i in range(parts + 1)]

@@ -55,7 +55,7 @@ def _max_pool(g, y, x, size=2, stride=None):
 
 defvjp(max_pool2d, _max_pool)
 
-# %% ../nbs/N_convolution.ipynb #384b03fa
+# %% ../nbs/N_convolution.ipynb #dc8c0e66
 @operation
 def avg_pool2d(x: Array, size: int | tuple = 2, stride: int | tuple | None = None) -> Array:
     """The mean of every window; what does not fill a last window is left out.
@@ -102,7 +102,7 @@ def global_avg_pool(x: Any) -> Any:
     """
     return np.mean(x, axis=(1, 2))
 
-# %% ../nbs/N_convolution.ipynb #bcce12d1
+# %% ../nbs/N_convolution.ipynb #0feaff95
 class MaxPool2d(Module):
     """The largest number of every window.
 

@@ -38,8 +38,9 @@ class Preparation(Module):
         most_words: of a column, the most frequent ones that get a feature
 
     Example:
-        >>> _ = open("flats.csv", "w").write("size,roof,price\n56,red,9\n,grey,8\n70,red,9\n")
-        >>> table = nn.read_table("flats.csv")
+        >>> file = folder / "flats.csv"
+        >>> _ = file.write_text("size,roof,price\n56,red,9\n,grey,8\n70,red,9\n")
+        >>> table = nn.read_table(file)
         >>> layer = nn.Preparation(table, target="price")
         >>> print(layer, layer(layer.encode(table)).shape)
         Preparation(1 columns, 2 features) (3, 2)

@@ -118,7 +118,7 @@ def saturated(layer: Callable, z: np.ndarray, slope: float = 0.05) -> np.ndarray
             alone = np.allclose(layer(z[:2, :1]), layer(z[:2])[:, :1], equal_nan=True)
             rise = np.abs(layer(z + h) - layer(z - h))
             return rise < 2 * h * slope if alone else None
-        except Exception:  # noqa: BLE001  a layer that does not take numbers
+        except Exception:  # a layer that does not take numbers
             return None
 
 # %% ../nbs/N_diagnosis.ipynb #15016616

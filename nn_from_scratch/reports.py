@@ -12,6 +12,7 @@ __all__ = []
 import json
 import math
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .checks import counted
 from .losses import softmax
 from .metrics import confusion_matrix
 from .plots import plot_confusion_matrix, plot_images
+from .states import quoted
 from .tasks import Report, purposes
 
 # %% ../nbs/C_command.ipynb #880d5c59
@@ -82,7 +84,7 @@ def per_class(report: Report) -> list[str]:
     recall = right / np.maximum(counts.sum(axis=1), 1)
     precision = right / np.maximum(counts.sum(axis=0), 1)
     rows = [
-        f"| {str(name).replace('|', chr(92) + '|')} | {n:.0f} | {r:.3f} | {p:.3f} |"
+        f"| {quoted(str(name)).replace('|', chr(92) + '|')} | {n:.0f} | {r:.3f} | {p:.3f} |"
         for name, n, r, p in zip(
             report.task.classes or [],
             counts.sum(axis=1),
@@ -109,7 +111,9 @@ def write_pictures(report: Report, folder: Path, positive: str | None = None) ->
     if positive is not None:
         lines += ["", f"The class asked about is {positive}."]
     for name, figure in pictures(report).items():
-        figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
+        with warnings.catch_warnings():  # of a letter that the font does not have
+            warnings.simplefilter("ignore", UserWarning)
+            figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
         plt.close(figure)
         lines += ["", f"![{name.replace('_', ' ')}]({name}.png)"]
     (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -127,7 +131,7 @@ def pictures(report: Report) -> dict:
         if len(task.classes) <= 30 and np.isfinite(report.prediction).all():
             counts = confusion_matrix(report.prediction, y)
             figures["confusion_matrix"] = plot_confusion_matrix(
-                counts, task.classes
+                counts, [quoted(str(name), 30) for name in task.classes]
             ).figure
         if not task.features:
             sure, said = (

@@ -17,7 +17,7 @@ from .embedding import Embedding
 from .onnx import to_onnx
 from .recurrent import GRU, LSTM, RNN
 
-# %% ../nbs/N_recurrence.ipynb #79a7f95f
+# %% ../nbs/N_recurrence.ipynb #85004ea7
 def _make_embedding(arrays: Arrays) -> Embedding:
     "An `Embedding` of the size that its table has in the file."
     weight = arrays["weight"]
@@ -33,7 +33,7 @@ def _maker(kind):
         w, u = arrays["weight_ih_l0"], arrays["weight_hh_l0"]
         if w.ndim != 2 or 0 in w.shape or u.ndim != 2 or w.shape != (
                 u.shape[1] * kind.gates, w.shape[1]) or len(u) != len(w):
-            raise ValueError(f"layer {brief(arrays.path)} is {kind.__name__}, but it has "
+            raise ValueError(f"layer {brief(arrays.path)} is {kind.__name__}, but has "
                              f"weights {w.shape} and {u.shape}; expected "
                              f"({kind.gates} hidden, n_in) and ({kind.gates} hidden, "
                              "hidden)")

@@ -134,7 +134,12 @@ def to_bytes(state: dict) -> bytes:
     text = json.dumps({"version": VERSION, "state": pack(state, arrays)})
     arrays["text"] = np.frombuffer(text.encode(), np.uint8)
     file = io.BytesIO()
-    np.savez(file, sha256=np.array(_digest(arrays)), **arrays)
+    try:
+        np.savez(file, sha256=np.array(_digest(arrays)), **arrays)
+    except ValueError as error:  # of a zip file that an interrupt left open
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
     return file.getvalue()
 
 
@@ -321,6 +326,12 @@ class Held:
         if self.places:
             self.taken = [copy.deepcopy(holder.get(key)) for holder, key in self.places]
 
+    def is_finite(self) -> bool:
+        "Whether all the arrays of the state that were finite still are."
+        return all(np.isfinite(holder.get(key)).all() or not np.isfinite(before).all()
+                   for (holder, key), before in zip(self.places, self.taken)
+                   if _is_float(before) and _is_float(holder.get(key)))
+
     def put_back(self) -> None:
         "Put it back."
         for (holder, key), value in zip(self.places, self.taken):
@@ -330,4 +341,8 @@ class Held:
 def _has_numbers(value):
     "Whether a value is, or may come to hold, numbers that need not be finite."
     return value is None or isinstance(value, (float, list, dict)) and _can_be_packed(
-        value, frozenset()) or isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        value, frozenset()) or _is_float(value)
+
+
+def _is_float(value):
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"

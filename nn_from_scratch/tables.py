@@ -12,6 +12,7 @@ import gzip
 import io
 import os
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,9 +95,12 @@ def _encodings(path: Path, encoding: str | None) -> list[str]:
     if encoding is not None:
         return [encoding]
     with _text_of(path, "latin-1") as file:
-        start = file.read(4).encode("latin-1")
+        start = file.read(1000).encode("latin-1")
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return ["utf-16"]
+    if b"\0" in start:
+        raise TableError(f"{path} is not text (a picture, a spreadsheet?): save it as "
+                         'CSV; of UTF-16 without a mark say encoding="utf-16-le"')
     return ["utf-8-sig", "cp1252", "latin-1"]
 
 
@@ -243,21 +247,25 @@ def read_table(
         columns of numbers, words and dates
 
     Example:
-        >>> _ = open("flats.csv", "w").write("size,roof\n56,red\n,grey\n70,red\n")
-        >>> table = nn.read_table("flats.csv")
-        >>> print(table)
-        Table flats.csv of 3 rows; size: numbers, roof: words
+        >>> file = folder / "flats.csv"
+        >>> _ = file.write_text("size,roof\n56,red\n,grey\n70,red\n")
+        >>> table = nn.read_table(file)
+        >>> print(len(table), "rows of", *table.columns)
+        3 rows of size roof
     """
     if not isinstance(file, (str, os.PathLike)):
         return table_of(file, set(missing))
     path = Path(file)
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no ordinary file"
+        raise TableError(f"{path} is {what}, and a table is read from a file")
     try:
         for name in _encodings(path, encoding):
             try:
                 return _read_as(path, name, separator, set(missing), only_empty)
             except _NotDecoded:
                 continue
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or error
         raise TableError(f"{path} cannot be read: {why}") from None
     except LookupError as error:

@@ -207,6 +207,8 @@ def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
         raise Diverged(f"the loss is {run.batch_loss}")
     if not math.isfinite(length) and not np.isfinite(g).all():
         raise Diverged("a gradient is not finite")
+    if not run.held.is_finite():
+        raise Diverged("a running state of the model is not finite")
     if clip_norm is not None:
         clip_grad_norm(run.grads, clip_norm)
     before = theta.copy() if _could_overflow(run.optimizer, theta, length) else None

@@ -100,7 +100,7 @@ def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
         (name, holder, key, value, is state)
 
     Example:
-        >>> for name, holder, key, value, is_state in nn.tree.slots(nn.mlp([2, 3], rng=0)):
+        >>> for name, _, key, value, _ in nn.tree.slots(nn.mlp([2, 3], rng=0)):
         ...     print(name, key, type(value).__name__)
          layers list
         0 0 Linear

@@ -75,9 +75,17 @@ def test_lengths():
 def test_a_row_asks_in_order_and_shows_each_demand_what_it_wants_to_see():
     seen = []
 
-    def first(who, name, value): seen.append((who, name, value)); return value + 1
-    def second(who, name, value, a): seen.append((who, name, value, a)); return value
-    def rest(who, name, value, *before): seen.append((name, value, before)); return value
+    def first(who, name, value):
+        seen.append((who, name, value))
+        return value + 1
+
+    def second(who, name, value, a):
+        seen.append((who, name, value, a))
+        return value
+
+    def rest(who, name, value, *before):
+        seen.append((name, value, before))
+        return value
 
     @checked
     def f(a, b=2, c=3, *others): return a, b, c, others

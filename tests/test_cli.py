@@ -92,7 +92,7 @@ def test_a_wrong_call_in_a_shell(args, words):
     (dict(lr=0.0), "--lr 0.0: a learning rate is a positive number"),
     (dict(lr=float("nan")), "--lr nan"),
     (dict(seed=-1), "--seed -1: a seed is 0 or more"),
-    (dict(data="."), "--data .: there is no such file"),
+    (dict(data="."), "--data .: that is a folder, not a file"),
     (dict(target="y"), "belong to a table of your own, not to --data digits"),
     (dict(ignore="y"), "belong to a table of your own"),
     (dict(task="regression"), "belong to a table of your own"),

@@ -794,7 +794,8 @@ def test_gradients_flow_through_standardize():
 
 def test_a_split_goes_into_fit_as_it_is():
     from nn_from_scratch import training
-    from nn_from_scratch.forward import Linear, Sequential, relu
+    from nn_from_scratch.functions import relu
+    from nn_from_scratch.layers import Linear, Sequential
     from nn_from_scratch.losses import cross_entropy, mse
     from nn_from_scratch.metrics import accuracy
     from nn_from_scratch.optim import Adam

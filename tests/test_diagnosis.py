@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch.rules import table
 from nn_from_scratch.checkup import checkup
 from nn_from_scratch.probe import Probe, listen, saturated
+from nn_from_scratch.rules import table
 
 
-def digits(n=1000): x, y = nn.load_digits(); return x[:n], y[:n]
+def digits(n=1000):
+    x, y = nn.load_digits()
+    return x[:n], y[:n]
 
 
 def set_up(sizes=(64, 64, 32, 10), activation=nn.relu, loss=nn.cross_entropy, optimizer=None, train=None, rng=0):
@@ -116,10 +118,14 @@ FAULTS = {
 }
 
 
-def with_weights(): x, y = digits(); return x, y, np.linspace(0.5, 2, len(x)).astype(np.float32)
+def with_weights():
+    x, y = digits()
+    return x, y, np.linspace(0.5, 2, len(x)).astype(np.float32)
 
 
-def in_batches(): x, y = digits(); return [(x[i:i + 50], y[i:i + 50]) for i in range(0, len(x), 50)]
+def in_batches():
+    x, y = digits()
+    return [(x[i:i + 50], y[i:i + 50]) for i in range(0, len(x), 50)]
 
 
 def standardized(r):
@@ -238,12 +244,12 @@ def test_a_checkup_changes_nothing():
     model = nn.Sequential(nn.Linear(64, 32, rng=0), nn.relu, Noisy(), nn.Linear(32, 10, rng=1))
     optimizer, other = nn.Adam(0.01), np.random.default_rng(5)
     nn.fit(model, nn.cross_entropy, optimizer, (x, y), max_steps=5, progress=False, rng=other)
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  the old global state must stay as it is, too
     parts = list(model.layers)
-    before = bits(model, optimizer.state_dict(), x, y, other, np.random.get_state())
+    before = bits(model, optimizer.state_dict(), x, y, other, np.random.get_state())  # noqa: NPY002
     vector = model.parameters().vector
     checkup(model, nn.cross_entropy, optimizer, (x, y), quiet=True)
-    assert bits(model, optimizer.state_dict(), x, y, other, np.random.get_state()) == before
+    assert bits(model, optimizer.state_dict(), x, y, other, np.random.get_state()) == before  # noqa: NPY002
     assert model.parameters().vector is vector and all(a is b for a, b in zip(model.layers, parts))
     same = copy.deepcopy(model), copy.deepcopy(optimizer)
     a = nn.fit(model, nn.cross_entropy, optimizer, (x, y), epochs=2, progress=False)

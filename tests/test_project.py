@@ -65,7 +65,6 @@ OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safete
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
 OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",
         "folds", "export cells"}
-FORMER = {"forward", "backprop", "speed"}  # names that go when everybody imports from the rooms
 
 
 def hold(rule: str, found: list[str]):
@@ -105,8 +104,8 @@ def rooms_of(path: Path) -> list[str]:
 
 
 def rooms() -> dict[str, Path]:
-    "The modules of the package but for those written by hand (`__init__`, `__main__`, and for now the former ones)."
-    return {name: path for name, path in modules().items() if not name.startswith("__") and name not in FORMER}
+    "The modules of the package but for those written by hand (`__init__`, `__main__`)."
+    return {name: path for name, path in modules().items() if not name.startswith("__")}
 
 
 def tree(path: Path) -> ast.Module: return ast.parse(path.read_text(encoding="utf-8"))
@@ -153,7 +152,7 @@ def test_the_list_of_public_names_is_short_and_leads_everywhere():
 
 @pytest.mark.parametrize("room", [name for name in modules() if not name.startswith("__")])
 def test_a_room_imports_only_from_those_above_it(room):
-    if room not in (*ORDER, *FORMER): hold("order", [f"{room} has no place in the order of the rooms: add it to ORDER"])
+    if room not in ORDER: hold("order", [f"{room} has no place in the order of the rooms: add it to ORDER"])
     above = {*ORDER[:ORDER.index(room)]} if room in ORDER else {*ORDER}
     inner = set(imports(modules()[room], room))
     if room in ("data", "plots", "compiler"): inner -= {name for name in inner if name.startswith(f"{room}.")}

@@ -219,7 +219,7 @@ def test_every_step_of_the_package_has_a_row():
     for found in pkgutil.iter_modules(nn.__path__):
         with contextlib.suppress(ImportError):  # an extra that is not installed
             if found.name != "__main__": modules.append(importlib.import_module(f"nn_from_scratch.{found.name}"))
-    assert {"forward", "losses", "numpy_rules"} <= {module.__name__.rpartition(".")[2] for module in modules}
+    assert {"functions", "losses", "numpy_rules"} <= {module.__name__.rpartition(".")[2] for module in modules}
     steps = {step for module in modules for step in vars(module).values() if inspect.isfunction(step) and hasattr(step, "plain")}
     assert len(steps) > 15
     assert [name(step) for step in steps if step not in table and step not in drawn] == [], "add a row with defvjp"
@@ -236,6 +236,7 @@ def test_the_promised_operations_have_a_row():
 def test_the_rules_name_their_options_as_numpy_does(op):
     "An option goes to a rule by its name in NumPy: one that is called otherwise there would never arrive."
     if isinstance(op, np.ufunc) or callable(table[op]) or op is operator.getitem: return
+    if np.__version__ < "2" and (op.__module__ or "").startswith("numpy"): pytest.skip("the names are those of NumPy 2")
     known = inspect.signature(getattr(op, "plain", op)).parameters
     by_position = len(table[op])
     for rule in filter(None, table[op]):

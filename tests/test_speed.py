@@ -22,8 +22,9 @@ from nn_from_scratch import (
     tanh,
     value_and_grad,
 )
-from nn_from_scratch.backprop import Tape, table
 from nn_from_scratch.functions import activations
+from nn_from_scratch.rules import table
+from nn_from_scratch.tape import Tape
 
 CLOSE = {np.dtype(np.float32): {"rtol": 2e-4, "atol": 2e-6}, np.dtype(np.float64): {"rtol": 1e-11, "atol": 1e-14}}
 

@@ -111,11 +111,25 @@ def test_codes_stay_apart(cells, classes):
 
 @pytest.mark.parametrize("data, words", [
     (b"a,b\n1,2\n\x1f\x8b", ""), (gzip.compress(b"a,b\n1,2\n")[:-9], "cannot be read"), (b"a,a\n1,2\n", "repeats 'a'"),
+    (gzip.compress(bytes(range(97, 123)) * 20)[:12] + b"\xff" * 20, "cannot be read"), (b"\x89PNG\r\n\x1a\n\0\0", "is not text"),
     (b'a,b\n1,"2\n', "line 2"), (b"a,b\n1,2,3\n", "line 2: 3 cells"), (b"a,b\n", "2 columns and 0 rows")])
 def test_damaged_tables(data, words):
     try: read_table(table(data))
     except TableError as error: assert "t.csv" in str(error) and words in str(error)
     else: assert not words
+
+
+def test_what_is_no_ordinary_file(tmp_path):
+    with pytest.raises(TableError, match="is a folder"): read_table(tmp_path)
+    os.mkfifo(tmp_path / "pipe")  # would wait for ever
+    with pytest.raises(TableError, match="is no ordinary file"): read_table(tmp_path / "pipe")
+
+
+def test_classes_that_a_terminal_would_obey(recwarn):
+    rows = "".join(f"{i},{i % 7},{['日本', chr(27) + '[31mred'][i % 2]}\n" for i in range(40))
+    task = tasks.read_task(table(f"a,b,y\n{rows}"), "y")
+    reports.write_pictures(tasks.train_task(task, epochs=1, progress=False), Path("."))
+    assert "\x1b" not in Path("report.md").read_text(encoding="utf-8") and not [w for w in recwarn if "Glyph" in str(w.message)]
 
 
 def test_frames():

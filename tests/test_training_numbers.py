@@ -526,3 +526,35 @@ def test_an_average_is_what_is_judged_kept_and_gone_on_from(tmp_path):
     train(3, checkpoint=tmp_path)
     again = train(6, checkpoint=tmp_path, resume=True)
     assert np.array_equal(again[0].parameters().vector, train(6)[0].parameters().vector)
+
+
+def test_a_state_that_is_no_longer_finite_is_a_divergence():
+    model = normed()
+    with np.errstate(all="ignore"):
+        history = nn.fit(model, nn.cross_entropy, nn.SGD(1e30), MOONS, epochs=2, progress=False)
+    assert history.stopped == "diverged" and "a running state of the model is not finite" in history.stopped_because
+    assert np.isfinite(model[1]._mean).all() and np.isfinite(model[1]._var).all() and np.isfinite(theta(model)).all()
+
+
+@pytest.mark.parametrize("use", [
+    lambda model, x, y: nn.fit(model, nn.mse, nn.SGD(0.1), (x, y), progress=False),
+    lambda model, x, y: nn.fit(model, nn.mse, nn.SGD(0.1), (y.filled(0), y), progress=False),
+    lambda model, x, y: nn.fit(model, nn.mse, nn.SGD(0.1), [(x, y.filled(0))], progress=False),
+    lambda model, x, y: nn.evaluate(model, nn.mse, (x, y)),
+    lambda model, x, y: nn.predict(model, x),
+    lambda model, x, y: nn.Standardize(x),
+    lambda model, x, y: nn.Standardize(y.filled(0))(x),
+    lambda model, x, y: nn.train_valid_split(x, y),
+    lambda model, x, y: list(nn.batches(x, y, 2)),
+    lambda model, x, y: nn.mse(y.filled(0), y),
+    lambda model, x, y: nn.mse(y.filled(0), y.filled(0), y[:, 0]),
+    lambda model, x, y: nn.r2_score(y.filled(0), y),
+    lambda model, x, y: nn.accuracy(y, np.array([0, 1, 0])),
+    lambda model, x, y: nn.cross_entropy(np.zeros((3, 2)), y[:, 0].astype(int)),
+], ids=range(14))
+def test_a_mask_is_not_lost_in_silence(use):
+    values = np.ma.array([[1.0], [999.0], [3.0]], mask=[[0], [1], [0]])
+    with pytest.raises(TypeError, match="is a masked array, and its mask would be lost"):
+        use(nn.mlp([1, 1], rng=0), values, values)
+    whole = np.ma.array([[1.0], [2.0], [3.0]])
+    assert np.isfinite(nn.mse(whole, whole))  # no mask: nothing to lose

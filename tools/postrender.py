@@ -29,7 +29,8 @@ def text(fragment: str) -> str:
 def sections(name: str, page: str) -> dict[str, tuple[str, str]]:
     "{address: (text, heading)} of each section of a page; of a formula only what is seen (its TeX stands beside it in the page)."
     main = page.partition("<main")[2].partition(">")[2].partition("</main>")[0]
-    main = re.sub(r"<annotation.*?</annotation>|<script.*?</script>|<style.*?</style>|<header id=\"title-block.*?</header>", "", main, flags=re.S)
+    unseen = r"<annotation.*?</annotation>|<script.*?</script>|<style.*?</style>|<header id=\"title-block.*?</header>"
+    main = re.sub(unseen, "", main, flags=re.S)
     first, *rest = re.split(r'<section id="([^"]+)" class="(?:[^"]* )?level2[^"]*"[^>]*>', main)
     found = {name: (text(first), "")}
     for anchor, part in zip(rest[::2], rest[1::2]):

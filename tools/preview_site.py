@@ -41,8 +41,10 @@ RUN = "[Run this page in your browser (fetches Python, about 25 MB)](lite/lab/in
 OPEN = "[Open the notebook](notebooks/{file})\n"
 PLAY = "[Play with a network](playground/index.html)\n"  # that page says what it fetches before it does
 PLAYS = {  # the chapters' own states of the playground
-    "01_forward.ipynb": "?data=circles&layers=3&optimizer=adam", "03_backprop.ipynb": "?data=xor&layers=4&optimizer=sgd&lines=grads",
-    "04_optim.ipynb": "?data=moons&layers=4,4&optimizer=momentum", "05_training.ipynb": "?data=moons&noise=0.35&layers=8,8&optimizer=adam&lr=0.03",
+    "01_forward.ipynb": "?data=circles&layers=3&optimizer=adam",
+    "03_backprop.ipynb": "?data=xor&layers=4&optimizer=sgd&lines=grads",
+    "04_optim.ipynb": "?data=moons&layers=4,4&optimizer=momentum",
+    "05_training.ipynb": "?data=moons&noise=0.35&layers=8,8&optimizer=adam&lr=0.03",
 }
 READ = "[Read the first chapter](01_forward.ipynb)\n[Train a network of your own](#the-code-of-the-chapters-is-a-library)\n"
 

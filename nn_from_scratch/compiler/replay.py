@@ -198,5 +198,5 @@ def training_step(
         update(model, grads)
         return value
 
-    step.gradient, step.update = gradient, update
+    vars(step).update(gradient=gradient, update=update)
     return step

@@ -238,7 +238,7 @@ class Traced:
     def transpose(self, *axes):
         return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
-    def astype(self, dtype, copy=True):
+    def astype(self: Any, dtype, copy=True):
         return self if np.dtype(dtype) == self.dtype else cast(self, np.dtype(dtype))
 
     def look(self, *args, **kwargs):

@@ -34,6 +34,7 @@ class Replay:
         self.run, self.text = writer.function()
         self.bytes = writer.memory.bytes
         self.used = [(op, row) for op, row in program.used.items()]
+        self.out: Any = None  # room of a call: kept, so that its id stays its own
 
     def holds(self) -> bool:
         "Whether the rows of the table are those it was traced with."

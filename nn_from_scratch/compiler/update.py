@@ -86,5 +86,5 @@ def compiled_rule(rule, lr, theta, g, memories):
         raise Looked("it is no rule for single numbers")  # but a loop, and numbers before it
     def form(rule, theta, g, lr, *memories):
         replay.run(theta, g, *memories, lr, rule.steps)
-    form.text = "\n".join([*replay.loops, replay.text])
+    vars(form)["text"] = "\n".join([*replay.loops, replay.text])
     return form

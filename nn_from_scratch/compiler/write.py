@@ -156,7 +156,8 @@ def reduction(writer: Writer, number: int, node: Node) -> bool:
     reduce = REDUCE.get(node.op)
     if reduce is None or set(node.kwargs) - {"axis", "keepdims"} or len(node.args) > 2:
         return False
-    a, axis, keep = node.args[0], axis_of(node), bool(node.kwargs.get("keepdims"))
+    a = [*node.args][0]
+    axis, keep = axis_of(node), bool(node.kwargs.get("keepdims"))
     x, out = writer.value(a), writer.into(number)
     plain = x.ndim == 2 and x.dtype.kind == "f" and axis in (0, (0,)) and not keep
     if plain and reduce == np.add.reduce and x.dtype == node.value.dtype:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..aliases import Array, Batch
 from .toy import generator
 from ..modules import Module
@@ -53,7 +54,8 @@ def _count_held_out(valid, n):
 # %% ../../nbs/06_data.ipynb #95ae20b2
 def as_many_rows(x, y):
     "x and y as arrays with a row for each example, of which there are two or more."
-    x, y = np.asarray(x), np.asarray(y)
+    x = checks.as_array("train_valid_split", "x", x)
+    y = checks.as_array("train_valid_split", "y", y)
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
         raise ValueError("train_valid_split: x and y need one row for each example, "
                          f"but x is {x.shape} and y is {y.shape}")
@@ -121,8 +123,8 @@ def train_valid_split(
 # %% ../../nbs/06_data.ipynb #d374113e
 def _number_array(x):
     "x as an array of finite numbers; what speaks NumPy's protocols passes as it is."
-    if not hasattr(type(x), "__array_function__"):
-        x = np.asarray(x)
+    if isinstance(x, np.ndarray) or not hasattr(type(x), "__array_function__"):
+        x = checks.as_array("Standardize", "x", x)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"Standardize: x holds {x.dtype}, not numbers; turn text and "
                         "categories into numbers first")

@@ -14,7 +14,7 @@ from importlib import resources
 
 from .mnist import contents
 
-# %% ../../nbs/N_embeddings.ipynb #1887077b
+# %% ../../nbs/N_embeddings.ipynb #3760ec34
 def load_names(file: str | os.PathLike | None = None) -> list[str]:
     """The 5,163 first names in the package, in small letters, the commonest first.
 
@@ -22,7 +22,7 @@ def load_names(file: str | os.PathLike | None = None) -> list[str]:
     Given Names", in the public domain. Or the lines of a file of your own.
 
     Parameters:
-        file: names, one a line; None: those that come along
+        file: names, one a line; None: the package's
 
     Returns:
         the names, without empty lines

@@ -17,7 +17,7 @@ from ..gradients import grad
 from .figures import Axes, axes_of, mpl, numbers, white_to_blue
 from .images import plot_images
 
-# %% ../../nbs/N_convolution.ipynb #d2375c6d
+# %% ../../nbs/N_convolution.ipynb #62568545
 def plot_kernels(kernels: Any, titles: Any = None, columns: int | None = None) -> np.ndarray:
     """The kernels of a layer; where they see several channels, a row for each kernel.
 

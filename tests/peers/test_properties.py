@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
+from nn_from_scratch.functions import cast
 from nn_from_scratch.rules import table
-from nn_from_scratch.forward import _cast
 from nn_from_scratch.shape_rules import join as _concatenate
 
 torch = pytest.importorskip("torch", reason='PyTorch is not installed (pip install ".[peers]")')
@@ -290,7 +290,7 @@ OPERATIONS = {
     np.log1p: one(np.log1p, torch.log1p, ABOVE_MINUS_1), np.log2: one(np.log2, torch.log2, NOT_NEGATIVE), np.log10: one(np.log10, torch.log10, NOT_NEGATIVE),
     np.sin: one(np.sin, torch.sin, ANGLES), np.cos: one(np.cos, torch.cos, ANGLES), np.tan: one(np.tan, torch.tan, ANGLES), np.arctan: one(np.arctan, torch.arctan, ANGLES),
     np.sinh: one(np.sinh, torch.sinh, MODEST), np.cosh: one(np.cosh, torch.cosh, MODEST), np.tanh: one(np.tanh, torch.tanh, LOGITS, exact=False),
-    np.copy: one(np.copy, torch.clone), _cast: one(lambda x: _cast(x, np.float64), lambda x: x.to(torch.float64)),
+    np.copy: one(np.copy, torch.clone), cast: one(lambda x: cast(x, np.float64), lambda x: x.to(torch.float64)),
     np.sum: reduction(np.sum, torch.sum), np.mean: reduction(np.mean, torch.mean), np.max: reduction(np.max, torch.amax, ON_GRID), np.min: reduction(np.min, torch.amin),
     np.prod: reduction(np.prod, prod, PLAIN), np.var: reduction(np.var, torch.var, ddof=True), np.std: reduction(np.std, torch.std, ON_GRID, ddof=True),
     np.linalg.norm: lambda draw: euclidean(draw),

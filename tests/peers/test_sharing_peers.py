@@ -11,7 +11,7 @@ import pytest
 
 import nn_from_scratch as nn
 from nn_from_scratch.architecture import recipes
-from nn_from_scratch.forward import activations
+from nn_from_scratch.functions import activations
 from nn_from_scratch.onnx import to_onnx
 
 torch = pytest.importorskip("torch")
