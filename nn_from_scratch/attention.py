@@ -10,7 +10,6 @@ __all__ = ['attention_weights', 'attention', 'rotary', 'angles', 'turned', 'Mult
 
     softmax(q kᵀ / √d) v      x ──> queries, keys, values of each head ──> their means ──> y
 """
-import functools
 import math
 from typing import Any
 
