@@ -58,7 +58,8 @@ from .checkpoints import Checkpoints
 from .checkup import Checkup, checkup
 from .convolution import Conv1d, Conv2d, ConvTranspose2d, conv1d, conv2d, conv_transpose2d
 from .data import (
-    Standardize, circles, load_digits, load_mnist, load_names, load_text, moons, read_idx, regression, spiral, train_valid_split, xor)
+    Standardize, circles, load_cifar10, load_digits, load_fashion_mnist, load_mnist, load_names,
+    load_text, moons, read_idx, regression, spiral, train_valid_split, xor)
 from .dropout import Dropout, dropout
 from .embedding import Embedding, embedding
 from .evaluation import evaluate, predict
@@ -138,7 +139,8 @@ __all__ = [
     "fit", "batches", "evaluate", "predict", "History", "Run", "Callback", "EarlyStopping", "ReduceLROnPlateau",
     "LearningRateFinder", "Checkpoints", "has_converged", "checkup", "Checkup", "Probe", "WeightAverage",
     # data
-    "load_digits", "load_mnist", "read_idx", "moons", "circles", "spiral", "xor", "regression", "train_valid_split", "kfold", "Standardize",
+    "load_digits", "load_mnist", "load_fashion_mnist", "load_cifar10", "read_idx",
+    "moons", "circles", "spiral", "xor", "regression", "train_valid_split", "kfold", "Standardize",
     "load_names", "load_text",
     "read_table", "Table", "Preparation",
     # pictures

@@ -134,7 +134,7 @@ def _rotary(g, y, x, start=0, base=10_000.0):
 
 defvjp(rotary, _rotary)
 
-# %% ../nbs/N_attention.ipynb #fd8be5f7
+# %% ../nbs/N_attention.ipynb #295e0684
 class MultiHeadAttention(Module):
     """Attention in several heads: each asks in its own way, and their answers are mixed.
 
@@ -207,8 +207,7 @@ class MultiHeadAttention(Module):
         heads, pairs = self.heads, self.kv_heads
         size = h.shape[-1] // (heads + 2 * pairs)
         h = h.reshape(*h.shape[:-1], heads + 2 * pairs, size).swapaxes(-2, -3)
-        q, k, v = (h[..., a:b, :, :] for a, b in [
-            (0, heads), (heads, heads + pairs), (heads + pairs, heads + 2 * pairs)])
+        q, k, v = np.split(h, [heads, heads + pairs], axis=-3)
         if self.rotary:
             start = cache.length if cache else 0
             q, k = rotary(q, start), rotary(k, start)

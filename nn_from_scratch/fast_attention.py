@@ -67,45 +67,6 @@ def _attention_row(*args):
 rows[attention] = table[attention], _attention_row
 forms[attention] = lambda *args: _attention_row(*args)[0]
 
-# %% ../nbs/N_attention.ipynb #d053df08
-def _gelu_together(x):
-    "The tanh of the way there is still known on the way back."
-    kind = x.dtype.type
-    a, b = kind(0.7978845608028654), kind(0.7978845608028654 * 0.044715)
-    c = np.clip(x, kind(-10), kind(10))
-    tanh = c * c
-    tanh *= b
-    tanh += a
-    tanh *= c
-    np.tanh(tanh, out=tanh)
-    y = tanh + kind(1)
-    y *= kind(0.5)
-    y *= x
-
-    def back(g, homes):
-        slope = c * c
-        slope *= 3 * b
-        slope += a
-        slope *= c
-        slope *= kind(1) - tanh * tanh
-        slope += tanh
-        slope += kind(1)
-        slope *= kind(0.5)
-        slope *= g
-        return {0: slope}
-
-    return y, back
-
-
-def _gelu_row(x):
-    if type(x) is np.ndarray and x.dtype.kind == "f" and x.ndim: return _gelu_together(x)
-    y = gelu.plain(x)
-    return y, lambda g, homes: {0: rows[gelu][0][0](g, y, x)}
-
-
-rows[gelu] = table[gelu], _gelu_row
-forms[gelu] = lambda x: _gelu_row(x)[0]
-
 # %% ../nbs/N_attention.ipynb #b4847a09
 @operation
 def joint_heads(h: np.ndarray, heads: int, causal: bool, rotary: bool) -> np.ndarray:
@@ -162,3 +123,42 @@ def _joint(layer, h):
 
 _look_up = MultiHeadAttention.look_up
 forms[MultiHeadAttention] = _joint
+
+# %% ../nbs/N_attention.ipynb #d053df08
+def _gelu_together(x):
+    "The tanh of the way there is still known on the way back."
+    kind = x.dtype.type
+    a, b = kind(0.7978845608028654), kind(0.7978845608028654 * 0.044715)
+    c = np.clip(x, kind(-10), kind(10))
+    tanh = c * c
+    tanh *= b
+    tanh += a
+    tanh *= c
+    np.tanh(tanh, out=tanh)
+    y = tanh + kind(1)
+    y *= kind(0.5)
+    y *= x
+
+    def back(g, homes):
+        slope = c * c
+        slope *= 3 * b
+        slope += a
+        slope *= c
+        slope *= kind(1) - tanh * tanh
+        slope += tanh
+        slope += kind(1)
+        slope *= kind(0.5)
+        slope *= g
+        return {0: slope}
+
+    return y, back
+
+
+def _gelu_row(x):
+    if type(x) is np.ndarray and x.dtype.kind == "f" and x.ndim: return _gelu_together(x)
+    y = gelu.plain(x)
+    return y, lambda g, homes: {0: rows[gelu][0][0](g, y, x)}
+
+
+rows[gelu] = table[gelu], _gelu_row
+forms[gelu] = lambda x: _gelu_row(x)[0]

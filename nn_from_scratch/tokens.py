@@ -84,6 +84,35 @@ def _in_range(who, tokens, n):
                          f"{tokens.min()} to {tokens.max()}")
     return tokens
 
+# %% ../nbs/N_gpt.ipynb #7e44b011
+_LONGEST = 32  # letters of a chunk: no piece is longer, and no text makes it slow
+_CHUNK = re.compile(rf" ?(?:[^\W\d_]{{1,{_LONGEST}}}|\d{{1,3}}|(?:[^\w\s]|_){{1,{_LONGEST}}})"
+                    rf"|\s{{1,{_LONGEST}}}")
+
+
+def _chunks(text):
+    "A word with the blank before it, some digits, marks, or blanks: what no piece crosses."
+    return [chunk.encode("utf-8", "surrogatepass") for chunk in _CHUNK.findall(text)]
+
+
+def _joined(ids, pair, piece):
+    "The list with `piece` wherever the pair stood, from the left."
+    found, i = [], 0
+    while i < len(ids):
+        here = ids[i] == pair[0] and i + 1 < len(ids) and ids[i + 1] == pair[1]
+        found.append(piece if here else ids[i])
+        i += 2 if here else 1
+    return found
+
+
+def _pieces_of(ids, ranks):
+    "Bytes joined, always the pair that was learnt first."
+    while len(ids) > 1:
+        pair = min(zip(ids, ids[1:]), key=lambda pair: ranks.get(pair, 2**31))
+        if pair not in ranks: break
+        ids = _joined(ids, pair, ranks[pair])
+    return ids
+
 # %% ../nbs/N_gpt.ipynb #e35fd7ce
 class BytePairs(Part):
     """The 256 bytes, and the pairs of pieces that most often stand side by side, as pieces in
@@ -188,35 +217,6 @@ class BytePairs(Part):
         return known[1]
 
     def __repr__(self): return f"BytePairs(of {len(self)} pieces)"
-
-# %% ../nbs/N_gpt.ipynb #7e44b011
-_LONGEST = 32  # letters of a chunk: no piece is longer, and no text makes it slow
-_CHUNK = re.compile(rf" ?(?:[^\W\d_]{{1,{_LONGEST}}}|\d{{1,3}}|(?:[^\w\s]|_){{1,{_LONGEST}}})"
-                    rf"|\s{{1,{_LONGEST}}}")
-
-
-def _chunks(text):
-    "A word with the blank before it, some digits, marks, or blanks: what no piece crosses."
-    return [chunk.encode("utf-8", "surrogatepass") for chunk in _CHUNK.findall(text)]
-
-
-def _joined(ids, pair, piece):
-    "The list with `piece` wherever the pair stood, from the left."
-    found, i = [], 0
-    while i < len(ids):
-        here = ids[i] == pair[0] and i + 1 < len(ids) and ids[i + 1] == pair[1]
-        found.append(piece if here else ids[i])
-        i += 2 if here else 1
-    return found
-
-
-def _pieces_of(ids, ranks):
-    "Bytes joined, always the pair that was learnt first."
-    while len(ids) > 1:
-        pair = min(zip(ids, ids[1:]), key=lambda pair: ranks.get(pair, 2**31))
-        if pair not in ranks: break
-        ids = _joined(ids, pair, ranks[pair])
-    return ids
 
 # %% ../nbs/N_gpt.ipynb #6a5b980d
 class Windows:
