@@ -62,7 +62,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     def __init__(
         self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
-        weight_decay="auto", epochs=100, batch_size="auto", tol=1e-3, patience=10,
+        weight_decay="auto", epochs=150, batch_size="auto", tol=1e-3, patience=10,
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
         warm_start=False, random_state=None, progress=False, class_weight=None
     ):
