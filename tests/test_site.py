@@ -199,8 +199,9 @@ def test_slugs_are_those_of_pandoc():
 def test_the_sidebar_holds_every_page_once():
     listed = site.listed()
     assert listed[0] == "index.ipynb" and len(listed) == len(set(listed))
-    assert [file for file in listed if file.endswith(".ipynb")][1:6] == [
-        "01_forward.ipynb", "02_losses.ipynb", "03_backprop.ipynb", "04_optim.ipynb", "05_training.ipynb"]
+    assert [file for file in listed if file.endswith(".ipynb")][1:9] == [
+        "01_forward.ipynb", "01b_network.ipynb", "02_losses.ipynb", "03_backprop.ipynb", "03b_autodiff.ipynb", "04_optim.ipynb",
+        "04b_after_adam.ipynb", "05_training.ipynb"]
 
 
 def test_a_cell_becomes_a_figure_with_number_caption_and_alternative(tmp_path):
