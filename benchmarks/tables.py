@@ -13,7 +13,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import statsmodels.api as sm
 from sklearn import datasets
 from sklearn.compose import make_column_selector, make_column_transformer
