@@ -6,12 +6,12 @@ A model is a tree of arrays and functions. It computes with plain NumPy until so
     tree, parameters            all its numbers as one vector with names                          1b
     layout, turns               where each stands in the model, and whose turn it is              1b
 Layers that read sequences: a row of numbers for each letter, a state that is handed on.
-    embedding, recurrent        Embedding; RNN, GRU, LSTM                                         N
-    embedding_demands, recurrent_demands      what is asked of them                               N
-    fast_embedding, fast_recurrent, sequence_files   in less time; their files                    N
+    embedding, recurrent        Embedding; RNN, GRU, LSTM                                         13, 14
+    embedding_demands, recurrent_demands      what is asked of them                               13, 14
+    fast_embedding, fast_recurrent, sequence_files   in less time; their files                    13, 14
 Attention, and a small GPT made of it.
-    attention, gpt, tokens      MultiHeadAttention; GPT, generate; letters and pairs of bytes     N
-    attention_demands, fast_attention, gpt_files   what is asked; in less time; as a file         N
+    attention, gpt, tokens      MultiHeadAttention; GPT, generate; letters and pairs of bytes     15, 16
+    attention_demands, fast_attention, gpt_files   what is asked; in less time; as a file         15, 16
 A loss is one number that says how wrong the model is; a metric says it in words of the task.
     losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
 A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
@@ -27,23 +27,24 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
     evaluation, stopping        predict, evaluate; every way in which a run ends                  5
     progress, states            the bar; what a run remembers                                     5, E
     checkpoints                 a run that goes on where it was killed                            E
-    dropout, norms              units left out at random; features kept at mean 0 and spread 1    N
-    averaging, folds            the mean of the weights on the way; each row held back once       N
-    checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  N
+    dropout, norms              units left out at random; features kept at mean 0 and spread 1    9, 10
+    averaging, folds            the mean of the weights on the way; each row held back once       9
+    checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  8
 Data goes in, pictures and files come out.
-    convolution, pooling        layers for pictures, and what is asked of pictures: image_demands  N
-    image_files                 these layers in files                                             N
+    convolution, pooling        layers for pictures, and what is asked of pictures: image_demands  12
+    image_files                 these layers in files                                             12
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
-    sharing, architecture, onnx, norm_files   a model as a file, in words, for other programs     9
-    tables, columns, preparation     a table of your own, and what makes numbers of it            6b
+    sharing, architecture, onnx, norm_files   a model as a file, in words, for other programs     20
+    tables, columns, preparation     a table of your own, and what makes numbers of it            7
     tasks, questions, splits, reports, units   what the commands learn, and what they say of it   C
     cli, answers, console       the commands nn_train and nn_predict                              C
     estimators, learners, seen  scikit-learn's interface                                          D
 What protects and what hurries joins from outside, by tables, as the rules do.
     asking, loss_demands, norm_demands, settings   what is asked of arguments (by checks, in the words there)   F
-    fast, quick_steps, fast_norms    the same numbers in less time                                     8
-    fast_convolution, memory    the same for pictures; memory that is kept                        N
-    compiler                    a function traced once, and replayed: compile, training_step      N
+    fast, quick_steps, fast_norms    the same numbers in less time                                     17
+    fast_convolution, memory    the same for pictures; memory that is kept                        12
+    parallel, ranks             several workers, one gradient: threads, or processes by MPI       19
+    compiler                    a function traced once, and replayed: compile, training_step      18
 """
 
 __version__ = "0.1.0"

@@ -88,5 +88,5 @@ def progress_bar(show: bool) -> list[Progress]:
     if show and hasattr(shell, "kernel"):
         return [Progress(sys.modules["IPython"].display.display)]
     out = sys.stderr  # None where there is no console
-    terminal = show and out is not None and not out.closed and out.isatty()
+    terminal = show and out and not getattr(out, "closed", False) and out.isatty()
     return [Progress()] if terminal else []

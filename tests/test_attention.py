@@ -6,8 +6,7 @@ import pytest
 
 import nn_from_scratch as nn
 from nn_from_scratch import attention_demands, fast, fast_attention  # noqa: F401
-from nn_from_scratch.attention import (
-    Cache, MultiHeadAttention, attention, attention_weights, rotary)
+from nn_from_scratch.attention import Cache, MultiHeadAttention, attention, attention_weights, rotary
 
 fast.enable()
 

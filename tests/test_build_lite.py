@@ -45,4 +45,4 @@ def test_lines_for_the_documentation_are_dropped():
     cell = "#| hide\nimport numpy as np\nfrom nbdev.showdoc import show_doc\n"
     assert build_lite.without_docs(cell) == "#| hide\nimport numpy as np\n"
     assert build_lite.without_docs("#| hide\nimport nbdev; nbdev.nbdev_export()") == "" == build_lite.without_docs("show_doc(relu)")
-    assert build_lite.unlinked("[a](09_sharing.ipynb#x) [b](01_forward.ipynb)") == "a [b](01_forward.ipynb)"
+    assert build_lite.unlinked("[a](20_sharing.ipynb#x) [b](01_forward.ipynb)") == "a [b](01_forward.ipynb)"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 NBS = Path(__file__).resolve().parent.parent / "nbs"
-BOOK = ["01_forward", "01b_network", "02_losses", "03_backprop", "03b_autodiff", "04_optim", "04b_after_adam", "05_training", "06_data", "07_digits"]
+BOOK = ["01_forward", "01b_network", "02_losses", "03_backprop", "03b_autodiff", "04_optim", "04b_after_adam", "05_training", "06_data", "11_digits"]
 pytestmark = pytest.mark.project
 
 # How each symbol is written in the chapters, for those that could not be mistaken for a letter of a sentence.

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch.fast_attention import joint_heads
 from nn_from_scratch.calls import composed, plain_functions
 from nn_from_scratch.compiler.trace import drawn
 from nn_from_scratch.fast import chain
+from nn_from_scratch.fast_attention import joint_heads
 from nn_from_scratch.functions import cast
 from nn_from_scratch.linalg_rules import contract, log_abs_det
 from nn_from_scratch.recurrent import gru_states, lstm_states, rnn_states

@@ -171,7 +171,7 @@ def test_formulas_are_parsed_by_katex(tmp_path):
 # ---------------------------------------------------------------- the preview
 
 def test_addresses_are_those_of_nbdev():
-    assert [site.address(file) for file in ("index.ipynb", "04_optim.ipynb", "A_rules.ipynb", "10_frameworks.ipynb", "sources.qmd")] == [
+    assert [site.address(file) for file in ("index.ipynb", "04_optim.ipynb", "A_rules.ipynb", "21_frameworks.ipynb", "sources.qmd")] == [
         "index.html", "optim.html", "A_rules.html", "frameworks.html", "sources.html"]
 
 

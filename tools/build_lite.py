@@ -28,10 +28,11 @@ NBS = ROOT / "nbs"
 # The chapters that the browser cannot run, and why. The site shows them all the same.
 LEFT_OUT = {
     "C_command": "It is about a command for the terminal, and there is none in the browser.",
-    "08_speed": "It is about how long things take on a computer; the browser is some thirty times slower.",
-    "09_sharing": "It writes and reads files with safetensors, onnxruntime and PyTorch, which do not exist for the browser.",
+    "17_speed": "It is about how long things take on a computer; the browser is some thirty times slower.",
+    "19_many_machines": "It is about threads and processes, and a page in the browser has one of each.",
+    "20_sharing": "It writes and reads files with safetensors, onnxruntime and PyTorch, which do not exist for the browser.",
     "D_estimators": "It is about scikit-learn, whose checks take minutes in the browser.",
-    "10_frameworks": "PyTorch, JAX and Keras do not exist for the browser.",
+    "21_frameworks": "PyTorch, JAX and Keras do not exist for the browser.",
 }
 TEXT_ONLY = {"notation"}  # pages whose cells only check the text
 

@@ -70,9 +70,9 @@ def lab(clone, tmp_path_factory):
         server.wait(30)
 
 
-@pytest.mark.parametrize("name", ["01_forward", "07_digits"])
+@pytest.mark.parametrize("name", ["01_forward", "11_digits"])
 def test_a_chapter_runs_from_top_to_bottom(lab, name):
-    if name == "07_digits": pytest.importorskip("sklearn")
+    if name == "11_digits": pytest.importorskip("sklearn")
     with opened(lab, viewport={"width": 1300, "height": 1000}) as seen:
         seen.page.goto(f"{lab}/lab/tree/{name}.ipynb?token=test&reset")
         seen.page.wait_for_selector(".jp-Notebook", timeout=120_000)

@@ -8,7 +8,8 @@ from nn_from_scratch.attention import MultiHeadAttention, attention
 
 torch = pytest.importorskip("torch")
 hypothesis = pytest.importorskip("hypothesis")
-from hypothesis import given, settings, strategies as st  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 
 
 def close(ours, theirs, tol=1e-9):
@@ -82,8 +83,9 @@ def test_multi_head_attention(t, bias, causal, quick, tmp_path):
 @pytest.mark.parametrize("quick", [True, False])
 def test_a_block_is_pytorchs_encoder_layer(quick, tmp_path):
     (fast.enable if quick else fast.disable)()
-    from nn_from_scratch.gpt import TransformerBlock
     from safetensors.torch import load_file
+
+    from nn_from_scratch.gpt import TransformerBlock
     ours = TransformerBlock(12, 3, activation=nn.relu, rng=0, dtype=np.float64)
     ours.parameters().vector[...] *= 5
     nn.save(ours, tmp_path / "block.safetensors")
@@ -133,8 +135,9 @@ class GPT2(torch.nn.Module):
 @pytest.mark.parametrize("inner", [GPT2.Conv1D, torch.nn.Linear])
 @pytest.mark.parametrize("prefix", ["", "transformer."])
 def test_a_checkpoint_with_gpt2s_names(inner, prefix, tmp_path):
-    from nn_from_scratch.gpt_files import from_gpt2, to_gpt2
     from safetensors.numpy import load_file, save_file
+
+    from nn_from_scratch.gpt_files import from_gpt2, to_gpt2
     torch.manual_seed(0)
     theirs = GPT2(31, 12, 16, 4, 3, inner).double()
     save_file({prefix + name: np.ascontiguousarray(p.detach().numpy()) for name, p in theirs.named_parameters()}, tmp_path / "gpt2.safetensors")

@@ -217,7 +217,7 @@ def test_what_cannot_be_exported(tmp_path):
 
 def test_the_cells_of_the_chapter_run():
     "All of its code, in order, with the cells that need other libraries."
-    path = Path(__file__).resolve().parents[2] / "nbs" / "09_sharing.ipynb"
+    path = Path(__file__).resolve().parents[2] / "nbs" / "20_sharing.ipynb"
     if not path.exists(): pytest.skip("the notebooks are not there")
     pytest.importorskip("nbdev")
     cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
@@ -227,5 +227,5 @@ def test_the_cells_of_the_chapter_run():
     with warnings.catch_warnings(), contextlib.redirect_stdout(None):
         warnings.simplefilter("ignore")
         for code in codes:
-            if "show_doc(" not in code and "nbdev" not in code.splitlines()[-1]: exec(compile(code, "09_sharing", "exec"), names)
+            if "show_doc(" not in code and "nbdev" not in code.splitlines()[-1]: exec(compile(code, "20_sharing", "exec"), names)
     assert names["session"].get_inputs()[0].name == "x"

@@ -19,7 +19,7 @@ import pytest
 
 import nn_from_scratch as nn
 
-PAGE = Path(__file__).resolve().parents[2] / "nbs" / "10_frameworks.ipynb"
+PAGE = Path(__file__).resolve().parents[2] / "nbs" / "21_frameworks.ipynb"
 if not PAGE.exists(): pytest.skip("the notebooks are not there", allow_module_level=True)
 os.environ.setdefault("KERAS_BACKEND", next((name for name in ("jax", "torch", "tensorflow") if find_spec(name)), "jax"))
 
