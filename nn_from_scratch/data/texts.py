@@ -18,7 +18,7 @@ from .mnist import contents
 def load_names(file: str | os.PathLike | None = None) -> list[str]:
     """The 5,163 first names in the package, in small letters, the commonest first.
 
-    Source: United States Census Bureau (1990), "Frequently Occurring Surnames and
+    Source: United States Census Bureau, "Frequently Occurring Surnames and
     Given Names", in the public domain. Or the lines of a file of your own.
 
     Parameters:
