@@ -172,3 +172,15 @@ def test_ten_steps_of_adamw_go_the_same_way():
         found.backward()
         other.step()
         assert abs(loss - found.item()) < 1e-8
+
+
+def test_rotary_turns_pairs_of_features_as_complex_numbers_do():
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(2, 5, 8)), rng.normal(size=(2, 5, 8))
+    t = torch.tensor(x, requires_grad=True)
+    angle = torch.arange(5.0, dtype=torch.float64)[:, None] * 10_000.0 ** (-torch.arange(4, dtype=torch.float64) / 4)
+    turned = torch.complex(t[..., :4], t[..., 4:]) * torch.polar(torch.ones_like(angle), angle)
+    theirs = torch.cat([turned.real, turned.imag], -1)
+    (theirs * torch.tensor(weight)).sum().backward()
+    np.testing.assert_allclose(nn.rotary(x), theirs.detach().numpy(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(nn.grad(lambda x: np.sum(nn.rotary(x) * weight))(x), t.grad.numpy(), rtol=1e-9, atol=1e-12)

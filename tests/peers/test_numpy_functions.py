@@ -25,7 +25,13 @@ PAIRS = {  # name -> (ours, PyTorch's, where)
     "take_along_axis": (lambda x: np.take_along_axis(x, np.array([[0, 0], [1, 3], [2, 2]]), 1), lambda x: torch.gather(x, 1, torch.tensor([[0, 0], [1, 3], [2, 2]])), A),
     "pad": (lambda x: np.pad(x, ((0, 0), (2, 1)), "reflect"), lambda x: torch.nn.functional.pad(x[None], (2, 1), "reflect")[0], A), "nan_to_num": (np.nan_to_num, torch.nan_to_num, A),
     "cross": (lambda x: np.cross(x, B[:, :3]), lambda x: torch.linalg.cross(x, torch.tensor(B[:, :3])), A[:, :3]), "stack": (lambda x: np.stack([x, x * x], 1), lambda x: torch.stack([x, x * x], 1), A),
+    "amax": (lambda x: np.amax(x, 1), lambda x: torch.amax(x, 1), A), "amin": (lambda x: np.amin(x, 0), lambda x: torch.amin(x, 0), A),
+    "cbrt": (np.cbrt, lambda x: x ** (1 / 3), B), "conjugate": (np.conjugate, torch.conj, A), "real": (np.real, torch.real, A),
+    **{name: (getattr(np, name), torch.deg2rad, A) for name in ("deg2rad", "radians")}, **{name: (getattr(np, name), torch.rad2deg, A) for name in ("rad2deg", "degrees")},
+    "fabs": (np.fabs, torch.abs, A), "fmin": (lambda x: np.fmin(x, B), lambda x: torch.fmin(x, torch.tensor(B)), A),
+    "float_power": (lambda x: np.float_power(x, 2.5), lambda x: torch.float_power(x, 2.5), B), "remainder": (lambda x: np.remainder(x, 0.4), lambda x: torch.remainder(x, 0.4), A),
 }
+ALSO = {"contract": "einsum", "log_abs_det": "slogdet"}  # steps of the library that these names are made of
 
 
 @pytest.mark.parametrize("name", PAIRS)
