@@ -55,7 +55,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     Example:
         >>> x, y = nn.moons(200, noise=0.1, rng=0)
-        >>> network = nn.NeuralNetworkClassifier((16,), tol=0.03, random_state=0)
+        >>> network = nn.NeuralNetworkClassifier((16,), epochs=300, tol=0.03, random_state=0)
         >>> print(network.fit(x, np.where(y, "up", "down")).predict(x[:2]))
         ['up' 'down']
     """
@@ -239,7 +239,7 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
 
     Example:
         >>> x, y = nn.regression(200, noise=0.1, rng=0)
-        >>> network = nn.NeuralNetworkRegressor((16,), tol=0.03, random_state=0)
+        >>> network = nn.NeuralNetworkRegressor((16,), epochs=300, tol=0.03, random_state=0)
         >>> print(network.fit(x, y).predict(x[:2]).shape)
         (2, 1)
     """
