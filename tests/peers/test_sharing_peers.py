@@ -206,7 +206,7 @@ def test_what_cannot_be_exported(tmp_path):
         (nn.Sequential(nn.Linear(6, 4), partial(nn.softmax, axis=0)), inputs(np.float32), ValueError, "layer '1'"),
         (nn.relu, inputs(np.float32), TypeError, "expected a model"),
         (nn.mlp([6, 2]), inputs(np.float32)[0], ValueError, "must be a batch"),
-        (nn.mlp([6, 2]), np.ones((2, 6), int), ValueError, "int64"),
+        (nn.mlp([6, 2]), np.ones((2, 6), np.int32), ValueError, "int32"),
         (nn.mlp([6, 2]), inputs(np.float32, 2, 5), ValueError, "x has 5 features but the weight expects 6"),
     ]:
         with pytest.raises(kind, match=word): nn.export_onnx(model, path, x)
