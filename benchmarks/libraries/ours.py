@@ -31,6 +31,7 @@ class Network:
         self.model = nn.mlp(problem.sizes, getattr(nn, problem.activation))
         self.gradient, self.compile = nn.value_and_grad(objective), problem.options.get("compile")
         self.grads = None
+        if self.compile == "loops" and not has_numba: raise Cannot("numba is not installed")
 
     def begin(self):
         arrays = iter(self.model.parameters().values())
@@ -39,7 +40,6 @@ class Network:
             next(arrays)[...] = b
         self.optimizer = nn.Adam(LR)
         if self.compile == "loops":
-            if not has_numba: raise Cannot("numba is not installed")
             self.step = nn.training_step(self.model, nn.cross_entropy, self.optimizer, compile=True)
         elif self.compile:
             self.gradient = nn.compile(nn.value_and_grad(objective))
