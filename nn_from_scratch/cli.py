@@ -301,10 +301,8 @@ def main(
     optimizer: str = "adamw",  # sgd, adagrad, rmsprop, adam or adamw
     lr: float = 0.003,  # learning rate
     seed: int = 0,  # of the split, the first weights and the order of the examples
-    # a new
-    output: str | None = None,  # folder for what is learnt; if not given, runs/NAME-1
-    # the folder
-    resume: str | None = None,  # of a run that was interrupted, to go on with it
+    output: str | None = None,  # a new folder; if not given, runs/NAME-1
+    resume: str | None = None,  # the folder of an interrupted run, to go on with it
     processes: int = 1,  # that share each batch: needs pip install mpi4py mpich
 ):
     """Train a network on the digits, on MNIST, or on a table of your own, and show
