@@ -57,10 +57,10 @@ ORDER = """
     states batches ranks evaluation run stopping progress descriptions checkpoints parallel training averaging folds
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data.pictures data.texts data
-    architecture onnx norm_files sequence_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks reports console answers cli
+    architecture onnx norm_files sequence_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks albums reports console answers cli
     tokens gpt gpt_files text_command
 """.split()
-OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba"}  # asked for when they are needed
+OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba", "PIL"}  # asked for when they are needed
 
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
 OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",
