@@ -907,6 +907,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                       'nn_from_scratch.fast._from_the_largest': ('speed.html#_from_the_largest', 'nn_from_scratch/fast.py'),
                                       'nn_from_scratch.fast._is_known': ('speed.html#_is_known', 'nn_from_scratch/fast.py'),
                                       'nn_from_scratch.fast._labels_fit': ('speed.html#_labels_fit', 'nn_from_scratch/fast.py'),
+                                      'nn_from_scratch.fast._labels_together': ('speed.html#_labels_together', 'nn_from_scratch/fast.py'),
                                       'nn_from_scratch.fast._linear_together': ('speed.html#_linear_together', 'nn_from_scratch/fast.py'),
                                       'nn_from_scratch.fast._log_softmax': ('speed.html#_log_softmax', 'nn_from_scratch/fast.py'),
                                       'nn_from_scratch.fast._may_dot': ('speed.html#_may_dot', 'nn_from_scratch/fast.py'),
