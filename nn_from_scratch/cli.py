@@ -250,7 +250,8 @@ def _ending(report: Report, folder) -> int:
         return 130
     if report.task.preparation:
         rows, new = ("rows", ".csv") if report.task.features else ("pictures", "/")
-        print(f"to answer new {rows}: nn_predict {folder / 'model.safetensors'} NEW{new}")
+        path = folder / "model.safetensors"
+        print(f"to answer new {rows}: nn_predict {path} NEW{new}")
     return 0
 
 # %% ../nbs/C_command.ipynb #c0a90b06
