@@ -18,6 +18,7 @@ import numpy as np
 from fastcore import script
 from fastcore.script import call_parse
 
+from .albums import read_album
 from .columns import TableError, UsageError, listed
 from .console import guarded, say
 from .data import load_digits, load_mnist
@@ -67,23 +68,24 @@ def _load(options: dict) -> tuple:
     if options["task"] not in ("auto", "classification", "regression"):
         raise UsageError(f"--task {options['task']}: there are auto, classification, "
                          "regression")
-    if data in ("digits", "mnist"):
+    album = os.path.isdir(data) and data not in ("digits", "mnist")
+    if options["size"] < 0 or options["size"] and not album:
+        raise UsageError(f"--size {options['size']}: pixels a side of the pictures in "
+                         f"a folder, not of --data {data}")
+    if data in ("digits", "mnist") or album:
         if any(options[name] for name in own) or options["task"] == "regression" \
                 or options["kfold"]:
             raise UsageError("--target, --ignore and --task belong to a table of your "
-                             "own, "
-                             f"not to --data {data}")
+                             f"own, not to --data {data}")
+        if album: return read_album(data, options["size"], options["seed"]), []
         (x, y), test = (load_digits(), None) if data == "digits" else load_mnist()
         return split_task(data, x, y, list(range(10)), options["seed"], test), []
     if not os.path.exists(data):
         raise UsageError(f"--data {data}: there is no such file")
-    if os.path.isdir(data):
-        raise UsageError(f"--data {data}: that is a folder, not a file")
     if not options["target"]:
         names = listed(list(any_table(data).columns))
         raise UsageError(f"--data {data}: which column is to be predicted? Add "
-                         "--target COLUMN; "
-                         f"there are {names}")
+                         f"--target COLUMN; there are {names}")
     return _of_table(data, options)
 
 
@@ -101,8 +103,8 @@ def _of_table(data, options: dict) -> tuple:
     positive = options["positive"]
     if positive is not None and positive not in (task.classes or ()):
         raise UsageError(f"--positive {positive}: {options['target']} has no such "
-                         "class; there "
-                         f"are {listed(task.classes or ['numbers, no classes'])}")
+                         "class; there are "
+                         f"{listed(task.classes or ['numbers, no classes'])}")
     k = options["kfold"]
     if k and k < 2:
         raise UsageError(f"--kfold {k}: at least 2")
@@ -115,8 +117,7 @@ def _folder(output, name):
         folder = Path(output)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"--output {output}: it exists and is not empty, and an "
-                             "earlier run "
-                             "is never overwritten")
+                             "earlier run is never overwritten")
         return _made(folder)
     number = 1
     while True:
@@ -163,8 +164,7 @@ def _draw(folder, report: Report, positive: str | None):
                         "saved")
     except Exception as error:
         say("nn_train", f"a picture could not be drawn ({type(error).__name__}: "
-                        f"{str(error)[:200]}); the "
-             "model and its history are saved")
+                        f"{str(error)[:200]}); the model and its history are saved")
 
 # %% ../nbs/C_command.ipynb #de8d78e6
 def _check_numbers(options: dict):
@@ -258,8 +258,9 @@ def _ending(report: Report, folder) -> int:
         more = f" --processes {comm.Get_size()}" if comm else ""
         print(f"to go on: nn_train --resume {folder}{more}")
         return 130
-    if report.task.features:
-        print(f"to answer new rows: nn_predict {folder / 'model.safetensors'} NEW.csv")
+    if report.task.preparation:
+        rows, new = ("rows", ".csv") if report.task.features else ("pictures", "/")
+        print(f"to answer new {rows}: nn_predict {folder / 'model.safetensors'} NEW{new}")
     return 0
 
 # %% ../nbs/C_command.ipynb #c0a90b06
@@ -286,7 +287,7 @@ def _launched(processes: int) -> int:
 
 @call_parse
 def main(
-    data: str = "digits",  # digits, mnist, or a table: a file with named columns
+    data: str = "digits",  # digits, mnist, a table with named columns, or a folder
     target: str | None = None,  # the column of the table to predict
     task: str = "auto",  # classification or regression; auto looks at the target
     ignore: _IGNORE = None,
@@ -300,6 +301,7 @@ def main(
     batch: int = 32,  # examples in each step
     optimizer: str = "adamw",  # sgd, adagrad, rmsprop, adam or adamw
     lr: float = 0.003,  # learning rate
+    size: int = 0,  # of a folder of pictures: scaled and cut to so many pixels a side
     seed: int = 0,  # of the split, the first weights and the order of the examples
     # a new
     output: str | None = None,  # folder for what is learnt; if not given, runs/NAME-1
@@ -307,13 +309,12 @@ def main(
     resume: str | None = None,  # of a run that was interrupted, to go on with it
     processes: int = 1,  # that share each batch: needs pip install mpi4py mpich
 ):
-    """Train a network on the digits, on MNIST, or on a table of your own, and show
-    what it learnt."""
+    """Train a network on the digits, on MNIST, or on a table of your own, or
+    on a folder of pictures, one sub-folder a class, and show what it learnt."""
     options = {name: value for name, value in locals().items() if name != "processes"}
     import matplotlib
     matplotlib.use("Agg")  # pictures go into files, also where there is no screen
     guarded(lambda: _run(options) if processes == 1 else _launched(processes),
             "nn_train",
             memory=f"there is not enough memory for --hidden {hidden} with --batch "
-                   f"{batch} "
-                   "on this data")
+                   f"{batch} on this data")
