@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch.compiler import passes, replay
+from nn_from_scratch.compiler import backward, memory, passes, replay, write
+from nn_from_scratch.compiler import loops as loops_room
 from nn_from_scratch.compiler.loops import has_numba
 from nn_from_scratch.compiler.nodes import Looked
 from nn_from_scratch.compiler.replay import compile, training_step
+from nn_from_scratch.compiler.traced import Traced
 from nn_from_scratch.functions import operation
 from nn_from_scratch.rules import defvjp, table
 
@@ -517,3 +519,70 @@ def test_a_mistake_in_a_call_does_not_end_the_replay():
     with pytest.raises(ValueError, match="features"): step(x[:, :2], y)
     step(x, y)
     assert step.gradient.compiled is not None
+
+
+# ---------------------------------------------------------------- faults in the other stages are seen
+
+def give_back_too_early(patch): patch.setattr(memory.Memory, "release", lambda self, number: [self.free.setdefault((b.size, b.dtype), []).append(b)
+                                                                                             for b in {id(b): b for b in self.buffer.values()}.values()])
+
+
+def take_what_is_read_later(patch):
+    def taken(self, number, among):
+        value = self.plan.nodes[number].value
+        for a in among:
+            if isinstance(a, passes.Ref) and a.number in self.buffer and self.array[a.number].shape == value.shape and self.array[a.number].dtype == value.dtype: return self.buffer[a.number]
+    patch.setattr(memory.Memory, "taken_over", taken)
+
+
+FAULTS = {
+    "a buffer goes back before it was read": (False, give_back_too_early),
+    "a result stands on an argument that is still wanted": (False, take_what_is_read_later),
+    "views keep nothing": (False, lambda patch: patch.setattr(memory, "is_fresh", lambda node: True)),
+    "a sum begins at 1": (True, lambda patch: patch.setitem(loops_room.REDUCTIONS, np.sum, ("1", "{y} + {x}"))),
+    "a product is a sum": (True, lambda patch: patch.setitem(loops_room.FORMULAS, np.multiply, "{} + {}")),
+    "the largest is the smallest": (True, lambda patch: patch.setitem(loops_room.FORMULAS, np.maximum, "{0} if {0} <= {1} else {1}")),
+    "stretched gradients are not added up": (False, lambda patch: patch.setattr(backward, "as_argument", lambda program, g, x: g)),
+    "the second use of a value is forgotten": (False, lambda patch: patch.setattr(Traced, "__add__", lambda self, other: self)),
+    "arguments in the wrong order": (False, lambda patch: patch.setattr(write, "quick_argument", lambda writer, node, a: node.args[-1])),
+}
+
+
+def through_a_view(w, x):
+    view = (w * x).T
+    return np.sum(view @ (np.exp(x) * 3.0 + w))
+
+
+def fault_cases():
+    "(function, its arguments): views, stretched arguments, a relu; and random networks."
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 2))
+    yield nn.value_and_grad(through_a_view), (np.ones((3, 2)), x)
+    yield nn.value_and_grad(lambda w, x: np.sum(w * x * w)), (np.ones(2), x)
+    yield loss_of(nn.mse), (nn.mlp([2, 8, 8, 1], rng=0, dtype=np.float64), x, x[:, :1])
+    for seed in range(16):
+        model, loss, data, _ = random_case(seed)
+        yield loss_of(loss), (model, *data)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_a_stage_is_seen(name, monkeypatch):
+    loops, fault = FAULTS[name]
+    if loops and not has_numba: pytest.skip("numba is not installed")
+    fault(monkeypatch)
+    for plain, args in fault_cases():
+        wanted = plain(*args)[1]
+        try: slope = compile(plain, loops=loops)(*args)[1]
+        except Exception: return
+        if not np.allclose(getattr(slope, "vector", slope), getattr(wanted, "vector", wanted), rtol=1e-3, atol=1e-5): return
+    pytest.fail("nobody noticed")
+
+
+@pytest.mark.skipif(not has_numba, reason="numba is not installed")
+def test_loops_are_compiled_with_a_bar_that_leaves_nothing_behind(capsys):
+    model, x, y = nn.mlp([3, 7, 2], rng=0), np.ones((5, 3), np.float32), np.zeros(5, int)
+    made = compile(loss_of(nn.cross_entropy), loops=True)
+    value, _ = made(model, x, y)
+    (known,) = made.replays.values()
+    assert known.run.__name__ == "run" and capsys.readouterr().out == ""
+    assert made(model, x, y)[0] == value
