@@ -31,7 +31,7 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
     averaging, folds            the mean of the weights on the way; each row held back once       9
     checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  8
 Data goes in, pictures and files come out.
-    convolution, pooling        layers for pictures, and what is asked of pictures: image_demands  12
+    convolution, transposed, pooling   layers for pictures; what is asked of them: image_demands  12
     image_files                 these layers in files                                             12
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx, norm_files   a model as a file, in words, for other programs     20
@@ -58,7 +58,7 @@ from .batches import batches
 from .checking import grad_check, numeric_grad
 from .checkpoints import Checkpoints
 from .checkup import Checkup, checkup
-from .convolution import Conv1d, Conv2d, ConvTranspose2d, conv1d, conv2d, conv_transpose2d
+from .convolution import Conv1d, Conv2d, conv1d, conv2d
 from .data import (
     Standardize, circles, load_cifar10, load_digits, load_fashion_mnist, load_mnist, load_names,
     load_text, moons, read_idx, regression, spiral, train_valid_split, xor)
@@ -97,6 +97,7 @@ from .stopping import EarlyStopping, LearningRateFinder, ReduceLROnPlateau, has_
 from .tables import Table, read_table
 from .tape import Tensor, stop_gradient
 from .training import fit
+from .transposed import ConvTranspose2d, conv_transpose2d
 
 from .attention import MultiHeadAttention, attention, rotary
 from .gpt import GPT, TransformerBlock, bits_per_byte, generate
