@@ -13,6 +13,7 @@ import inspect
 import os
 import sys
 import threading
+import weakref
 from typing import Any
 
 # %% ../nbs/01b_network.ipynb #5c1f9a08
@@ -36,6 +37,7 @@ class Turn:
         self._readers: dict = {}  # frame -> how often it reads
         self._waiting = 0  # how many readers wait
         self._change = threading.Condition()
+        _turns.add(self)
 
     def acquire(self) -> bool:
         """Take the turn for the calling function, once other threads have done reading.
@@ -53,14 +55,20 @@ class Turn:
             with self._change:
                 while readers := self._living():
                     if any(is_below(reader, frame) for reader in readers):
-                        self.release()
+                        self._taken.clear()
                         return False
                     del readers
                     self._change.wait(0.1)
         return True
 
-    def release(self):
-        "Give the turn back."
+    def release(self, frame: Any = None):
+        """Give the turn back; nothing to do where it is another's.
+
+        Parameters:
+            frame: of the function that took it; without it, the caller's
+        """
+        if self.holder is not (frame or sys._getframe(1)):
+            return
         self._taken.clear()
         if self._waiting:
             with self._change:
@@ -138,6 +146,7 @@ def is_below(frame, top):
 
 
 exchanges: dict[int, Any] = {}  # layouts whose parameters are replaced for a while
+_turns: Any = weakref.WeakSet()  # all there are
 
 
 def mend():
@@ -147,5 +156,12 @@ def mend():
             layout.roll_back()
 
 
+def _in_child():
+    "A forked process has one thread: what the others held is free, numbers are back."
+    for turn in [*_turns]:
+        turn._waiting, turn._change = 0, threading.Condition()
+    mend()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=mend)
+    os.register_at_fork(after_in_child=_in_child)

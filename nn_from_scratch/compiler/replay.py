@@ -10,7 +10,6 @@ __all__ = ['NO_NUMBA', 'OURS', 'Compiled', 'compile', 'Fallback', 'gradient_for'
 
 # %% ../../nbs/18_compiler.ipynb #6facb754
 import functools
-import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +20,9 @@ from ..aliases import Loss
 from ..checks import kind
 from .loops import has_numba
 from .trace import Looked
-from .tracing import Replay, Tracing, is_data
+from .tracing import TAKEN, Replay, Tracing, is_data
 from .update import CompiledUpdate
+from ..turns import Turn
 from ..gradients import value_and_grad
 from ..modules import Module
 from ..optimizer import Optimizer
@@ -38,18 +38,23 @@ class Compiled:
         self.gradient, self.loops = hasattr(f, "differentiates"), loops
         self.replays: dict[tuple, Any] = {}
         self.kept: dict[int, Any] = {}  # layouts and gradients whose identity is a key
-        self.busy = threading.Lock()
+        self.busy = Turn()
 
     def __call__(self, *args: Any, out: Any = None) -> Any:
         first = args[0] if args else None
         model = isinstance(first, Module)
         if self.gradient and model and out is None: out = first.parameters().empty_like()
-        if not self.busy.acquire(blocking=False):
-            raise RuntimeError("a compiled function runs in another thread: its arrays are "
-                               "the same in every call, so it takes one at a time")
-        try:
-            result = self.replay(args, out).run(*filter(is_data, args))
+        known: Any = None
+        try:  # each turn, if an interrupt tears it away, is free at the next call
+            if not self.busy.acquire():
+                raise RuntimeError("a compiled function runs in another thread: its arrays "
+                                   "are the same in every call, so it takes one at a time")
+            known = self.replay(args, out)
+            for turn in known.turns:
+                if not turn.acquire(): raise RuntimeError(TAKEN)
+            result = known.run(*filter(is_data, args))
         finally:
+            for turn in known.turns if known else (): turn.release()
             self.busy.release()
         if not self.gradient: return result
         return (result, out) if model else result
