@@ -2375,6 +2375,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                        'nn_from_scratch.turns.Turn.__enter__': ('network.html#turn.__enter__', 'nn_from_scratch/turns.py'),
                                        'nn_from_scratch.turns.Turn.__exit__': ('network.html#turn.__exit__', 'nn_from_scratch/turns.py'),
                                        'nn_from_scratch.turns.Turn.__init__': ('network.html#turn.__init__', 'nn_from_scratch/turns.py'),
+                                       'nn_from_scratch.turns.Turn._change': ('network.html#turn._change', 'nn_from_scratch/turns.py'),
                                        'nn_from_scratch.turns.Turn._enter': ('network.html#turn._enter', 'nn_from_scratch/turns.py'),
                                        'nn_from_scratch.turns.Turn._leave': ('network.html#turn._leave', 'nn_from_scratch/turns.py'),
                                        'nn_from_scratch.turns.Turn._living': ('network.html#turn._living', 'nn_from_scratch/turns.py'),

@@ -13,7 +13,6 @@ import inspect
 import os
 import sys
 import threading
-import weakref
 from typing import Any
 
 # %% ../nbs/01b_network.ipynb #5c1f9a08
@@ -36,8 +35,7 @@ class Turn:
         self._taken: dict = {}  # at most one entry: the frame that takes a gradient
         self._readers: dict = {}  # frame -> how often it reads
         self._waiting = 0  # how many readers wait
-        self._change = threading.Condition()
-        _turns.add(self)
+        self._inner: dict = {}  # forks before -> the lock: a child makes its own
 
     def acquire(self) -> bool:
         """Take the turn for the calling function, once other threads have done reading.
@@ -60,6 +58,12 @@ class Turn:
                     del readers
                     self._change.wait(0.1)
         return True
+
+    @property
+    def _change(self):
+        "Held while it is noted who reads; in a forked child nobody would give it back."
+        return self._inner.get(_forks[0]) or self._inner.setdefault(
+            _forks[0], threading.Condition())
 
     def release(self, frame: Any = None):
         """Give the turn back; nothing to do where it is another's.
@@ -146,7 +150,7 @@ def is_below(frame, top):
 
 
 exchanges: dict[int, Any] = {}  # layouts whose parameters are replaced for a while
-_turns: Any = weakref.WeakSet()  # all there are
+_forks = [0]  # how many lie between the first process and this one
 
 
 def mend():
@@ -158,8 +162,7 @@ def mend():
 
 def _in_child():
     "A forked process has one thread: what the others held is free, numbers are back."
-    for turn in [*_turns]:
-        turn._waiting, turn._change = 0, threading.Condition()
+    _forks[0] += 1
     mend()
 
 
