@@ -37,6 +37,7 @@ Data goes in, pictures and files come out.
     sharing, architecture, onnx, norm_files   a model as a file, in words, for other programs     20
     tables, columns, preparation     a table of your own, and what makes numbers of it            7
     tasks, questions, splits, reports, units   what the commands learn, and what they say of it   C
+    albums                      a folder of pictures, one sub-folder a class                      C
     cli, answers, console       the commands nn_train and nn_predict                              C
     estimators, learners, seen  scikit-learn's interface                                          D
 What protects and what hurries joins from outside, by tables, as the rules do.

@@ -175,9 +175,9 @@ def exclusively(layout, turns, f, arrays, out, has_aux):
             return run_on_tape(f, arrays, out, has_aux)
         finally:
             give_back(layout, turns)
-    finally:
-        # once more, if an interrupt came in the midst of the first
-        give_back(layout, turns)
+    except BaseException:
+        give_back(layout, turns)  # an interrupt may have come in its midst
+        raise
 
 
 def give_back(layout, turns):

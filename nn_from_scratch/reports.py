@@ -37,7 +37,7 @@ def report_text(report: Report) -> str:
     parts = ", ".join(f"{len(part[1]):,} to {purpose}" for part, purpose in zip(
         (task.train, task.valid, task.test), purposes, strict=True))
     inputs = counted(len(task.features), "column") if task.features \
-        else f"{task.train[0].shape[1]} pixels"
+        else f"{' × '.join(map(str, task.train[0].shape[1:3]))} pixels"
     what = f"one of {len(task.classes)} classes" if task.classes else "a number"
     naive = "always the most frequent class" if task.classes else "always the mean"
     balanced = f"; balanced {report.balanced:.4f}" if task.classes else ""
@@ -139,11 +139,12 @@ def pictures(report: Report) -> dict:
                 report.prediction.argmax(axis=1),
             )
             order = np.argsort(sure)[:24]
-            titles = [f"{said[i]}, is {y[i]}\n{sure[i]:.0%}" for i in order]
+            names = [quoted(str(name), 12) for name in task.classes]
+            titles = [f"{names[said[i]]}, is {names[y[i]]}\n{sure[i]:.0%}"
+                      for i in order]
             wrong = said[order] != y[order]
-            figures["read_digits"] = plot_images(x[order], titles, wrong=wrong)[
-                0
-            ].figure
+            name = "read_digits" if task.target == "digit" else "least_sure"
+            figures[name] = plot_images(x[order], titles, wrong=wrong)[0].figure
     return figures
 
 

@@ -25,6 +25,7 @@ from .functions import relu
 from .layers import Sequential, mlp
 from .losses import cross_entropy, mse
 from .metrics import accuracy, r2_score
+from .modules import Module
 from .optim import AdamW
 from .optimizer import Optimizer
 from .preparation import Preparation
@@ -50,6 +51,7 @@ class Task:
         target: what is predicted
         preparation: layer, made from the rows to learn from
         notes: what was done to the table
+        network: (sizes, activation, rng=) -> what is trained
     """
 
     name: str
@@ -60,8 +62,9 @@ class Task:
     features: list | None = None
     target: str = "digit"
     # the first
-    preparation: Preparation | None = None
+    preparation: Module | None = None
     notes: list = field(default_factory=list)
+    network: Callable = mlp
 
 # %% ../nbs/C_command.ipynb #c0a90b02
 purposes = "learn from", "stop by", "report on"  # of the three parts
@@ -258,7 +261,7 @@ def train_task(
     train, valid = ((look(x), y if scale is None else scale(y), *more)
                     for x, y, *more in (task.train, task.valid))
     n_out = len(task.classes) if task.classes else 1
-    network = mlp([train[0].shape[1], *hidden, n_out], activation, rng=rng)
+    network = task.network([train[0].shape[1], *hidden, n_out], activation, rng=rng)
     loss, metric = (cross_entropy, accuracy) if task.classes else (mse, r2_score)
     start = time.perf_counter()
     history = fit(
