@@ -284,6 +284,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                          'nn_from_scratch.columns.Cells.__init__': ( 'table.html#cells.__init__',
                                                                                      'nn_from_scratch/columns.py'),
                                          'nn_from_scratch.columns.Cells._coded': ('table.html#cells._coded', 'nn_from_scratch/columns.py'),
+                                         'nn_from_scratch.columns.Cells._look_for_codes': ( 'table.html#cells._look_for_codes',
+                                                                                            'nn_from_scratch/columns.py'),
                                          'nn_from_scratch.columns.Cells._number': ( 'table.html#cells._number',
                                                                                     'nn_from_scratch/columns.py'),
                                          'nn_from_scratch.columns.Cells._numbers': ( 'table.html#cells._numbers',
