@@ -27,6 +27,7 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
     evaluation, stopping        predict, evaluate; every way in which a run ends                  5
     progress, states            the bar; what a run remembers                                     5, E
     checkpoints                 a run that goes on where it was killed                            E
+    descriptions                a run in words: what must be the same when it goes on             E
     dropout, norms              units left out at random; features kept at mean 0 and spread 1    9, 10
     averaging, folds            the mean of the weights on the way; each row held back once       9
     checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  8
@@ -39,6 +40,7 @@ Data goes in, pictures and files come out.
     tasks, questions, splits, reports, units   what the commands learn, and what they say of it   C
     albums                      a folder of pictures, one sub-folder a class                      C
     cli, answers, console       the commands nn_train and nn_predict                              C
+    text_command                the command nn_generate, and a small GPT on a text                16
     estimators, learners, seen  scikit-learn's interface                                          D
 What protects and what hurries joins from outside, by tables, as the rules do.
     asking, loss_demands, norm_demands, settings   what is asked of arguments (by checks, in the words there)   F

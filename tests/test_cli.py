@@ -69,7 +69,7 @@ def test_help_names_every_option_and_its_default():
 
 @pytest.mark.parametrize("args, words", [
     (["--epochs", "many"], "invalid int value: 'many'"),
-    (["--layers", "3"], "unrecognized arguments: --layers 3"),
+    (["--depth", "3"], "unrecognized arguments: --depth 3"),
     (["t.csv"], "unrecognized arguments: t.csv"),
     (["--lr"], "--lr: expected one argument"),
     (["--hidden", "64,x"], "nn_train: --hidden 64,x: give the units of each hidden layer, as in 128,64"),
