@@ -46,7 +46,8 @@ ASKED = (API["compiler"] + " " + API["estimators"]).split()  # imported when ask
 # The rooms of the house. Each imports only from those above it.
 ORDER = """
     aliases checks loss_demands files functions initial tree turns parameters layout modules layers
-    losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
+    losses metrics rules calls tape walk arguments gradients checking numpy_rules
+    shape_rules joining_rules linalg_rules matrix_rules reduction_rules series_rules asking fast
     dropout norms norm_demands fast_norms
     embedding embedding_demands fast_embedding recurrent recurrent_demands fast_recurrent
     optimizer schedules optim modern quick_steps settings
