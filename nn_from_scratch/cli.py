@@ -301,7 +301,7 @@ def main(
     layers: int = 2,  # blocks of the GPT
     steps: int = 2000,  # updates on a text; ten times on the way it writes a sample
     output: str | None = None,  # new folder for what is learnt; else runs/NAME-1
-    resume: str | None = None,  # of a run that was interrupted, to go on with it
+    resume: str | None = None,  # the folder of an interrupted run, to go on with it
     processes: int = 1,  # that share each batch: needs pip install mpi4py mpich
 ):
     """Train a network on the digits, on MNIST, or on a table, a folder of pictures (one

@@ -188,7 +188,7 @@ def give_back(layout, turns):
             # Tensors stand there: f has not come to its end
             if id(layout) in exchanges:
                 layout.roll_back()
-            turn.release()
+            turn.release(frame)
 
 # %% ../nbs/03b_autodiff.ipynb #ec07398b
 def of_several(f, has_aux, first, rest, kwargs, out):
