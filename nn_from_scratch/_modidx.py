@@ -1717,6 +1717,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                                                                             'nn_from_scratch/plots/training.py'),
                                                 'nn_from_scratch.plots.training._mark_best': ( 'b_plots.html#_mark_best',
                                                                                                'nn_from_scratch/plots/training.py'),
+                                                'nn_from_scratch.plots.training._other_losses': ( 'b_plots.html#_other_losses',
+                                                                                                  'nn_from_scratch/plots/training.py'),
                                                 'nn_from_scratch.plots.training._rates': ( 'b_plots.html#_rates',
                                                                                            'nn_from_scratch/plots/training.py'),
                                                 'nn_from_scratch.plots.training._records': ( 'b_plots.html#_records',
