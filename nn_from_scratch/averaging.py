@@ -39,7 +39,7 @@ class WeightAverage(Callback):
         ...                  callbacks=[average], progress=False)
         >>> loss = nn.evaluate(model, nn.cross_entropy, valid)["loss"]  # the model has the mean
         >>> loss == history.noted["averaged_loss"][-1], list(history.rows()[-1])
-        True
+        (True, ['epoch', 'train_loss', 'valid_loss', 'averaged_loss'])
     """
 
     def __init__(self, decay: float = 0.99, start: int = 0):
