@@ -27,17 +27,20 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
     evaluation, stopping        predict, evaluate; every way in which a run ends                  5
     progress, states            the bar; what a run remembers                                     5, E
     checkpoints                 a run that goes on where it was killed                            E
+    descriptions                a run in words: what must be the same when it goes on             E
     dropout, norms              units left out at random; features kept at mean 0 and spread 1    9, 10
     averaging, folds            the mean of the weights on the way; each row held back once       9
     checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  8
 Data goes in, pictures and files come out.
-    convolution, pooling        layers for pictures, and what is asked of pictures: image_demands  12
+    convolution, transposed, pooling   layers for pictures; what is asked of them: image_demands  12
     image_files                 these layers in files                                             12
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx, norm_files   a model as a file, in words, for other programs     20
     tables, columns, preparation     a table of your own, and what makes numbers of it            7
     tasks, questions, splits, reports, units   what the commands learn, and what they say of it   C
+    albums                      a folder of pictures, one sub-folder a class                      C
     cli, answers, console       the commands nn_train and nn_predict                              C
+    text_command                the command nn_generate, and a small GPT on a text                16
     estimators, learners, seen  scikit-learn's interface                                          D
 What protects and what hurries joins from outside, by tables, as the rules do.
     asking, loss_demands, norm_demands, settings   what is asked of arguments (by checks, in the words there)   F
@@ -57,7 +60,7 @@ from .batches import batches
 from .checking import grad_check, numeric_grad
 from .checkpoints import Checkpoints
 from .checkup import Checkup, checkup
-from .convolution import Conv1d, Conv2d, ConvTranspose2d, conv1d, conv2d, conv_transpose2d
+from .convolution import Conv1d, Conv2d, conv1d, conv2d
 from .data import (
     Standardize, circles, load_cifar10, load_digits, load_fashion_mnist, load_mnist, load_names,
     load_text, moons, read_idx, regression, spiral, train_valid_split, xor)
@@ -96,6 +99,7 @@ from .stopping import EarlyStopping, LearningRateFinder, ReduceLROnPlateau, has_
 from .tables import Table, read_table
 from .tape import Tensor, stop_gradient
 from .training import fit
+from .transposed import ConvTranspose2d, conv_transpose2d
 
 from .attention import MultiHeadAttention, attention, rotary
 from .gpt import GPT, TransformerBlock, bits_per_byte, generate

@@ -1,4 +1,4 @@
-"""New rows answered by a model that was trained on a table
+"""New rows or pictures answered by a model that nn_train made
 
     model.safetensors, new.csv  ->  a CSV with a line for each row
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 from fastcore.script import call_parse
 
+from .albums import Album
 from .columns import UsageError
 from .console import guarded
 from .losses import softmax
@@ -27,13 +28,13 @@ from .training import predict
 # %% ../nbs/C_command.ipynb #c0a90b08
 @call_parse
 def predict_rows(
-    model: str,  # model.safetensors of a run of nn_train on a table
-    data: str,  # a table with the same columns; more are left alone
+    model: str,  # model.safetensors of a run of nn_train
+    data: str,  # a table with the same columns, a picture, a folder of them
     probabilities: bool = False,  # a column for each class, with its probability
     output: str | None = None,  # the file to write; by default the answers are printed
 ):
-    """Answer the rows of a table with a model that nn_train made: a CSV with a line
-    for each row."""
+    """Answer the rows of a table, or pictures, with a model that nn_train made: a CSV
+    with a line for each."""
     guarded(lambda: _answer(model, data, probabilities, output), "nn_predict")
 
 # %% ../nbs/C_command.ipynb #c0a90b09
@@ -41,13 +42,17 @@ def _answer(path, data, probabilities, output) -> int:
     "Read model and table, and write the answers."
     model: Any = load(path)
     layers = model if hasattr(model, "__iter__") else []
-    first = next((layer for layer in layers if isinstance(layer, Preparation)), None)
+    first = next((layer for layer in layers if isinstance(layer, Preparation | Album)),
+                 None)
     about: dict[str, Any] = first.about() if first is not None else {}
     if first is None or not isinstance(about.get("target"), str):
-        raise UsageError(f"{path}: this model was not trained on a table by nn_train")
+        raise UsageError(f"{path}: this model was not trained by nn_train on a table "
+                         "or a folder of pictures")
     if not os.path.exists(data):
         raise UsageError(f"{data}: there is no such file")
-    said = predict(model, first.encode(any_table(data)))
+    files, x = first.encode(data) if isinstance(first, Album) \
+        else (None, first.encode(any_table(data)))
+    said = predict(model, x)
     names, rows = [about["target"]], [[value] for value in said[:, 0].tolist()]
     classes = about.get("classes")
     if isinstance(classes, list) and len(classes) == said.shape[1]:
@@ -58,6 +63,8 @@ def _answer(path, data, probabilities, output) -> int:
                 rows, softmax(said.astype(float)).tolist(), strict=True)]
     elif probabilities:
         raise UsageError("--probabilities: this model predicts a number, not a class")
+    if files is not None:
+        names, rows = ["file", *names], [[f, *row] for f, row in zip(files, rows)]
     if output is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
     else:

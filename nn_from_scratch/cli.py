@@ -6,6 +6,7 @@
 __all__ = ['read_table', 'main']
 
 # %% ../nbs/C_command.ipynb #c0a90b04
+import inspect
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import numpy as np
 from fastcore import script
 from fastcore.script import call_parse
 
+from .albums import read_album
 from .columns import TableError, UsageError, listed
 from .console import guarded, say
 from .data import load_digits, load_mnist
@@ -26,10 +28,12 @@ from .optim import AdamW, optimizers
 from .ranks import launch, world
 from .reports import (
     for_terminal, one_of_each, report_text, summary, write_pictures)
+from .run_folders import new_folder, resumed
 from .sharing import save
 from .tables import read_table as any_table
 from .tasks import (
     Report, Task, folds, read_task, split_task, train_task)
+from .text_command import read_text, train_text
 
 read_table = read_task  # the name it had here
 
@@ -67,23 +71,24 @@ def _load(options: dict) -> tuple:
     if options["task"] not in ("auto", "classification", "regression"):
         raise UsageError(f"--task {options['task']}: there are auto, classification, "
                          "regression")
-    if data in ("digits", "mnist"):
+    album = os.path.isdir(data) and data not in ("digits", "mnist")
+    if options["size"] < 0 or options["size"] and not album:
+        raise UsageError(f"--size {options['size']}: pixels a side of the pictures in "
+                         f"a folder, not of --data {data}")
+    if data in ("digits", "mnist") or album:
         if any(options[name] for name in own) or options["task"] == "regression" \
                 or options["kfold"]:
             raise UsageError("--target, --ignore and --task belong to a table of your "
-                             "own, "
-                             f"not to --data {data}")
+                             f"own, not to --data {data}")
+        if album: return read_album(data, options["size"], options["seed"]), []
         (x, y), test = (load_digits(), None) if data == "digits" else load_mnist()
         return split_task(data, x, y, list(range(10)), options["seed"], test), []
     if not os.path.exists(data):
         raise UsageError(f"--data {data}: there is no such file")
-    if os.path.isdir(data):
-        raise UsageError(f"--data {data}: that is a folder, not a file")
     if not options["target"]:
         names = listed(list(any_table(data).columns))
         raise UsageError(f"--data {data}: which column is to be predicted? Add "
-                         "--target COLUMN; "
-                         f"there are {names}")
+                         f"--target COLUMN; there are {names}")
     return _of_table(data, options)
 
 
@@ -101,44 +106,14 @@ def _of_table(data, options: dict) -> tuple:
     positive = options["positive"]
     if positive is not None and positive not in (task.classes or ()):
         raise UsageError(f"--positive {positive}: {options['target']} has no such "
-                         "class; there "
-                         f"are {listed(task.classes or ['numbers, no classes'])}")
+                         "class; there are "
+                         f"{listed(task.classes or ['numbers, no classes'])}")
     k = options["kfold"]
     if k and k < 2:
         raise UsageError(f"--kfold {k}: at least 2")
     return task, folds(data, options["target"], k, **settings) if k else []
 
 # %% ../nbs/C_command.ipynb #aded6aa0
-def _folder(output, name):
-    "A new folder for this run: the one asked for, or runs/NAME-1, -2, and so on."
-    if output is not None:
-        folder = Path(output)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"--output {output}: it exists and is not empty, and an "
-                             "earlier run "
-                             "is never overwritten")
-        return _made(folder)
-    number = 1
-    while True:
-        try:
-            return _made(Path("runs") / f"{name}-{number}", exist_ok=False)
-        except FileExistsError:
-            number += 1
-
-
-def _made(folder, exist_ok=True):
-    "The folder, made with all above it."
-    try:
-        folder.mkdir(parents=True, exist_ok=exist_ok)
-    except OSError as error:
-        if isinstance(error, FileExistsError) and not exist_ok:
-            raise
-        raise RuntimeError(
-            f"the folder {folder} cannot be made: {error.strerror}"
-        ) from None
-    return folder
-
-
 def _keep(folder, report: Report) -> str:
     "Write what was learnt, before anything else can fail; a sentence about it."
     written = f"model, settings, history and pictures are in {folder}"
@@ -163,8 +138,7 @@ def _draw(folder, report: Report, positive: str | None):
                         "saved")
     except Exception as error:
         say("nn_train", f"a picture could not be drawn ({type(error).__name__}: "
-                        f"{str(error)[:200]}); the "
-             "model and its history are saved")
+                        f"{str(error)[:200]}); the model and its history are saved")
 
 # %% ../nbs/C_command.ipynb #de8d78e6
 def _check_numbers(options: dict):
@@ -178,27 +152,13 @@ def _check_numbers(options: dict):
         raise UsageError(f"--seed {options['seed']}: a seed is 0 or more")
 
 
-def _resumed(options: dict) -> tuple[dict, Path]:
-    "The settings of an earlier run, and its folder."
-    folder = Path(options["resume"])
-    try:
-        known = json.loads((folder / "settings.json").read_text())
-    except (OSError, ValueError):
-        raise UsageError(f"--resume {folder}: there is no run in this folder") from None
-    if not (folder / "checkpoints").is_dir():
-        raise UsageError(f"--resume {folder}: this run came to its end; there is "
-                         "nothing to "
-                         "go on with")
-    if not isinstance(known, dict) or known.keys() != options.keys():
-        raise UsageError(f"--resume {folder}: settings.json is not of this version")
-    return known, folder
-
-
 def _run(options: dict) -> int:
     "What the command does: load, train, save, report, draw."
     folder = None
     if options["resume"]:
-        options, folder = _resumed(options)
+        options, folder = resumed(options)
+    _check_belongings(options)
+    if options["text"]: return _of_text(options, folder)
     hidden = _sizes(options["hidden"])
     activation = _one_of("activation", options["activation"], activations)
     make = _one_of("optimizer", options["optimizer"], optimizers)
@@ -212,7 +172,7 @@ def _run(options: dict) -> int:
     if comm is not None and comm.Get_rank():  # rank 0 writes, and tells
         train_task(task, checkpoint=folder or "runs", **shared)
         return 0
-    folder = folder or _folder(options["output"], task.name)
+    folder = folder or new_folder(options["output"], task.name)
     (folder / "settings.json").write_text(json.dumps(options, indent=2) + "\n")
     steps = folder / "checkpoints"
     report = train_task(task, checkpoint=steps, **shared)
@@ -230,6 +190,36 @@ def _run(options: dict) -> int:
     print(written, flush=True)
     _draw(folder, report, options["positive"])
     return _ending(report, folder)
+
+
+_OF_TEXT = "vocabulary", "context", "width", "layers", "steps"
+_OF_BOTH = "text", "batch", "lr", "seed", "output", "resume"
+
+
+def _check_belongings(options: dict):
+    "Raises `UsageError` for an option of a table with a text, or the other way round."
+    usual = {name: p.default for name, p in inspect.signature(main).parameters.items()}
+    if options["text"] and options["data"] != usual["data"]:
+        raise UsageError(f"--text {options['text']} --data {options['data']}: one of "
+                         "the two")
+    for name in sorted(options.keys() - {*_OF_BOTH}):
+        if (name in _OF_TEXT) != bool(options["text"]) and options[name] != usual[name]:
+            raise UsageError(f"--{name} belongs to --text, not to --data"
+                             if name in _OF_TEXT else
+                             f"--{name} belongs to --data, not to --text")
+
+
+def _of_text(options: dict, folder: Path | None) -> int:
+    "A small GPT on a text."
+    if world(): raise UsageError("--text: a text is learnt by one process")
+    _check_numbers(options)
+    if options["steps"] < 1: raise UsageError(f"--steps {options['steps']}: at least 1")
+    sizes = {name: options[name] for name in (*_OF_TEXT[:4], "seed")}
+    reading, again = read_text(options["text"], **sizes), folder is not None
+    folder = folder or new_folder(options["output"], reading.name)
+    (folder / "settings.json").write_text(json.dumps(options, indent=2) + "\n")
+    settings = {name: options[name] for name in ("steps", "batch", "lr", "seed")}
+    return train_text(reading, folder, **settings, resume=again)
 
 
 def _optimizer(make, lr):
@@ -258,8 +248,10 @@ def _ending(report: Report, folder) -> int:
         more = f" --processes {comm.Get_size()}" if comm else ""
         print(f"to go on: nn_train --resume {folder}{more}")
         return 130
-    if report.task.features:
-        print(f"to answer new rows: nn_predict {folder / 'model.safetensors'} NEW.csv")
+    if report.task.preparation:
+        rows, new = ("rows", ".csv") if report.task.features else ("pictures", "/")
+        path = folder / "model.safetensors"
+        print(f"to answer new {rows}: nn_predict {path} NEW{new}")
     return 0
 
 # %% ../nbs/C_command.ipynb #c0a90b06
@@ -286,7 +278,7 @@ def _launched(processes: int) -> int:
 
 @call_parse
 def main(
-    data: str = "digits",  # digits, mnist, or a table: a file with named columns
+    data: str = "digits",  # digits, mnist, a table with named columns, or a folder
     target: str | None = None,  # the column of the table to predict
     task: str = "auto",  # classification or regression; auto looks at the target
     ignore: _IGNORE = None,
@@ -300,20 +292,25 @@ def main(
     batch: int = 32,  # examples in each step
     optimizer: str = "adamw",  # sgd, adagrad, rmsprop, adam or adamw
     lr: float = 0.003,  # learning rate
+    size: int = 0,  # of a folder of pictures: scaled and cut to so many pixels a side
     seed: int = 0,  # of the split, the first weights and the order of the examples
-    # a new
-    output: str | None = None,  # folder for what is learnt; if not given, runs/NAME-1
-    # the folder
-    resume: str | None = None,  # of a run that was interrupted, to go on with it
+    text: str | None = None,  # not a table but a text, for a small GPT to go on with
+    vocabulary: int = 0,  # pieces of a text, 256 or more; 0: a token for each letter
+    context: int = 64,  # how many tokens of a text it sees at once
+    width: int = 64,  # features of each place in a text, a multiple of 8
+    layers: int = 2,  # blocks of the GPT
+    steps: int = 2000,  # updates on a text; ten times on the way it writes a sample
+    output: str | None = None,  # new folder for what is learnt; else runs/NAME-1
+    resume: str | None = None,  # the folder of an interrupted run, to go on with it
     processes: int = 1,  # that share each batch: needs pip install mpi4py mpich
 ):
-    """Train a network on the digits, on MNIST, or on a table of your own, and show
-    what it learnt."""
+    """Train a network on the digits, on MNIST, or on a table, a folder of pictures (one
+    sub-folder a class) or a text of your own, and show what it learnt."""
     options = {name: value for name, value in locals().items() if name != "processes"}
     import matplotlib
     matplotlib.use("Agg")  # pictures go into files, also where there is no screen
     guarded(lambda: _run(options) if processes == 1 else _launched(processes),
             "nn_train",
-            memory=f"there is not enough memory for --hidden {hidden} with --batch "
-                   f"{batch} "
-                   "on this data")
+            memory="there is not enough memory for "
+                   + (f"--width {width} --context {context}" if text else
+                      f"--hidden {hidden}") + f" with --batch {batch} on this data")

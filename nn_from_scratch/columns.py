@@ -30,13 +30,12 @@ class Column:
     Parameters:
         name: in the first line of the file
         kind: "numbers", "words" or "dates"
-        values: places in `words`; days since 1970. NaN or -1: a hole
+        values: numbers; places in words; days since 1970. NaN or -1: a hole
         words: the different ones, sorted
     """
 
     name: str
     kind: str
-    # (n,): numbers;
     values: np.ndarray
     words: list[str] = field(default_factory=list)
 
@@ -83,48 +82,62 @@ class Cells:
         self.numbers: list[np.ndarray] = []
         self.codes: list[np.ndarray] = []
         self.index: dict[str, int] = {}
-        self.strays: list[tuple[int, str]] = []
-        self.read_as_words = self.rows = 0
+        self.strays, self.first_stray = 0, (0, "")  # how many, and line and text of one
+        self.read_as_words = self.rows = self.real_words = 0
 
     def add(self, cells: list[str], lines: list[int]):
         "The cells of some more rows."
-        numbers = None if self.is_words else self._numbers(cells)
-        if numbers is None and not self.is_words:
-            numbers = self._one_by_one(cells, lines)
-        if numbers is not None:
-            self.numbers.append(numbers)
+        if not self.is_words:
+            numbers = self._numbers(cells)
+            self.numbers.append(
+                self._one_by_one(cells, lines) if numbers is None else numbers
+            )
         if self.is_words or self.strays:
             self.codes.append(self._coded(cells))
             self.read_as_words += len(cells)
         self.rows += len(cells)
 
     def _numbers(self, cells: list[str]) -> np.ndarray | None:
-        "All cells as numbers at once, if they are."
+        "All cells as numbers at once, NaN for a hole, if nothing else is among them."
+        full = cells
         try:
-            numbers = np.array(cells, np.float64)
+            known = numbers = np.array(cells, np.float64)
         except ValueError:
+            holes = np.array([cell.lower() in self.missing for cell in cells])
+            full = [cell for cell, hole in zip(cells, holes, strict=True) if not hole]
+            try:
+                known = np.array(full, np.float64)
+            except ValueError:
+                return None
+            numbers = np.full(len(cells), np.nan)
+            numbers[~holes] = known
+        text = "\n".join(full)
+        # a NaN that is spelt out is not at most _LARGEST
+        if "_" in text or not np.all(np.abs(known) <= _LARGEST):
             return None
-        text = "\n".join(cells)
-        fine = np.abs(numbers).max(initial=0) <= _LARGEST and "_" not in text
-        if fine and np.all(numbers == np.floor(numbers)) and _CODE.search(text):
+        self._look_for_codes(known, text)
+        return numbers
+
+    def _look_for_codes(self, known: np.ndarray, text: str):
+        "Whole numbers written as no number is, 01, are words."
+        if np.all(known == np.floor(known)) and _CODE.search(text):
             self.is_words = True
-        return numbers if fine else None
 
     def _one_by_one(self, cells, lines) -> np.ndarray:
         """Each cell as a number, NaN where it is none; what is no hole either is a
         stray."""
-        numbers = np.full(len(cells), np.nan)
-        for i, cell in enumerate(cells):
-            if cell.lower() in self.missing:
-                continue
-            number = self._number(cell)
-            if number is None:
-                self.strays.append((lines[i], cell))
-            else:
-                numbers[i] = number
-        whole = np.all(np.isnan(numbers) | (numbers == np.floor(numbers)))
-        self.is_words |= bool(whole) and any(_CODE.search(cell) for cell in cells)
-        return numbers
+        found = {cell: self._number(cell) for cell in set(cells)
+                 if cell.lower() not in self.missing}
+        words = {cell for cell, number in found.items() if number is None}
+        if words:
+            odd = [i for i, cell in enumerate(cells) if cell in words]
+            self.first_stray = self.first_stray if self.strays \
+                else (lines[odd[0]], cells[odd[0]])
+            self.strays += len(odd)
+            self.real_words += sum(cells[i].lower() not in missing_words for i in odd)
+        known = {cell: number for cell, number in found.items() if number is not None}
+        self._look_for_codes(np.array([*known.values()]), "\n".join(known))
+        return np.array([known.get(cell, np.nan) for cell in cells])
 
     def _number(self, cell: str) -> float | None:
         try:
@@ -144,16 +157,15 @@ class Cells:
     def needs_words(self) -> bool:
         "Whether the column turns out to be one of words, and must be read as such."
         known = self.rows - sum(int(np.isnan(part).sum()) for part in self.numbers)
-        strays = sum(text.lower() not in missing_words for _, text in self.strays)
-        self.is_words |= strays > _STRAY * (known + strays) or known == 0 < len(
-            self.strays
-        )
+        self.is_words |= known == 0 < self.strays \
+            or self.real_words > _STRAY * (known + self.real_words)
         return self.is_words and self.read_as_words < self.rows
 
     def column(self) -> Column:
         "The column, when all rows are there."
+        numbers, self.numbers = self.numbers, []  # the memory of one column at a time
         if not self.is_words:
-            return Column(self.name, "numbers", np.concatenate(self.numbers))
+            return Column(self.name, "numbers", np.concatenate(numbers))
         words = sorted(self.index)
         places = np.full(len(words) + 1, -1, np.int32)  # the last one serves the holes
         for place, word in enumerate(words):

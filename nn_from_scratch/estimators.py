@@ -51,7 +51,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         warm_start: whether a second `fit` goes on with the network there is
         random_state: seed of the weights and of the order
         progress: whether to show a progress bar
-        class_weight: "balanced", or class -> weight: how much the rows of a class count
+        class_weight: "balanced", or class -> weight: how much its rows count
 
     Example:
         >>> x, y = nn.moons(200, noise=0.1, rng=0)
@@ -106,7 +106,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         Parameters:
             x: rows (n, features)
             y: labels (n,), or (n, labels) of 0 and 1
-            classes: all there will be: the first call needs them, unless y has them all
+            classes: all there will be; needed at first, unless y has them all
             sample_weight: how much each row counts (n,); None for all alike
 
         Returns:

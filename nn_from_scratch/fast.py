@@ -99,6 +99,10 @@ forms[softmax], forms[log_softmax] = _softmax, _log_softmax
 forms[binary_cross_entropy] = _answers_loss
 
 # %% ../nbs/17_speed.ipynb #bf698279
+# An array of one number everywhere, kept for the next time: nobody may write into it
+filled = functools.lru_cache(32)(np.full)
+
+
 def _cross_entropy_together(
     logits, target, weight=None, label_smoothing=0.0, ignore=None
 ):
@@ -106,30 +110,39 @@ def _cross_entropy_together(
     if weight is not None or label_smoothing or target.ndim != logits.ndim - 1:
         options = weight, label_smoothing, ignore
         return _by_rules(cross_entropy, logits, target, *options)
-    shape, logits, target, kept = logits.shape, _rows(logits), target.reshape(-1), None
-    if ignore is not None:
-        kept = np.flatnonzero(target != ignore)
-        logits, target = logits[kept], target[kept]
+    if ignore is None and target.ndim == 1:
+        return _labels_together(logits, target)
+    target = target.reshape(-1)
+    kept = ... if ignore is None else np.flatnonzero(target != ignore)
+    loss, back_to_kept = _labels_together(_rows(logits)[kept], target[kept])
+
+    def back(g, homes):
+        slope = np.zeros_like(logits)
+        _rows(slope)[kept] = back_to_kept(g, homes)[0]
+        return {0: slope}
+
+    return loss, back
+
+
+@np.errstate(over="ignore")  # to -inf, whose exponential is 0, as it should be
+def _labels_together(logits, target):
     n = len(target)
     e = logits.T.copy()  # classes first
-    with np.errstate(over="ignore"):  # to -inf, whose exponential is 0, as it should be
-        e -= np.maximum.reduce(e, axis=0)
+    e -= np.maximum.reduce(e, axis=0)
     true = n * target.astype(np.intp, copy=False) + np.arange(n)  # in e, as one row
     losses = e.reshape(-1)[true]
     np.exp(e, out=e)
     total = np.add.reduce(e, axis=0)
     np.subtract(np.log(total), losses, out=losses)
-    losses *= e.dtype.type(1 / n)
+    losses *= filled(n, 1 / n, e.dtype)
 
     def back(g, homes):
-        if homes.keys() != {0}: raise TypeError(no_rule(cross_entropy, max(homes)))
+        if 0 not in homes or len(homes) > 1:
+            raise TypeError(no_rule(cross_entropy, max(homes)))
         share = g / n
         slope = e * (share / total)  # the softmax p, times the share of a sample
         slope.reshape(-1)[true] -= share  # p - y
-        if kept is None: return {0: slope.T.reshape(shape)}
-        whole = np.zeros(shape, e.dtype)
-        _rows(whole)[kept] = slope.T
-        return {0: whole}
+        return {0: slope.T}
 
     return np.add.reduce(losses), back
 
@@ -144,10 +157,6 @@ def _by_rules(op, *args):
         return {p: rules[p](g, y, *args) for p in homes}
 
     return y, back
-
-
-# An array of one number everywhere, kept for the next time: nobody may write into it
-filled = functools.lru_cache(32)(np.full)
 
 
 rows[cross_entropy] = table[cross_entropy], _cross_entropy_together
@@ -245,12 +254,12 @@ defvjp(chain, together=_chain_together)
 def _may_dot(x, w, b):
     """Whether `dot` serves: of one type, fitting, and no factor a single number (0 ·
     NaN)."""
-    n, shape = len(x), w.shape
-    if w.size == 1 or x.size == 1 or n == 1 and 1 in shape or x.dtype != w.dtype:
+    shape, dtype = w.shape, w.dtype
+    if len(shape) != 2 or x.shape[1] != shape[0] or x.dtype is not dtype:
         return False
-    if b is not None and (b.shape != shape[1:] or b.dtype != w.dtype):
+    if 1 in shape and (w.size == 1 or len(x) == 1) or x.size == 1:
         return False
-    return x.shape[1] == shape[0] and len(shape) == 2
+    return b is None or b.dtype is dtype and b.shape == shape[1:]
 
 
 def _all(value, like):
@@ -289,8 +298,7 @@ def head(layers: list, x: np.ndarray) -> tuple:
             w, b = layer.weight, layer.bias
             if type(w) not in _ARRAYS or b is not None and type(b) not in _ARRAYS:
                 break
-            dtype = dtype or w.dtype
-            if w.dtype != dtype:
+            if (kind := w.dtype) is not (dtype := dtype or kind):
                 break
             parts += w, b, None
         elif parts and parts[-1] is None and type(layer) is FunctionType and (
@@ -309,9 +317,11 @@ def head(layers: list, x: np.ndarray) -> tuple:
 
 def _is_known(f):
     "Whether the row of an activation is that of the book, or its quicker form."
-    return f in _known and table.get(f) in (_known[f], *rows.get(f, ())[1:])
+    row = table.get(f)
+    return row is not None and (row is _known.get(f) or row is rows.get(f, _no_row)[1])
 
 
+_no_row = None, None
 _ARRAYS = {Tensor, np.ndarray}
 # the rows of chapter 3 and appendix A
 _known = {f: table[f] for f in activations.values()}

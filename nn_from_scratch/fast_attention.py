@@ -15,7 +15,6 @@ from .attention import MultiHeadAttention, angles, attention, turned
 from .fast import forms, rows
 from .functions import gelu, operation
 from .rules import defvjp, table
-from .tape import Tensor
 
 # %% ../nbs/15_attention.ipynb #64370b9c
 def _attention_together(q, k, v, causal=False, mask=None):
@@ -113,7 +112,7 @@ defvjp(joint_heads, together=_joint_heads)
 
 def _joint(layer, h):
     "The heads of a layer at once where they are alike; None where the text has to do it."
-    plain = h.value if type(h) is Tensor else h
+    plain = getattr(h, "value", h)  # of a Tensor, or of a compiler's traced value
     if type(plain) is not np.ndarray or plain.ndim != 3 or layer.kv_heads != layer.heads:
         return None
     if type(layer).look_up is not _look_up or table.get(attention) is not _attention_row:

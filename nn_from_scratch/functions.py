@@ -304,5 +304,8 @@ def cast(x: Array, dtype: Dtype) -> Array:
     Parameters:
         x: or what can become one
         dtype: of the result
+
+    Example:
+        >>> print(nn.cast([1, 2], np.float32).dtype)
     """
     return np.asarray(x, dtype)

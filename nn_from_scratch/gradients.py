@@ -175,9 +175,9 @@ def exclusively(layout, turns, f, arrays, out, has_aux):
             return run_on_tape(f, arrays, out, has_aux)
         finally:
             give_back(layout, turns)
-    finally:
-        # once more, if an interrupt came in the midst of the first
-        give_back(layout, turns)
+    except BaseException:
+        give_back(layout, turns)  # an interrupt may have come in its midst
+        raise
 
 
 def give_back(layout, turns):
@@ -188,7 +188,7 @@ def give_back(layout, turns):
             # Tensors stand there: f has not come to its end
             if id(layout) in exchanges:
                 layout.roll_back()
-            turn.release()
+            turn.release(frame)
 
 # %% ../nbs/03b_autodiff.ipynb #ec07398b
 def of_several(f, has_aux, first, rest, kwargs, out):

@@ -71,21 +71,10 @@ class NetworkEstimator(BaseEstimator):
     ):
         self.hidden, self.activation, self.optimizer = hidden, activation, optimizer
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.epochs, self.batch_size, self.tol, self.patience = (
-            epochs,
-            batch_size,
-            tol,
-            patience,
-        )
-        self.early_stopping, self.validation_fraction = (
-            early_stopping,
-            validation_fraction,
-        )
-        self.standardize, self.shuffle, self.warm_start = (
-            standardize,
-            shuffle,
-            warm_start,
-        )
+        self.epochs, self.batch_size, self.tol = epochs, batch_size, tol
+        self.patience, self.early_stopping = patience, early_stopping
+        self.validation_fraction, self.standardize = validation_fraction, standardize
+        self.shuffle, self.warm_start = shuffle, warm_start
         self.random_state, self.progress = random_state, progress
 
     def _begins(self, once=False) -> bool:
@@ -108,7 +97,7 @@ class NetworkEstimator(BaseEstimator):
             self.model_.layers[:] = model.layers
         history = self._train(work, x, y, weight, once)
         if history.stopped == "diverged":
-            if not begins:
+            if before is not None:
                 self._take_back(before)
             raise ValueError(history.stopped_because)
         so_far = (

@@ -12,7 +12,7 @@ import numpy as np
 from .aliases import Array, Dtype
 from .functions import checked, operation, softplus
 
-# %% ../nbs/02_losses.ipynb #f5cd9abb
+# %% ../nbs/02_losses.ipynb #f5cd9ab0
 def beside(weight: Array, losses: Array) -> Array:
     """The weights with axes of length 1 at their end, to stand beside the losses.
 
@@ -29,7 +29,7 @@ def beside(weight: Array, losses: Array) -> Array:
     """
     return weight.reshape(weight.shape + (1,) * (losses.ndim - weight.ndim))
 
-
+# %% ../nbs/02_losses.ipynb #f5cd9abb
 @checked
 def shares(losses: Array, weight: Array | None = None):
     """How much each loss counts in the weighted mean: the shares add up to 1.
@@ -233,7 +233,7 @@ def target_probabilities(logits: Array, target: Array, label_smoothing: float = 
     true = one_hot(target, k, logits.dtype) if labels else target
     return (1 - label_smoothing) * true + label_smoothing / k
 
-# %% ../nbs/02_losses.ipynb #64d216e3
+# %% ../nbs/02_losses.ipynb #64d216e0
 def kept(
     target: Array, weight: Array | None = None, ignore: int | None = None
 ) -> tuple[Array, Array | None]:
@@ -259,7 +259,7 @@ def kept(
     each = counts if weight is None else counts * beside(weight, target)
     return np.where(counts, target, 0), each
 
-
+# %% ../nbs/02_losses.ipynb #64d216e3
 @operation
 def cross_entropy(
     logits: Array, target: Array, weight: Array | None = None, label_smoothing: float = 0.0,

@@ -187,7 +187,7 @@ class wsd:
 class ScheduleFree(Optimizer):
     """AdamW without a schedule: it walks z, keeps the mean x of all z, and asks for the
     gradient at y, between the two (Defazio et al., 2024). While it trains, θ is y;
-    after the last step `average(model)` leaves x in the model (`fit` does so itself).
+    after the last step `average(model)` leaves x in the model (`fit` does it).
 
     Parameters:
         lr: learning rate η, or a warm-up

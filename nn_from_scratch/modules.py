@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .layout import Layout
+from .layout import Layout, holds_step
 from .parameters import Parameters
 from .tree import Part, containers, holder_of, is_parameter, pairs
 from .tree import slots
@@ -134,7 +134,8 @@ class Module(Part):
         return self
 
     def reading(self) -> Turn:
-        "`with model.reading():` no other thread takes a gradient of the model."
+        """`with model.reading():` no other thread takes a gradient of the model or
+        updates it: what is computed, copied or saved inside is of one moment."""
         known = getattr(self, "_layout", None)
         return (self.layout() if known is None else known).lock
 
@@ -156,7 +157,12 @@ class Module(Part):
     def __getstate__(self):  # copies and pickles leave the layout behind
         if exchanges:
             mend()
-        return dict(vars(self))
+        state = dict(vars(self))
+        if exchanges and any(map(holds_step, state.values())):
+            raise RuntimeError(
+                "a gradient of this model is being taken: copy or pickle it before it "
+                "or after it; beside a training, inside `with model.reading():`")
+        return state
 
     def __setstate__(self, state): vars(self).update(state)
 

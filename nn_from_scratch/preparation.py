@@ -100,8 +100,16 @@ class Preparation(Module):
             raise TableError(f"{table.name} lacks {listed(lost)}: the model was "
                              "trained with "
                              f"{listed([name for name, _, _ in plan])}")
-        return np.stack([_encoded(table, table[name], kind, words)
-                         for name, kind, words in plan], axis=1)
+        x, wrong = np.empty((len(table), len(plan))), []
+        for i, (name, kind, words) in enumerate(plan):
+            try:
+                x[:, i] = _encoded(table, table[name], kind, words)
+            except TableError as error:
+                wrong.append(str(error))
+        if wrong:
+            more = [f"and {len(wrong) - 10} columns more"] if len(wrong) > 10 else []
+            raise TableError("\n".join([*wrong[:10], *more]))
+        return x
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The features of rows.
@@ -120,13 +128,13 @@ class Preparation(Module):
                              "give what encode(table) returns")
         out = np.empty((len(x), len(self._source)), np.float32)
         for kind in np.unique(self._kind):
-            some = self._kind == kind
-            cells, shift, scale = (
-                x[:, self._source[some]],
-                self._shift[some],
-                self._scale[some],
+            some = np.flatnonzero(self._kind == kind)
+            source, shift, scale = (
+                part[some] for part in (self._source, self._shift, self._scale)
             )
-            out[:, some] = _FORMULAS[kind](cells, shift, scale)
+            for start in range(0, len(x), 1024):  # as many rows as the cache holds
+                rows = slice(start, start + 1024)
+                out[rows, some] = _FORMULAS[kind](x[rows, source], shift, scale)
         return out
 
     def __repr__(self):

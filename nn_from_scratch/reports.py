@@ -37,7 +37,7 @@ def report_text(report: Report) -> str:
     parts = ", ".join(f"{len(part[1]):,} to {purpose}" for part, purpose in zip(
         (task.train, task.valid, task.test), purposes, strict=True))
     inputs = counted(len(task.features), "column") if task.features \
-        else f"{task.train[0].shape[1]} pixels"
+        else f"{' × '.join(map(str, task.train[0].shape[1:3]))} pixels"
     what = f"one of {len(task.classes)} classes" if task.classes else "a number"
     naive = "always the most frequent class" if task.classes else "always the mean"
     balanced = f"; balanced {report.balanced:.4f}" if task.classes else ""
@@ -83,16 +83,10 @@ def per_class(report: Report) -> list[str]:
     right = np.diag(counts)
     recall = right / np.maximum(counts.sum(axis=1), 1)
     precision = right / np.maximum(counts.sum(axis=0), 1)
-    rows = [
-        f"| {quoted(str(name)).replace('|', chr(92) + '|')} | {n:.0f} | {r:.3f} | {p:.3f} |"
-        for name, n, r, p in zip(
-            report.task.classes or [],
-            counts.sum(axis=1),
-            recall,
-            precision,
-            strict=True,
-        )
-    ]
+    known = report.task.classes or []
+    names = [quoted(str(name)).replace("|", r"\|") for name in known]
+    each = zip(names, counts.sum(axis=1), recall, precision, strict=True)
+    rows = [f"| {name} | {n:.0f} | {r:.3f} | {p:.3f} |" for name, n, r, p in each]
     return ["| class | rows | found (recall) | right when said (precision) |",
             "|---|---|---|---|", *rows]
 
@@ -139,11 +133,12 @@ def pictures(report: Report) -> dict:
                 report.prediction.argmax(axis=1),
             )
             order = np.argsort(sure)[:24]
-            titles = [f"{said[i]}, is {y[i]}\n{sure[i]:.0%}" for i in order]
+            names = [quoted(str(name), 12) for name in task.classes]
+            titles = [f"{names[said[i]]}, is {names[y[i]]}\n{sure[i]:.0%}"
+                      for i in order]
             wrong = said[order] != y[order]
-            figures["read_digits"] = plot_images(x[order], titles, wrong=wrong)[
-                0
-            ].figure
+            name = "read_digits" if task.target == "digit" else "least_sure"
+            figures[name] = plot_images(x[order], titles, wrong=wrong)[0].figure
     return figures
 
 
@@ -152,9 +147,12 @@ def _truth_and_answer(report: Report):
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
-    y = report.task.test[1]
+    y, said = report.task.test[1], report.prediction
+    if len(y) > 5000:  # no eye tells more points from so many
+        some = np.random.default_rng(0).choice(len(y), 5000, replace=False)
+        y, said = y[some], said[some]
     ax.axline((float(y[0, 0]), float(y[0, 0])), slope=1, color="#888888", lw=1)
-    ax.plot(y, report.prediction, "o", ms=4, alpha=0.6, color="#0072B2")
+    ax.plot(y, said, "o", ms=4, alpha=0.6, color="#0072B2")
     ax.set_xlabel(f"true {report.task.target}", parse_math=False)
     ax.set_ylabel(f"predicted {report.task.target}", parse_math=False)
     ax.set_title(f"held-out examples, r2 {report.score:.3f}")

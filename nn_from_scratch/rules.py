@@ -190,7 +190,7 @@ defvjp(cross_entropy, _cross_entropy)
 # %% ../nbs/03b_autodiff.ipynb #4ee2b20e
 def sum_to(g, x, op):
     "`g` in the shape and dtype of `x`: the gradients of all its uses, added up."
-    shape, dtype = np.shape(x), x.dtype
+    shape, dtype = x.shape, x.dtype
     if not isinstance(g, (np.ndarray, np.generic)):
         g = np.asarray(g)
     if g.shape != shape:

@@ -28,19 +28,25 @@ from .columns import (
 # %% ../nbs/07_table.ipynb #b1a90b16
 @dataclass
 class Table:
-    """Columns side by side, and where each row came from.
+    r"""Columns side by side, and where each row came from.
 
     Parameters:
         name: of the file, for messages
         columns: by name, in their order
         lines: (n,): the line in the file at which each row begins
-        notes: was read otherwise than it stands
+        notes: on how it was read
+
+    Example:
+        >>> file = folder / "flats.csv"
+        >>> _ = file.write_text("size,roof\n56,red\n,grey\n70,red\n")
+        >>> table = nn.read_table(file)
+        >>> print(table["roof"].words, table["size"].values, table["size"].holes)
+        >>> print(table.take(np.array([0, 2]))["roof"].texts())
     """
 
     name: str
     columns: dict[str, Column]
     lines: np.ndarray
-    # what
     notes: list[str] = field(default_factory=list)
 
     def __len__(self): return len(self.lines)
@@ -147,9 +153,9 @@ def _header(path: Path, cells: list[str], notes: list[str]) -> list[str]:
 
 
 def _in_pieces(
-    path, rows, width: int, size: int = 20_000
+    path, rows, width: int, size: int = 500
 ) -> Iterator[tuple[list, list]]:
-    "(lines, columns) of some rows at a time."
+    "(lines, columns) of some rows at a time, few enough to stay in the cache."
     lines: list[int] = []
     piece: list[list[str]] = []
     for line, cells in rows:
@@ -181,19 +187,20 @@ def _parse(
         names = _header(path, first, notes)
         cells = [Cells(name, {""} if name in only_empty else missing, separator != ",",
                        name in as_words) for name in names]
-        all_lines: list[int] = []
+        all_lines = [np.empty(0, np.int64)]
         for lines, columns in _in_pieces(path, rows, len(names)):
-            all_lines += lines
+            all_lines.append(np.array(lines))
             for column, texts in zip(cells, columns, strict=True):
                 column.add([text.strip() for text in texts], lines)
-    if len(names) < 2 or not all_lines:
+    lines = np.concatenate(all_lines)
+    if len(names) < 2 or not lines.size:
         raise TableError(f"{path}: {counted(len(names), 'column')} and "
-                         f"{counted(len(all_lines), 'row')}; a table needs a line "
+                         f"{counted(len(lines), 'row')}; a table needs a line "
                          "that names two "
                          "columns or more, separated by commas, semicolons or tabs, "
                          "and rows "
                          "below it")
-    return cells, np.array(all_lines), notes
+    return cells, lines, notes
 
 
 def _read_as(path: Path, encoding: str, separator, missing: set, only_empty) -> Table:
@@ -211,9 +218,9 @@ def _read_as(path: Path, encoding: str, separator, missing: set, only_empty) -> 
         notes.append(f"the file is not in UTF-8; it was read as {encoding}")
     for column in cells:
         if column.strays and not column.is_words:
-            line, text = column.strays[0]
+            line, text = column.first_stray
             notes.append(f"column {column.name!r}: "
-                         f"{counted(len(column.strays), 'cell')} of "
+                         f"{counted(column.strays, 'cell')} of "
                          f"{len(lines):,} hold no number and count as missing, the "
                          "first in "
                          f"line {line}: {text[:40]!r}")
@@ -238,9 +245,9 @@ def read_table(
 
     Parameters:
         file: path of a CSV or TSV file, perhaps gzipped; or a DataFrame
-        separator: between cells; by default , ; tab or |, as the names show
+        separator: by default , ; tab or |, as the first line shows
         encoding: by default UTF-8 or UTF-16, else Windows-1252
-        missing: words that stand for a hole, in small letters
+        missing: what stands for a hole, in small letters
         only_empty: columns in which "None" or "NA" may be a word
 
     Returns:
@@ -280,7 +287,8 @@ def table_of(frame: Any, missing: set | None = None) -> Table:
         names, get = list(frame.column_names), frame.column
     else:
         names, get = list(frame.columns), frame.__getitem__
-    columns = {str(name): column_of_array(str(name), np.asarray(get(name)), missing or {""})
+    missing = missing or {""}
+    columns = {str(name): column_of_array(str(name), np.asarray(get(name)), missing)
                for name in names}
     if len(columns) != len(names):
         raise TableError("the table must name each column once")

@@ -287,19 +287,22 @@ class Tensor:
                         "t): the gradient would stop here unseen. np.stack([t, u]) "
                         "makes one Tensor of several; the number is tensor.value")
 
+    def __reduce_ex__(self, protocol):
+        raise RuntimeError("a Tensor is not copied or pickled, nor is a model that holds "
+                           "some: a gradient is being taken; stop_gradient(…) is the "
+                           "plain value")
+
     __int__ = __complex__ = __index__ = __float__
     def item(self): return self.__float__()
     def tolist(self): return self.__array__()
 
     def __format__(self, how):
         if not how: return repr(self)
-        raise TypeError(f"a Tensor is not printed as a number while a gradient is "
-                        f"taken: "
+        raise TypeError("a Tensor is not printed as a number while a gradient is taken: "
                         f"write tensor.value in its place, f\"{{loss.value:{how}}}\"")
 
     def __setitem__(self, i, b):
-        raise TypeError("a Tensor cannot be changed in place: what was computed from "
-                        "it "
+        raise TypeError("a Tensor cannot be changed in place: what was computed from it "
                         "needs its value; build a new one, with np.where or np.stack "
                         "say")
 

@@ -25,6 +25,7 @@ from .functions import relu
 from .layers import Sequential, mlp
 from .losses import cross_entropy, mse
 from .metrics import accuracy, r2_score
+from .modules import Module
 from .optim import AdamW
 from .optimizer import Optimizer
 from .preparation import Preparation
@@ -48,8 +49,9 @@ class Task:
         classes: names of the classes; None for a regression
         features: names of the columns; None for pictures
         target: what is predicted
-        preparation: layer, made from the rows to learn from
+        preparation: made from the rows to learn from
         notes: what was done to the table
+        network: (sizes, activation, rng=) -> what is trained
     """
 
     name: str
@@ -59,9 +61,9 @@ class Task:
     classes: list | None = None
     features: list | None = None
     target: str = "digit"
-    # the first
-    preparation: Preparation | None = None
+    preparation: Module | None = None
     notes: list = field(default_factory=list)
+    network: Callable = mlp
 
 # %% ../nbs/C_command.ipynb #c0a90b02
 purposes = "learn from", "stop by", "report on"  # of the three parts
@@ -111,7 +113,7 @@ def read_task(
         task: auto, classification or regression
         ignore: columns to leave out
         rng: seed of the split
-        group: a column: rows with the same value stay on one side of a split
+        group: a column: rows with the same value stay together
         weights: a column: how much each row counts
         held_out: the rows to report on; drawn if None
     """
@@ -140,8 +142,9 @@ def read_task(
         ]
     preparation = Preparation(table.take(rows[parts[0]]), target, aside)
     preparation.tell(target=target, classes=classes)
-    x, more = preparation.encode(table)[rows], weights_of_rows(table, weights, rows)
-    data = [tuple(a[part] for a in (x, y, *(w[rows] for w in more))) for part in parts]
+    more = weights_of_rows(table, weights, rows)
+    data = [(preparation.encode(table.take(rows[part])), y[part],
+             *(w[rows[part]] for w in more)) for part in parts]
     features = preparation.columns
     notes += [*preparation.notes, *suspects(table, features)]
     found = Task(Path(path).stem, data[0], data[1], data[2], classes, features, target,
@@ -197,19 +200,17 @@ class Report:
 
     Parameters:
         task: what was learnt
-        model: what the task's x holds, and answers in the target's own units
+        model: takes the task's x, and answers in the target's own units
         history: of the training
-        prediction: examples: logits, or numbers in the target's units
+        prediction: for `test`: logits, or numbers in the target's units
         score: accuracy or r2 on them
         baseline: the same for an answer that does not look at x
         seconds: of training
     """
 
     task: Task
-    # takes
     model: Sequential
     history: Any
-    # for the held-out
     prediction: np.ndarray
     score: float
     baseline: float
@@ -244,7 +245,7 @@ def train_task(
         batch_size: examples in each step
         rng: seed of the weights and of the order
         progress: whether to show a progress bar
-        checkpoint: a folder that an interrupted run goes on from
+        checkpoint: a folder to go on from
         resume: go on with the run in that folder
         comm: MPI's communicator: processes that share each batch
 
@@ -258,7 +259,7 @@ def train_task(
     train, valid = ((look(x), y if scale is None else scale(y), *more)
                     for x, y, *more in (task.train, task.valid))
     n_out = len(task.classes) if task.classes else 1
-    network = mlp([train[0].shape[1], *hidden, n_out], activation, rng=rng)
+    network = task.network([train[0].shape[1], *hidden, n_out], activation, rng=rng)
     loss, metric = (cross_entropy, accuracy) if task.classes else (mse, r2_score)
     start = time.perf_counter()
     history = fit(

@@ -81,7 +81,7 @@ def fit(
         checkpoint_every: steps after which to save within an epoch, too
         accumulate: batches whose gradients make one step
         class_weight: by label, or "balanced"
-        compile: replay traced steps: True, False, or where it is safe
+        compile: replay traced steps: True, False, or if safe
         workers: threads that take a part of each batch
         comm: MPI.COMM_WORLD: processes that do
 

@@ -35,7 +35,7 @@ class Turn:
         self._taken: dict = {}  # at most one entry: the frame that takes a gradient
         self._readers: dict = {}  # frame -> how often it reads
         self._waiting = 0  # how many readers wait
-        self._change = threading.Condition()
+        self._inner: dict = {}  # forks before -> the lock: a child makes its own
 
     def acquire(self) -> bool:
         """Take the turn for the calling function, once other threads have done reading.
@@ -53,14 +53,26 @@ class Turn:
             with self._change:
                 while readers := self._living():
                     if any(is_below(reader, frame) for reader in readers):
-                        self.release()
+                        self._taken.clear()
                         return False
                     del readers
                     self._change.wait(0.1)
         return True
 
-    def release(self):
-        "Give the turn back."
+    @property
+    def _change(self):
+        "Held while it is noted who reads; in a forked child nobody would give it back."
+        return self._inner.get(_forks[0]) or self._inner.setdefault(
+            _forks[0], threading.Condition())
+
+    def release(self, frame: Any = None):
+        """Give the turn back; nothing to do where it is another's.
+
+        Parameters:
+            frame: of the function that took it; without it, the caller's
+        """
+        if self.holder is not (frame or sys._getframe(1)):
+            return
         self._taken.clear()
         if self._waiting:
             with self._change:
@@ -138,6 +150,7 @@ def is_below(frame, top):
 
 
 exchanges: dict[int, Any] = {}  # layouts whose parameters are replaced for a while
+_forks = [0]  # how many lie between the first process and this one
 
 
 def mend():
@@ -147,5 +160,11 @@ def mend():
             layout.roll_back()
 
 
+def _in_child():
+    "A forked process has one thread: what the others held is free, numbers are back."
+    _forks[0] += 1
+    mend()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=mend)
+    os.register_at_fork(after_in_child=_in_child)

@@ -49,11 +49,11 @@ def hand_back(g, step, gradients, out):
         homes = homes_of(inputs, gradients, out)
         new = row(g, homes)
         for position, source in inputs:
-            if new[position] is homes[position]:  # written where it lives
-                gradients[source] = new[position]
+            g_in = new[position]
+            if g_in is homes[position]:  # written where it lives
+                gradients[source] = g_in
             else:
-                g_in = sum_to(new[position], args[position], op)
-                arrive(g_in, gradients, source, out)
+                arrive(sum_to(g_in, args[position], op), gradients, source, out)
         return
     for position, source in inputs:
         rule = row[position] if position < len(row) else None
@@ -76,12 +76,9 @@ def arrive(new, gradients, source, out):
 # %% ../nbs/03b_autodiff.ipynb #9f24526e
 def homes_of(inputs, gradients, out):
     "Position -> where its gradient may be written: its home, if it is the first there."
-    n = len(out)
-    homes = {position: out[source] if source < n and gradients[source] is None else None
-             for position, source in inputs}
-    if len(inputs) > 1 and len(inputs) > len({source for _, source in inputs}):
-        given = set()
-        for position, source in inputs:
-            if source in given: homes[position] = None
-            given.add(source)
+    homes, given, n = {}, set(), len(out)
+    for position, source in inputs:
+        first = source < n and gradients[source] is None and source not in given
+        homes[position] = out[source] if first else None
+        given.add(source)
     return homes

@@ -69,7 +69,7 @@ def test_help_names_every_option_and_its_default():
 
 @pytest.mark.parametrize("args, words", [
     (["--epochs", "many"], "invalid int value: 'many'"),
-    (["--layers", "3"], "unrecognized arguments: --layers 3"),
+    (["--depth", "3"], "unrecognized arguments: --depth 3"),
     (["t.csv"], "unrecognized arguments: t.csv"),
     (["--lr"], "--lr: expected one argument"),
     (["--hidden", "64,x"], "nn_train: --hidden 64,x: give the units of each hidden layer, as in 128,64"),
@@ -92,7 +92,8 @@ def test_a_wrong_call_in_a_shell(args, words):
     (dict(lr=0.0), "--lr 0.0: a learning rate is a positive number"),
     (dict(lr=float("nan")), "--lr nan"),
     (dict(seed=-1), "--seed -1: a seed is 0 or more"),
-    (dict(data="."), "--data .: that is a folder, not a file"),
+    (dict(data="."), "--data .: there are no sub-folders; each class is a sub-folder with its pictures"),
+    (dict(data="t.csv", target="y", size=8), "--size 8: pixels a side of the pictures in a folder, not of --data t.csv"),
     (dict(target="y"), "belong to a table of your own, not to --data digits"),
     (dict(ignore="y"), "belong to a table of your own"),
     (dict(task="regression"), "belong to a table of your own"),

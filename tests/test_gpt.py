@@ -295,21 +295,3 @@ def test_a_block_alone():
     block = TransformerBlock(8, 2, rng=0, dtype=np.float64)
     assert repr(block) == "TransformerBlock(8, 2)"
     assert nn.grad_check(lambda b, x: b(x), block, np.random.default_rng(0).standard_normal((2, 3, 8))) < 1e-6
-
-
-def test_the_commands(tmp_path, capsys, monkeypatch):
-    from nn_from_scratch.text_command import nn_generate as command
-    from nn_from_scratch.text_command import train_text
-    nn_generate = command.__wrapped__  # an older fastcore reads the command line wherever it is called from
-    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    for vocabulary in 0, 270:
-        path = str(tmp_path / f"{vocabulary}.safetensors")
-        assert train_text(str(tmp_path / "text.txt"), path, vocabulary, context=16, d=16, layers=1, steps=20) == 0
-        said = capsys.readouterr().out
-        assert said.count("--- after") == 10 and "bits a byte" in said
-        nn_generate(path, prompt="the ", n=10)
-        assert capsys.readouterr().out.startswith("the ")
-    with pytest.raises(SystemExit): nn_generate(str(tmp_path / "none.safetensors"))
-    nn.save(nn.mlp([2, 3]), tmp_path / "mlp.safetensors")
-    with pytest.raises(SystemExit): nn_generate(str(tmp_path / "mlp.safetensors"))
-    assert "no GPT with a tokenizer" in capsys.readouterr().err

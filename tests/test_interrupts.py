@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import gradients, parameters, states, turns
+from nn_from_scratch import gradients, layout, parameters, states, turns
+from nn_from_scratch.compiler import replay, tracing
 
 INTERRUPTS = int(os.environ.get("NN_FROM_SCRATCH_INTERRUPTS", "300"))
-EXCHANGE = {Path(module.__file__).name for module in (gradients, parameters, turns)}  # where parameters and Tensors change places
+EXCHANGE = {Path(module.__file__).name for module in (gradients, layout, parameters, turns, replay, tracing)}  # where parameters and Tensors change places
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 1, 1, 0])
 
 
@@ -214,3 +215,64 @@ def test_an_interrupted_reader_does_not_keep_the_turn(what):
         finally: sys.settrace(before)
         nn.grad(loss)(model, X, Y)  # refused if a reader that is no more were still waited for
         assert model.training and not model.layout().lock.locked()
+
+
+@pytest.mark.parametrize("f", [nn.value_and_grad(loss), lambda m, x, y: loss(m, x, y)], ids=["a gradient", "a function"])
+def test_an_interrupt_at_each_bytecode_leaves_a_compiled_function_that_can_be_called(f):
+    model = a_model()
+    def answer(f):
+        value = f(model, X, Y)
+        return (float(value[0]), *value[1].vector) if isinstance(value, tuple) else (float(value),)
+    known = nn.compile(f)
+    answers, vector, expected = model(X), model.parameters().vector.copy(), answer(known)
+    before, stopped, total = sys.gettrace(), 0, bytecodes(lambda: nn.compile(f)(model, X, Y))
+    tried = range(1, total + 1, total // 150)
+    for n in tried:
+        f_now = nn.compile(f) if n % 2 else known  # traced in this call, or called again
+        sys.settrace(Bomb(n))
+        try: f_now(model, X, Y)
+        except KeyboardInterrupt: stopped += 1
+        finally: sys.settrace(before)
+        whole(model, answers, vector, taken_again=n % 50 == 1)
+        assert answer(f_now) == expected
+    assert stopped > len(tried) / 4
+
+
+def test_an_interrupt_while_a_step_is_traced_puts_state_back():
+    def net(): return nn.Sequential(nn.Linear(3, 4, rng=0, dtype=np.float64), nn.BatchNorm(4, dtype=np.float64), nn.tanh, nn.Linear(4, 2, rng=1, dtype=np.float64))
+    before, total = sys.gettrace(), bytecodes(lambda: nn.compile(nn.value_and_grad(loss))(net(), X, Y))
+    for n in range(1, total + 1, total // 150):
+        model = net()
+        sys.settrace(Bomb(n))
+        try: nn.compile(nn.value_and_grad(loss))(model, X, Y)
+        except KeyboardInterrupt: pass
+        finally: sys.settrace(before)
+        assert type(nn.predict(model, X)) is np.ndarray
+        assert all(type(a) is np.ndarray for a in vars(model[1]).values() if hasattr(a, "shape"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork beside threads
+def test_a_child_process_is_not_kept_by_what_the_parents_threads_held():
+    model, held, go_on = a_model(), threading.Event(), threading.Event()
+    answers, step = model(X), nn.compile(nn.value_and_grad(loss))
+    step(model, X, Y)
+    def hold():
+        with model.reading()._change:  # inside a wait, say, or a release
+            step.busy.acquire()
+            held.set()
+            go_on.wait(20)
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(20)
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(10)
+            right = (nn.predict(model, X) == answers).all() and type(step(model, X, Y)) is tuple
+            os._exit(0 if right else 1)
+        except BaseException: os._exit(2)
+    try: assert os.waitpid(child, 0)[1] == 0
+    finally:
+        go_on.set()
+        thread.join()

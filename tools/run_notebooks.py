@@ -165,8 +165,9 @@ def folded(source: str) -> dict[str, bool]:
     options = "\n".join(line for line in source.splitlines() if line.startswith("#|"))
     fold = re.search(r"^#\|\s*fold:(.*)", options, flags=re.M)
     hidden = r"^#\|\s*(?:exporti?\b|hide\b|default_exp\b|include:\s*false|echo:\s*false|code-fold:\s*true)"
-    found = {"outputs_hidden": True} if fold else {}
-    if re.search(hidden, options, flags=re.M) or (fold and "Solution" in fold[1]): found["source_hidden"] = True
+    solution = re.search(r"^#\|\s*(?:fold|code-summary):.*Solution", options, flags=re.M)  # with what it prints and draws
+    found = {"outputs_hidden": True} if fold or solution else {}
+    if re.search(hidden, options, flags=re.M) or solution: found["source_hidden"] = True
     return found
 
 

@@ -18,47 +18,51 @@ from typing import Any
 import numpy as np
 
 from .passes import Plan
-from .trace import Node, Ref
+from .nodes import Node, Ref
 
 # %% ../../nbs/18_compiler.ipynb #827fd839
 # operation -> its formula for single numbers
 FORMULAS: dict = {
-    np.add: "{} + {}", np.subtract: "{} - {}", np.multiply: "{} * {}", np.negative: "-{}",
-    np.true_divide: "{} / {}", np.positive: "{}", operator.pos: "{}", np.asarray: "{}",
-    np.square: "{0} * {0}", np.absolute: "abs({})", np.sqrt: "sqrt({})", np.exp: "exp({})",
-    np.log: "log({})", np.log1p: "log1p({})", np.expm1: "expm1({})", np.tanh: "tanh({})",
+    np.add: "{} + {}", np.subtract: "{} - {}", np.multiply: "{} * {}",
+    np.true_divide: "{} / {}", np.negative: "-{}", np.positive: "{}",
+    operator.pos: "{}", np.asarray: "{}", np.square: "{0} * {0}",
+    np.absolute: "abs({})", np.sqrt: "sqrt({})", np.exp: "exp({})", np.log: "log({})",
+    np.log1p: "log1p({})", np.expm1: "expm1({})", np.tanh: "tanh({})",
     np.where: "{1} if {0} else {2}", np.greater: "{} > {}", np.less: "{} < {}",
     np.greater_equal: "{} >= {}", np.less_equal: "{} <= {}", np.equal: "{} == {}",
     np.not_equal: "{} != {}", np.logical_and: "{} and {}", np.logical_or: "{} or {}",
     np.maximum: "{0} if {0} >= {1} or {0} != {0} else {1}",
     np.minimum: "{0} if {0} <= {1} or {0} != {0} else {1}",
 }
-SLOW = {np.exp, np.log, np.log1p, np.expm1, np.tanh}  # NumPy is quicker at many of these
+SLOW = {np.exp, np.log, np.log1p, np.expm1, np.tanh}  # of many, NumPy is quicker
 MANY = 8192
 # reduction -> what it begins with, and how a number x comes to what there is, y
 SUM = "0", "{y} + {x}"
 MAX = "-inf", "{x} if {x} > {y} or {x} != {x} else {y}"
 MIN = "inf", "{x} if {x} < {y} or {x} != {x} else {y}"
-REDUCTIONS: dict = {np.sum: SUM, np.add.reduce: SUM, np.max: MAX, np.maximum.reduce: MAX,
-                    np.min: MIN, np.minimum.reduce: MIN}
+REDUCTIONS: dict = {
+    np.sum: SUM, np.add.reduce: SUM, np.max: MAX, np.maximum.reduce: MAX, np.min: MIN,
+    np.minimum.reduce: MIN}
 
 # %% ../../nbs/18_compiler.ipynb #cf4cdab6
 class Loop:
-    """Operations on arrays of so many rows. Each gives a number for every place, a "cell"
-    (n, k); for every "row", (n, 1) or (n,); for every "column" (k,); or one, a "total"."""
+    """Operations on arrays of so many rows. Each gives a number for every place, a
+    "cell" (n, k); for every "row", (n, 1) or (n,); for every "column" (k,); or one, a
+    "total"."""
 
     def __init__(self, plan: Plan, rows: int):
         self.plan, self.rows, self.columns = plan, rows, 0
         self.kind: dict[int, str] = {}
         self.walk: dict[int, int] = {}  # in which walk along a row a value is known
 
-    def value(self, a): return self.plan.nodes[a.number].value if isinstance(a, Ref) else a
+    def value(self, a):
+        return self.plan.nodes[a.number].value if isinstance(a, Ref) else a
 
     def takes(self, number: int, node: Node) -> bool:
         "Take an operation in, if it fits."
         kind = self.kind_of(node)
         over = {self.kind.get(ref.number) for ref in node.refs()}
-        if kind is None or over & {"column", "total"}: return False  # known only afterwards
+        if kind is None or over & {"column", "total"}: return False  # known afterwards
         before = max((self.walk.get(ref.number, 0) for ref in node.refs()), default=0)
         self.kind[number] = kind
         self.walk[number] = before + (kind == "row" and self.along_row(node))
@@ -68,8 +72,8 @@ class Loop:
 
     def kind_of(self, node):
         value = node.value
-        if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.kind not in "fb":
-            return None
+        if not isinstance(value, (np.ndarray, np.generic)): return None
+        if value.dtype.kind not in "fb": return None
         if node.op in REDUCTIONS: return self.reduction(node)
         many = node.op in SLOW and value.size > MANY
         if node.op not in FORMULAS or node.kwargs or many: return None
@@ -93,7 +97,7 @@ class Loop:
         return "column" if kind == "cell" and axis_of(node) == 0 else None
 
     def along_row(self, node):
-        "Whether each row is reduced to a number, known when the row has been walked along."
+        "Whether each row is reduced to a number, known after a walk along it."
         rows = node.op in REDUCTIONS and np.ndim(self.value(node.args[0])) == 2
         return rows and axis_of(node) in (1, -1)
 
@@ -152,7 +156,8 @@ def close(plan, loop, done):
     for n in text.outputs: done[n] = Node("filled", (), {}, plan.nodes[n].value)
     for i, n in enumerate(text.totals):
         value = plan.nodes[n].value
-        done[n] = Node("told", (Ref(number), value.dtype, i, len(text.totals)), {}, value)
+        place = Ref(number), value.dtype, i, len(text.totals)
+        done[n] = Node("told", place, {}, value)
 
 
 @functools.lru_cache(maxsize=512)
@@ -160,8 +165,8 @@ def compiled_loop(source: str) -> Any:
     "The loop as machine code, by numba."
     import numba
     space = {name: getattr(np, name) for name in (
-        "float32", "float64", "int64", "int32", "int16", "int8", "uint8", "exp", "log", "log1p",
-        "expm1", "tanh", "sqrt", "inf", "nan")}
+        "float32", "float64", "int64", "int32", "int16", "int8", "uint8", "exp", "log",
+        "log1p", "expm1", "tanh", "sqrt", "inf", "nan")}
     exec(source, space)
     made = numba.njit(error_model="numpy")(space["loop"])
     made.__name__ = "loop0"
@@ -177,23 +182,33 @@ class LoopText:
     def __init__(self, loop: Loop):
         self.loop, nodes = loop, loop.plan.nodes
         self.nodes = {n: nodes[n] for n in loop.kind}
-        read = {ref.number for n in nodes if n not in loop.kind for ref in nodes[n].refs()}
-        read |= loop.plan.kept() | {ref.number for n, node in self.nodes.items()
-                                    for ref in node.refs() if self.read_later(ref.number, n)}
-        self.outputs = [n for n, kind in loop.kind.items() if n in read and kind != "total"]
-        self.totals = [n for n, kind in loop.kind.items() if n in read and kind == "total"]
+        read = self.read_elsewhere(nodes) | loop.plan.kept()
+        told = [(n, kind == "total") for n, kind in loop.kind.items() if n in read]
+        self.outputs = [n for n, total in told if not total]
+        self.totals = [n for n, total in told if total]
         self.inputs: list[Any] = []
-        self.over: dict[int, Any] = {  # a result that replaces one of the arrays it is made of
-            value.number: target for target, value in loop.plan.writes
-            if isinstance(target, Ref) and isinstance(value, Ref) and value in map(Ref, self.outputs)}
-        for target in self.over.values(): self.place(target, self.loop.value(target), "row", 0)
+        self.over: dict[int, Any] = {}  # a result -> the array that it replaces
+        for target, value in loop.plan.writes:
+            number = getattr(value, "number", None)
+            if isinstance(target, Ref) and number in self.outputs:
+                self.over[number] = target
+        for target in self.over.values():
+            self.place(target, self.loop.value(target), "row", 0)
         body = [*self.before(), "    for i in range(n):"]
         for walk in range(max(loop.walk.values()) + 1):
             body += [*self.of_row(walk), *self.along(walk)]
         body.append(f"    return {', '.join(f't{n}' for n in self.totals) or None}")
         self.fresh = [n for n in self.outputs if n not in self.over]
-        given = [f"a{i}" for i in range(len(self.inputs))] + [f"o{n}" for n in self.fresh]
+        given = [f"a{i}" for i in range(len(self.inputs))]
+        given += [f"o{n}" for n in self.fresh]
         self.source = "\n".join([f"def loop(n, {', '.join(given)}):", *body]) + "\n"
+
+    def read_elsewhere(self, nodes):
+        "What other lines read of this loop, or a later walk along the row."
+        others = {ref.number for n in nodes if n not in self.nodes
+                  for ref in nodes[n].refs()}
+        return others | {ref.number for n, node in self.nodes.items()
+                         for ref in node.refs() if self.read_later(ref.number, n)}
 
     def read_later(self, number, reader):
         "Whether a cell is read in a later walk along the row, and so must be kept."
@@ -213,13 +228,16 @@ class LoopText:
             if self.loop.kind[n] == "row" and not self.loop.along_row(node):
                 yield f"        r{n} = {self.formula(node, 'row', walk)}"
             if self.loop.kind[n] == "total" and self.of_rows(node):
-                yield f"        t{n} += {self.read(node.args[0], node.value, 'row', walk)}"
+                x = self.read(node.args[0], node.value, "row", walk)
+                yield f"        t{n} += {x}"
         for n, node in now:
             if self.loop.kind[n] == "row" and n in self.outputs:
-                home = f"a{self.inputs.index(self.over[n])}" if n in self.over else f"o{n}"
+                home = f"o{n}"
+                if n in self.over: home = f"a{self.inputs.index(self.over[n])}"
                 yield f"        {home}[i{', 0' * (node.value.ndim - 1)}] = r{n}"
 
-    def of_rows(self, node): return self.loop.shape_of(self.loop.value(node.args[0])) == "row"
+    def of_rows(self, node):
+        return self.loop.shape_of(self.loop.value(node.args[0])) == "row"
 
     def along(self, walk):
         "One walk along the row."
@@ -229,10 +247,12 @@ class LoopText:
             if kind == "cell" and at == walk:
                 lines.append(f"c{n} = {self.formula(node, 'cell', walk)}")
                 if n in self.outputs: lines.append(f"o{n}[i, j] = c{n}")
-            elif node.op in REDUCTIONS and not self.of_rows(node) and at - (kind == "row") == walk:
+            elif node.op in REDUCTIONS and not self.of_rows(node):
+                if at - (kind == "row") != walk: continue
                 first, then = REDUCTIONS[node.op]
                 name = {"row": f"r{n}", "column": f"o{n}[j]", "total": f"t{n}"}[kind]
-                if kind == "row": start.append(f"        r{n} = {node.value.dtype}({first})")
+                if kind == "row":
+                    start.append(f"        r{n} = {node.value.dtype}({first})")
                 x = self.read(node.args[0], node.value, "cell", walk)
                 lines.append(f"{name} = {then.format(x=x, y=name)}")
         if not lines: return []
@@ -240,9 +260,10 @@ class LoopText:
         return [*start, head, *(f"            {line}" for line in lines)]
 
     def formula(self, node, kind, walk):
-        "The formula of an operation on its arguments, each in the precision of the result."
+        "The formula of an operation, its arguments in the precision of the result."
         values = [self.loop.value(a) for a in arguments(node)]
-        result = node.value if node.value.dtype != bool else np.zeros((), np.result_type(*values))
+        result = node.value
+        if result.dtype == bool: result = np.zeros((), np.result_type(*values))
         wanted = [np.True_ if node.op is np.where and i == 0 else result
                   for i in range(len(values))]
         args = [self.read(a, b, kind, walk) for a, b in zip(arguments(node), wanted)]
@@ -265,8 +286,9 @@ class LoopText:
             return f"c{a.number}" if now else f"o{a.number}[i, j]"
         if np.ndim(value) == 0 and not isinstance(a, Ref):
             return repr(value.item() if isinstance(value, np.generic) else value)
-        at = next((i for i, b in enumerate(self.inputs) if a is b
-                   or isinstance(a, Ref) and isinstance(b, Ref) and a == b), len(self.inputs))
+        here = (i for i, b in enumerate(self.inputs) if a is b
+                or isinstance(a, Ref) and isinstance(b, Ref) and a == b)
+        at = next(here, len(self.inputs))
         if at == len(self.inputs): self.inputs.append(a)
         shape, ways = np.shape(value), ("i", "j") if kind == "cell" else ("i", "0")
         if len(shape) == 1: ways = ways[1:] if kind == "cell" else ways[:1]

@@ -1,4 +1,4 @@
-"""Where the values of a plan stand: buffers made once, and used again when they are free.
+"""Where the values of a plan stand: buffers made once, and used again when free.
 
     plan ──> Memory: number of a value -> array
 """
@@ -15,42 +15,47 @@ from typing import Any
 import numpy as np
 
 from .passes import Plan
-from .trace import VIEWS, Node, Ref, changed
+from .nodes import VIEWS, Node, Ref, changed, is_fresh
 
 # %% ../../nbs/18_compiler.ipynb #d09316d7
 class Memory:
     "Gives arrays to the values of a plan, in the order in which they are computed."
 
     def __init__(self, plan: Plan, fixed: dict[int, Any]):
-        self.plan, self.array = plan, dict(fixed)  # number -> what holds it in every call
+        self.plan, self.array = plan, dict(fixed)  # number -> what always holds it
         self.free: dict[tuple, list] = {}  # (size, dtype) -> buffers on the shelf
         self.buffer: dict[int, Any] = {}  # number -> the flat buffer that is its own
         self.shapes: dict[tuple, Any] = {}
         self.bytes = 0
-        self.root: dict[int, int] = {}  # number -> whose memory it is
+        self.roots: dict[int, set] = {}  # number -> whose memory it may be
         self.last: dict[int, int] = {}  # number of a root -> where it is read last
         self.at = {number: i for i, number in enumerate(plan.nodes)}
         for number, node in plan.nodes.items():
-            self.root[number] = self.root[node.args[0].number] if is_view(node) else number
-            for n in (number, *(ref.number for ref in node.refs())):
-                self.last[self.root.setdefault(n, n)] = self.at[number]
-        for number in plan.kept(): self.last[self.root[number]] = len(plan.nodes)
-        self.home = self.homes(list(fixed.values()))  # number -> where it is wanted in the end
+            read = [self.roots.get(ref.number, {ref.number}) for ref in node.refs()]
+            own = is_fresh(node) or not read
+            self.roots[number] = {number} if own else set().union(*read)
+            for root in self.roots[number].union(*read):
+                self.last[root] = self.at[number]
+        for number in plan.kept():
+            for root in self.roots[number]: self.last[root] = len(plan.nodes)
+        read = list(fixed.values())
+        self.home = self.homes(read)  # number -> the array where it is wanted
 
     def homes(self, read):
-        "Arrays from outside that nobody reads are written into at once, not at the end."
+        "Arrays from outside that nobody reads are written into at once."
         found: dict[int, Any] = {}
         for array, value in self.plan.writes:
             node = self.plan.nodes.get(value.number) if isinstance(value, Ref) else None
             if node is None or node.op == "input" or is_view(node): continue
-            same = isinstance(array, np.ndarray) and isinstance(node.value, np.ndarray) and (
+            both = array, node.value
+            same = all(isinstance(a, np.ndarray) for a in both) and (
                 array.shape, array.dtype) == (node.value.shape, node.value.dtype)
             if same and array.flags.c_contiguous and all(array is not a for a in read):
                 found.setdefault(value.number, array)
         return found
 
     def place(self, number: int, among: tuple = ()) -> Any:
-        "An array for a value: its home, an argument's nobody reads again, the shelf's, new."
+        "An array: its home, an argument's nobody reads again, the shelf's, a new one."
         if number in self.home:
             self.array[number] = self.home[number]
             return self.array[number]
@@ -70,9 +75,11 @@ class Memory:
         "The buffer of an argument of this shape, if this is the last time it is read."
         value = self.plan.nodes[number].value
         for a in among:
-            if not isinstance(a, Ref) or self.last.get(a.number) != self.at[number]: continue
-            if a.number in self.buffer and self.array[a.number].shape == value.shape \
-                    and self.array[a.number].dtype == value.dtype:
+            if not isinstance(a, Ref) or self.last.get(a.number) != self.at[number]:
+                continue
+            known = self.array[a.number] if a.number in self.buffer else None
+            if known is not None and (known.shape, known.dtype) == (
+                    value.shape, value.dtype):
                 return self.buffer.pop(a.number)
         return None
 
@@ -93,8 +100,8 @@ class Memory:
 # %% ../../nbs/18_compiler.ipynb #276edcf7
 def is_view(node: Node) -> bool:
     "Whether an operation gives the memory of its first argument, seen otherwise."
-    if not node.args or not isinstance(node.args[0], Ref): return False
+    if len(node.refs()) != 1 or not isinstance(node.args[0], Ref): return False
     if node.op is not operator.getitem: return node.op in VIEWS
     index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
-    return all(i is None or i is ... or isinstance(i, (int, slice)) for i in index) and \
-        isinstance(node.value, np.ndarray)
+    usual = all(i is None or i is ... or isinstance(i, (int, slice)) for i in index)
+    return usual and isinstance(node.value, np.ndarray)

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .trace import Node, Ref, changed, drawn, leaves_of
+from .nodes import Node, Ref, changed, leaves_of
+from .trace import drawn
 
 # %% ../../nbs/18_compiler.ipynb #e40f4866
 @dataclass
@@ -97,7 +98,7 @@ def simpler(plan: Plan) -> None:
 
 
 def shorten(plan: Plan) -> list[int]:
-    "Every pass, until none finds anything more; how many lines there were after each round."
+    "Every pass, until none finds anything more; the number of lines after each round."
     lengths = [len(plan.nodes)]
     while len(lengths) < 2 or lengths[-1] < lengths[-2]:
         for a_pass in (unread, known, simpler, once, unread): a_pass(plan)

@@ -14,7 +14,8 @@ import functools
 from typing import Any
 
 from .passes import Plan
-from .trace import Looked, Program, Ref, ref_of
+from .nodes import Looked, Ref, ref_of
+from .trace import Program
 from .tracing import Replay
 from ..functions import quicker
 from ..modules import Module
@@ -27,14 +28,14 @@ class CompiledUpdate:
     def __init__(self, optimizer: Optimizer):
         self.optimizer = optimizer
         self.forms: dict[tuple, Any] = {}
-        self.known: tuple = ()  # the model's layout, gradients, memory: what `work` is for
+        self.known: tuple = ()  # the layout, gradients, memory that `work` is for
         self.work: list[tuple] = []
         self.settings: list | None = None
 
     def __call__(self, model: Module, grads: Any) -> None:
         optimizer = self.optimizer
         now = model.layout(), grads, optimizer.memory, optimizer.groups
-        if len(self.known) != len(now) or any(a is not b for a, b in zip(now, self.known)):
+        if not self.known or any(a is not b for a, b in zip(now, self.known)):
             self.work, self.known = arranged(optimizer, model, grads), ()
             if [rule for rule, *_ in self.work] == [optimizer]:  # no settings by name
                 self.known = model.layout(), grads, optimizer.memory, optimizer.groups
@@ -74,16 +75,19 @@ def compiled_rule(rule, lr, theta, g, memories):
     if set(vars(rule)) - {*settings_of(type(rule)), *KNOWN}:
         raise Looked("it keeps more than settings and memories")
     program = Program()
-    given = [program.input(a) for a in (theta, g, *memories, float(lr), int(rule.steps))]
+    numbers = float(lr), int(rule.steps)
+    given = [program.input(a) for a in (theta, g, *memories, *numbers)]
     arrays, (rate, steps) = given[:-2], given[-2:]
     before = [a.number for a in given]
     type(rule).step(twin(rule, steps=steps), arrays[0], arrays[1], rate, *arrays[2:])
     writes = [(Ref(n), ref_of(a)) for n, a in zip(before, arrays) if a.number != n]
-    names = dict(zip(before, ["theta", "g", *rule.memories[:len(memories)], "lr", "steps"]))
+    held = rule.memories[:len(memories)]
+    names = dict(zip(before, ["theta", "g", *held, "lr", "steps"]))
     plan = Plan(dict(enumerate(program.nodes)), program.inputs, None, writes)
     replay = Replay(plan, program, names, {}, {}, loops=True)
-    if len(replay.text.splitlines()) != len(replay.loops) + 2 + replay.text.count(" = "):
-        raise Looked("it is no rule for single numbers")  # but a loop, and numbers before it
+    numbers, lines = replay.text.count(" = "), replay.text.splitlines()
+    if len(lines) != len(replay.loops) + 2 + numbers:  # a loop, and numbers before it
+        raise Looked("it is no rule for single numbers")
     def form(rule, theta, g, lr, *memories):
         replay.run(theta, g, *memories, lr, rule.steps)
     vars(form)["text"] = "\n".join([*replay.loops, replay.text])

@@ -7,7 +7,7 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'SIGNS', 'REDUCE', 'COMPARE', 'LINES', 'Names', 'Writer', 'ufunc', 'product', 'reduction', 'cast_copy',
-           'choice', 'quick_argument', 'ask', 'back', 'loop', 'told', 'nothing']
+           'choice', 'quick_argument', 'ask', 'back', 'part', 'loop', 'told', 'nothing']
 
 # %% ../../nbs/18_compiler.ipynb #80a86626
 import math
@@ -19,11 +19,11 @@ import numpy as np
 from .loops import axis_of, compiled_loop
 from .memory import Memory, is_view
 from .passes import Plan
-from .trace import Node, Ref
+from .nodes import Node, Ref
 
 # %% ../../nbs/18_compiler.ipynb #eec1cdfd
 class Names:
-    "What things are called in the text that is written; `space` is what the names mean."
+    "What things are called in the text; `space` is what the names mean."
 
     memory_of = Memory
 
@@ -31,8 +31,9 @@ class Names:
                  called: dict[str, Any]):
         self.plan, self.names = plan, names  # number of an input -> its name
         self.memory = self.memory_of(plan, fixed)
-        self.space, self.known = dict(called), {id(a): name for name, a in called.items()}
-        self.words: dict[int, str] = dict(names)  # number of a value -> how it is written
+        self.space = dict(called)
+        self.known = {id(a): name for name, a in called.items()}
+        self.words: dict[int, str] = dict(names)  # number of a value -> what is written
         self.numbers: dict[tuple, Any] = {}  # arrays of one number
 
     def name(self, thing: Any, hint: str = "k") -> str:
@@ -42,7 +43,8 @@ class Names:
             name = getattr(thing, "__name__", hint).strip("<>")
             if isinstance(owner, np.ufunc): name = f"{owner.__name__}_{name}"
             numbered = (f"{name}{i}" for i in range(10**9))
-            if not hasattr(thing, "__name__") or name in self.space or not name.isidentifier():
+            fits = hasattr(thing, "__name__") and name.isidentifier()
+            if not fits or name in self.space:
                 name = next(n for n in numbered if n not in self.space)
             self.space[name], self.known[id(thing)] = thing, name
         return self.known[id(thing)]
@@ -50,11 +52,9 @@ class Names:
     def word(self, a: Any) -> str:
         "How an argument is written."
         if isinstance(a, Ref):
-            return self.words.get(a.number) or self.name(self.memory.array[a.number], "b")
-        if type(a) is tuple: return f"({', '.join(map(self.word, a))}{',' * (len(a) == 1)})"
-        if type(a) is list: return f"[{', '.join(map(self.word, a))}]"
-        if type(a) is dict:
-            return f"{{{', '.join(f'{k!r}: {self.word(v)}' for k, v in a.items())}}}"
+            known = self.words.get(a.number)
+            return known or self.name(self.memory.array[a.number], "b")
+        if type(a) in (tuple, list, dict): return self.written(a, self.word)
         if type(a) is slice:
             return f"slice({', '.join(map(self.word, (a.start, a.stop, a.step)))})"
         if a is ...: return "..."
@@ -63,15 +63,20 @@ class Names:
         return self.name(a, "k")
 
     def returned(self, a: Any) -> str:
-        "What is handed back: a buffer is copied, for the next call writes into it again."
+        "What is handed back: a buffer is copied, the next call writes into it again."
         if isinstance(a, Ref):
-            fixed = self.memory.root.get(a.number) in self.memory.array
-            return f"{self.word(a)}.copy()" if fixed else self.word(a)
-        if type(a) is tuple: return f"({', '.join(map(self.returned, a))}{',' * (len(a) == 1)})"
-        if type(a) is list: return f"[{', '.join(map(self.returned, a))}]"
-        if type(a) is dict:
-            return f"{{{', '.join(f'{self.word(k)}: {self.returned(v)}' for k, v in a.items())}}}"
+            roots = self.memory.roots.get(a.number, ())
+            fixed = any(n in self.memory.array for n in roots)
+            one = isinstance(self.value(a), np.ndarray)
+            return f"{self.word(a)}.copy()" if fixed and one else self.word(a)
+        if type(a) in (tuple, list, dict): return self.written(a, self.returned)
         return self.word(a)
+
+    def written(self, a, word):
+        "A tuple, a list or a dict, and what is in it."
+        if type(a) is list: return f"[{', '.join(map(word, a))}]"
+        if type(a) is tuple: return f"({', '.join(map(word, a))}{',' * (len(a) == 1)})"
+        return f"{{{', '.join(f'{self.word(k)}: {word(v)}' for k, v in a.items())}}}"
 
     def full(self, shape, number, dtype, use="") -> Any:
         "An array of one number, made once for each use."
@@ -95,8 +100,10 @@ class Writer(Names):
         for number, node in list(self.plan.nodes.items()):
             self.write(number, node)
             self.memory.release(number)
+        self.keep_what_is_overwritten()
         for target, value in self.plan.writes:
-            word = self.word(target) if isinstance(target, Ref) else self.name(target, "out")
+            where = isinstance(target, Ref)
+            word = self.word(target) if where else self.name(target, "out")
             if self.word(value) != word:
                 self.lines.append(f"{self.name(np.copyto)}({word}, {self.word(value)})")
         given = ", ".join(self.names[n] for n in self.plan.inputs if n in self.names)
@@ -104,6 +111,15 @@ class Writer(Names):
         text = "\n    ".join([f"def run({given}):", *self.lines, back]) + "\n"
         exec(text, self.space)
         return self.space["run"], text
+
+    def keep_what_is_overwritten(self):
+        "Of two arrays that change places both are read before one is written."
+        targets = {id(target) for target, _ in self.plan.writes}
+        for _, value in self.plan.writes:
+            if not isinstance(value, Ref) or value.number not in self.plan.inputs: continue
+            if id(self.memory.array.get(value.number)) in targets:
+                self.lines.append(f"t{value.number} = {self.word(value)}.copy()")
+                self.words[value.number] = f"t{value.number}"
 
     def write(self, number: int, node: Node) -> None:
         "The lines of one operation."
@@ -132,7 +148,8 @@ class Writer(Names):
 # %% ../../nbs/18_compiler.ipynb #208e9e5b
 def ufunc(writer: Writer, number: int, node: Node) -> bool:
     "add(a, b, out)"
-    if not isinstance(node.op, np.ufunc) or node.kwargs or node.op is np.matmul: return False
+    if not isinstance(node.op, np.ufunc) or node.kwargs or node.op is np.matmul:
+        return False
     words = [writer.word(quick_argument(writer, node, a)) for a in node.args]
     named = "out=" if node.op in (np.maximum, np.minimum) else ""
     out = named + writer.into(number, node.args)
@@ -162,7 +179,8 @@ def reduction(writer: Writer, number: int, node: Node) -> bool:
     plain = x.ndim == 2 and x.dtype.kind == "f" and axis in (0, (0,)) and not keep
     if plain and reduce == np.add.reduce and x.dtype == node.value.dtype:
         ones = writer.full((len(x),), 1, x.dtype)
-        writer.lines.append(f"{writer.name(np.dot)}({writer.name(ones)}, {writer.word(a)}, {out})")
+        dot, ones = writer.name(np.dot), writer.name(ones)
+        writer.lines.append(f"{dot}({ones}, {writer.word(a)}, {out})")
     else:
         words = f"{writer.word(a)}, {writer.word(axis)}, None, {out}, {keep}"
         writer.lines.append(f"{writer.name(reduce)}({words})")
@@ -172,8 +190,8 @@ def reduction(writer: Writer, number: int, node: Node) -> bool:
 def cast_copy(writer: Writer, number: int, node: Node) -> bool:
     "copyto(out, a): the same shape, another precision"
     if node.op is not np.asarray: return False
-    a = writer.word(node.args[0])
-    writer.lines.append(f"{writer.name(np.copyto)}({writer.into(number)}, {a}, 'unsafe')")
+    copyto, a = writer.name(np.copyto), writer.word(node.args[0])
+    writer.lines.append(f"{copyto}({writer.into(number)}, {a}, 'unsafe')")
     return True
 
 
@@ -192,8 +210,9 @@ FORMS = [ufunc, product, reduction, cast_copy, choice]
 # %% ../../nbs/18_compiler.ipynb #ba01ad54
 SIGNS = {operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/",
          operator.pow: "**", operator.floordiv: "//", operator.mod: "%"}
-REDUCE: dict = {np.sum: np.add.reduce, np.max: np.maximum.reduce, np.min: np.minimum.reduce,
-                np.prod: np.multiply.reduce, np.amax: np.maximum.reduce}
+REDUCE: dict = {
+    np.sum: np.add.reduce, np.max: np.maximum.reduce, np.min: np.minimum.reduce,
+    np.prod: np.multiply.reduce, np.amax: np.maximum.reduce}
 REDUCE |= {reduce: reduce for reduce in REDUCE.values()}
 COMPARE = {np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal,
            np.maximum, np.minimum}
@@ -203,11 +222,13 @@ def quick_argument(writer, node, a):
     "NumPy compares two arrays several times as fast as an array with a number."
     x = writer.value(a)
     if node.op in COMPARE and np.ndim(x) == 0 and not isinstance(a, Ref):
-        other = next((b for b in map(writer.value, node.args) if np.ndim(b)), node.value)
+        arrays = (b for b in map(writer.value, node.args) if np.ndim(b))
+        other = next(arrays, node.value)
         exact = other.dtype.kind == "f" and other.size <= 2**16
         return writer.full(np.shape(other), x, other.dtype) if exact else a
     if node.op is np.multiply and np.ndim(x) and x.dtype == bool != node.value.dtype:
-        mask = writer.full(x.shape, 0, node.value.dtype, "mask")  # True and False as 1 and 0
+        # True as 1, False as 0
+        mask = writer.full(x.shape, 0, node.value.dtype, "mask")
         words = f"{writer.name(mask, 'mask')}, {writer.word(a)}"
         writer.lines.append(f"{writer.name(np.copyto)}({words})")
         return mask
@@ -228,10 +249,22 @@ def ask(writer, number, row, *args):
     writer.lines.append(f"{writer.name(row, 'ask')}({words})")
 
 
-def back(writer, number, rule, g, wanted):
+def back(writer, number, way, g, fill, args):
+    "A way back is called with the places where gradients are wanted, as far as known."
+    homes = dict.fromkeys(fill)
+    for n, node in writer.plan.nodes.items():
+        if node.op == "part" and node.args[0] == Ref(number) and fill[node.args[1]]:
+            homes[node.args[1]] = writer.memory.home.get(n)
     writer.words[number] = f"t{number}"
-    homes = writer.word(dict.fromkeys(wanted))
-    writer.lines.append(f"t{number} = {writer.word(rule)}({writer.word(g)}, {homes})")
+    words = f"{writer.word(way)}({writer.word(g)}, {writer.word(homes)})"
+    writer.lines.append(f"t{number} = {words}")
+
+
+def part(writer, number, ref, i):
+    whole, home = writer.plan.nodes[ref.number], writer.memory.home.get(number)
+    filled = whole.op == "back" and whole.args[2][i] and home is not None
+    writer.words[number] = writer.name(home, "out") if filled else f"t{number}"
+    if not filled: writer.lines.append(f"t{number} = {writer.word(ref)}[{i}]")
 
 
 def loop(writer, number, text, inputs, outputs, over):
@@ -252,5 +285,5 @@ def told(writer, number, ref, dtype, at, of):
 def nothing(writer, number, *args): pass
 
 
-LINES: dict = {"input": nothing, "filled": nothing, "ask": ask, "back": back, "loop": loop,
-               "told": told}
+LINES: dict = {"input": nothing, "filled": nothing, "ask": ask, "back": back,
+               "part": part, "loop": loop, "told": told}

@@ -23,6 +23,8 @@ from .figures import (
 def _pictures(images, shape):
     "The pictures as an array (n, h, w)."
     images = numbers("plot_images", "images", images)
+    if images.ndim == 4 and images.shape[3] == 1: images = images[..., 0]
+    if images.ndim == 4 and images.shape[3] == 3: return images.clip(0, 1)
     if images.ndim == 3 and shape is None: return images
     if images.ndim not in (2, 3):
         raise ValueError("plot_images: images must be (n, pixels) or (n, h, w), "
@@ -67,7 +69,7 @@ def plot_images(
     pixels, titles or axes does not fit.
 
     Parameters:
-        images: pictures (n, 64), (n, 784), (n, pixels) or (n, h, w)
+        images: pictures (n, pixels), (n, h, w) or, from 0 to 1, (n, h, w, 3)
         titles: a text above each
         shape: (h, w) of each, where it is not square
         columns: pictures in a row

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .figures import (
-    BLUE, CURVES, GREY, INK, LINES, ORANGE, VERMILLION, Axes, axes_of, flat_axes,
+    BLACK, CURVES, GREY, INK, LINES, PURPLE, VERMILLION, Axes, axes_of, flat_axes,
     label_of, legend, mpl, numbers
 )
 
@@ -32,9 +32,9 @@ def _draw_metrics(ax, metrics):
     """The curves of all metrics: solid on the training data, dashed on the validation
     data. One metric has the colours of the losses, several have colours of their
     own."""
-    parts = ("train", "training", BLUE), ("valid", "validation", ORANGE)
+    parts = ("train", "training", INK), ("valid", "validation", PURPLE)
     alone = len(metrics) == 1
-    others = [color for color in CURVES if color not in (BLUE, ORANGE)]
+    others = [color for color in CURVES if color not in (BLACK, PURPLE)]
     for i, (name, curves) in enumerate(metrics.items()):
         for part, word, color in parts:
             if len(curves.get(part) or ()) == 0: continue
@@ -74,7 +74,7 @@ def _mark_best(axes, valid):
     "A diamond at the lowest validation loss, and a line at its epoch in all axes."
     if not np.isfinite(valid).any(): return
     best = int(np.nanargmin(valid))
-    axes[0].plot([best + 1], [valid[best]], ls="", marker="D", ms=7, mfc=ORANGE,
+    axes[0].plot([best + 1], [valid[best]], ls="", marker="D", ms=7, mfc=PURPLE,
                  mec=INK, zorder=4,
                  label=f"best: {valid[best]:.3g} at epoch {best + 1}")
     for a in axes: a.axvline(best + 1, color=GREY, lw=0.8, ls=":", zorder=0)
@@ -86,7 +86,7 @@ def plot_history(history: Mapping, ax=None, log=False) -> np.ndarray:
     dict, and `ValueError` if there is nothing to draw.
 
     Parameters:
-        history: train_loss, valid_loss, metrics … as History.to_dict() gives
+        history: train_loss, valid_loss, metrics, as History.to_dict() gives
         ax: Axes for the losses, or two, also for the metrics; None makes a figure
         log: the losses on a logarithmic axis, where equal factors are equal steps
 
@@ -103,9 +103,9 @@ def plot_history(history: Mapping, ax=None, log=False) -> np.ndarray:
     panels = 2 if metrics else 1
     if ax is None: ax = axes_of(columns=panels, size=(9.0 if metrics else 5.6, 3.6))
     axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()[:panels]
-    _curve(axes[0], train, "training", color=BLUE, ls="-")
-    if len(valid): _curve(axes[0], valid, "validation", color=ORANGE, ls="--")
-    for (name, values), color in zip(_other_losses(history), CURVES[2:]):
+    _curve(axes[0], train, "training", color=INK, ls="-")
+    if len(valid): _curve(axes[0], valid, "validation", color=PURPLE, ls="--")
+    for (name, values), color in zip(_other_losses(history), CURVES[4:]):
         _curve(axes[0], values, name, color=color, ls="-.")
     axes[0].set(xlabel="epoch", ylabel="loss", yscale="log" if log else "linear")
     if len(axes) > 1: _draw_metrics(axes[1], metrics)
@@ -186,7 +186,7 @@ def plot_learning_rates(rates, losses, ax=None) -> Axes:
     kept = np.isfinite(losses)
     lowest = int(np.nanargmin(np.where(kept, losses, np.nan)))
     ax = axes_of(ax, size=(5.6, 3.6))
-    ax.plot(rates[kept], losses[kept], color=BLUE, lw=1.8)
+    ax.plot(rates[kept], losses[kept], color=INK, lw=1.8)
     ax.plot(rates[lowest], losses[lowest], ls="", marker="D", ms=7, mfc="white",
             mec=INK, label=f"lowest loss, at {rates[lowest]:.2g}")
     ax.axvline(rates[lowest] / 10, color=VERMILLION, ls="--", lw=1.4,
@@ -207,7 +207,7 @@ def _draw_activation(ax, z, f, slope, saturated):
     ax.fill_between(z, 0, 1, where=np.abs(s) < saturated, color=GREY, alpha=0.2, lw=0,
                     transform=ax.get_xaxis_transform(), label="saturated")
     ax.axhline(0, color=GREY, lw=0.8)
-    ax.plot(z, f(z), color=BLUE, lw=2, label="f(z)")
+    ax.plot(z, f(z), color=INK, lw=2, label="f(z)")
     ax.plot(z, s, color=VERMILLION, lw=1.6, ls="--", label="slope f′(z)")
 
 
@@ -265,7 +265,7 @@ def _draw_histogram(ax, name, values, limits, bins):
     "One layer's histogram, in percent of its values, with mean and standard deviation."
     kept = values[np.isfinite(values)]
     share = np.full(len(kept), 100 / len(values))
-    ax.hist(kept, bins=bins, range=limits, weights=share, color=BLUE)
+    ax.hist(kept, bins=bins, range=limits, weights=share, color=GREY)
     lost = len(values) - len(kept)
     note = (f"{lost} of {len(values)}\nnot finite" if lost
             else f"mean {kept.mean():.2g}\nstd {kept.std():.2g}".replace("-", "−"))
