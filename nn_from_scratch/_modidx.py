@@ -696,6 +696,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                                                                                   'nn_from_scratch/data/augment.py'),
                                               'nn_from_scratch.data.augment.augmented.__post_init__': ( 'data.html#augmented.__post_init__',
                                                                                                         'nn_from_scratch/data/augment.py'),
+                                              'nn_from_scratch.data.augment.between': ( 'data.html#between',
+                                                                                        'nn_from_scratch/data/augment.py'),
                                               'nn_from_scratch.data.augment.cutout': ( 'data.html#cutout',
                                                                                        'nn_from_scratch/data/augment.py'),
                                               'nn_from_scratch.data.augment.cutout.__call__': ( 'data.html#cutout.__call__',

@@ -160,11 +160,15 @@ def units(s: Setup) -> Iterator[Finding]:
 
 def _signal(heard):
     "Whether what differs from sample to sample gets through to the last layer."
-    spread = [float(np.std(h.gave.astype(float), axis=0).mean()) for h in heard]
-    if len(spread) > 2 and spread[-1] < 1e-3 * spread[0]:
+    came = next((h.took for h in heard if np.ndim(getattr(h.layer, "weight", None)) > 1),
+                heard[0].gave)
+    if came.dtype.kind != "f": came = heard[0].gave  # a table of vectors
+    before, after = (float(np.std(a.astype(float), axis=0).mean())
+                     for a in (came, heard[-1].gave))
+    if len(heard) > 2 and after < 1e-3 * before:
         yield tell("fading",
-                   f"what differs between samples shrinks from {spread[0]:.2g} in the "
-                   f"first layer to {spread[-1]:.2g} in the last.")
+                   f"what differs between samples shrinks from {before:.2g} before the "
+                   f"first weights to {after:.2g} in the last layer.")
 
 
 def _twins(s):
