@@ -2296,6 +2296,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                           'nn_from_scratch.symptoms._dead': ('diagnosis.html#_dead', 'nn_from_scratch/symptoms.py'),
                                           'nn_from_scratch.symptoms._far_out': ('diagnosis.html#_far_out', 'nn_from_scratch/symptoms.py'),
                                           'nn_from_scratch.symptoms._handful': ('diagnosis.html#_handful', 'nn_from_scratch/symptoms.py'),
+                                          'nn_from_scratch.symptoms._has_matrix': ( 'diagnosis.html#_has_matrix',
+                                                                                    'nn_from_scratch/symptoms.py'),
                                           'nn_from_scratch.symptoms._logits': ('diagnosis.html#_logits', 'nn_from_scratch/symptoms.py'),
                                           'nn_from_scratch.symptoms._of_loss': ('diagnosis.html#_of_loss', 'nn_from_scratch/symptoms.py'),
                                           'nn_from_scratch.symptoms._pace': ('diagnosis.html#_pace', 'nn_from_scratch/symptoms.py'),

@@ -92,7 +92,8 @@ def _centred(x):
 def _batch_norm_together(x, weight, bias, eps=1e-5):
     _, h, var = _centred(x)
     times, ones = h.shape[1] // x.shape[-1], filled((len(h),), 1, x.dtype)
-    count, shrink = x.dtype.type(x.size // x.shape[-1]), 1 / np.sqrt(var + x.dtype.type(eps))
+    count = x.dtype.type(x.size // x.shape[-1])
+    shrink = 1 / np.sqrt(var + x.dtype.type(eps))
     scale = weight * shrink
     y = h * _row_of(scale, times)
     y += _row_of(bias, times)

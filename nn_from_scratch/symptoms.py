@@ -27,7 +27,7 @@ from .trial import Finding, Setup, tell
 def scale(s: Setup) -> Iterator[Finding]:
     "Are inputs and targets numbers of about the size of 1, where a network starts?"
     took = next((h.took for h in listen(s.model, s.x[s.some])
-                 if np.ndim(getattr(h.layer, "weight", None)) > 1), np.ones((1, 1)))
+                 if _has_matrix(h.layer)), np.ones((1, 1)))
     if took.dtype.kind == "f":
         size = _rms(took.reshape(-1, took.shape[-1]))
         if size.max() > 10 or size.max() < 0.01:
@@ -38,6 +38,11 @@ def scale(s: Setup) -> Iterator[Finding]:
         size = float(_rms(s.y.ravel()))
         if size > 10 or size < 0.01:
             yield tell("wide targets", f"the targets are of the size of {size:.2g}.")
+
+
+def _has_matrix(layer):
+    "Whether a layer multiplies by a matrix: no norm, no activation."
+    return np.ndim(getattr(layer, "weight", 0)) > 1
 
 
 def _rms(a):
@@ -160,8 +165,7 @@ def units(s: Setup) -> Iterator[Finding]:
 
 def _signal(heard):
     "Whether what differs from sample to sample gets through to the last layer."
-    came = next((h.took for h in heard if np.ndim(getattr(h.layer, "weight", None)) > 1),
-                heard[0].gave)
+    came = next((h.took for h in heard if _has_matrix(h.layer)), heard[0].gave)
     if came.dtype.kind != "f": came = heard[0].gave  # a table of vectors
     before, after = (float(np.std(a.astype(float), axis=0).mean())
                      for a in (came, heard[-1].gave))
