@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import gradients, layout, parameters, states, turns
+from nn_from_scratch import gradients, layout, packing, parameters, turns
 from nn_from_scratch.compiler import replay, tracing
 
 INTERRUPTS = int(os.environ.get("NN_FROM_SCRATCH_INTERRUPTS", "300"))
@@ -100,8 +100,8 @@ def test_an_interrupt_at_each_bytecode_leaves_a_whole_model(what):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a zip file that could not be closed
 def test_an_interrupt_in_the_midst_of_a_save_stays_one():
     stopped = 0
-    files, before = {"zipfile.py", "__init__.py", "_npyio_impl.py", "npyio.py", "states.py"}, sys.gettrace()
-    def save(): states.to_bytes({"a": np.ones(3)})
+    files, before = {"zipfile.py", "__init__.py", "_npyio_impl.py", "npyio.py", "packing.py"}, sys.gettrace()
+    def save(): packing.to_bytes({"a": np.ones(3)})
     for n in range(1, bytecodes(save, files) + 1, 3):
         sys.settrace(Bomb(n, files))
         try: save()

@@ -157,7 +157,7 @@ class Tracing:
 # %% ../../nbs/18_compiler.ipynb #c3203d09
 def shared_generators() -> tuple:
     "Where the generators are that all of NumPy, and all of Python, draw from."
-    numpy = np.random.get_state()  # noqa: NPY002
+    numpy: Any = np.random.get_state()  # noqa: NPY002
     return (numpy[0], numpy[1].tolist(), *numpy[2:]), random.getstate()
 
 
