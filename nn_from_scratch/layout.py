@@ -99,7 +99,8 @@ class Layout:
         for name, holder, key, value, is_state in found:
             if is_number(value) and name in known and known[name].ndim == 0:
                 # was an array without axes, computed with
-                value = np.asarray(value, known[name].dtype)
+                kind = value.dtype if isinstance(value, np.floating) else None
+                value = np.asarray(value, kind or known[name].dtype)
             if is_state or isinstance(value, containers):
                 continue
             if is_parameter(value):

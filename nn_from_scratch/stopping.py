@@ -266,8 +266,8 @@ class LearningRateFinder(Callback):
                                  f"{checks.counted(len(self.rates), 'step')}.")
 
     def on_fit_end(self, run):
-        self.ended = self.ended or run.history.stopped
         surely(self._put_back, run)
+        self.ended = self.ended or run.history.stopped
 
     def _put_back(self, run):
         if self._before is not None:
