@@ -209,7 +209,7 @@ def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
     Parameters:
         model: a Sequential, or one of the layers it may hold
         path: the file, `.onnx` by custom; replaced in one step
-        example: inputs (n, ...) of float32 or float64, such as x[:1]; of int64 for indices
+        example: inputs (n, ...), as x[:1]: floats; int64 for indices
 
     Example:
         >>> model = nn.mlp([4, 8, 3], rng=0)
@@ -222,7 +222,8 @@ def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
     example = np.asarray(example)
     if example.dtype.name not in ("float32", "float64", "int64") or example.ndim < 2:
         raise ValueError("export_onnx: example must be a batch (n, ...) of float32, "
-                         f"float64 or int64, not {example.dtype} of shape {example.shape}")
+                         f"float64 or int64, not {example.dtype} of shape "
+                         f"{example.shape}")
     graph = Graph(onnx.helper, example.dtype, example.ndim)
     result = add_layer(graph, model, "", "x")
     graph.nodes.append(onnx.helper.make_node("Identity", [result], ["y"], name="y"))

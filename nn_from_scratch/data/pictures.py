@@ -232,8 +232,9 @@ def _member(archive, name):
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
-                if member.isfile() and Path(member.name).name == name:
-                    return tar.extractfile(member).read(2**26)
+                found = member.isfile() and Path(member.name).name == name
+                if found and (file := tar.extractfile(member)) is not None:
+                    return file.read(2**26)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"{shown(archive)} is damaged or cut short: "
                          f"{error}") from error
