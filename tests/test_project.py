@@ -61,7 +61,7 @@ ORDER = """
     architecture onnx norm_files sequence_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks albums reports console answers run_folders
     tokens gpt gpt_files text_command cli
 """.split()
-OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba", "PIL"}  # asked for when they are needed
+OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba", "PIL", "mpi4py"}  # asked for when they are needed
 
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
 OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",

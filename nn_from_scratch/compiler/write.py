@@ -116,8 +116,8 @@ class Writer(Names):
         "Of two arrays that change places both are read before one is written."
         targets = {id(target) for target, _ in self.plan.writes}
         for _, value in self.plan.writes:
-            if not isinstance(value, Ref) or value.number not in self.plan.inputs: continue
-            if id(self.memory.array.get(value.number)) in targets:
+            given = isinstance(value, Ref) and value.number in self.plan.inputs
+            if given and id(self.memory.array.get(value.number)) in targets:
                 self.lines.append(f"t{value.number} = {self.word(value)}.copy()")
                 self.words[value.number] = f"t{value.number}"
 
