@@ -18,14 +18,15 @@ A gradient says how the loss changes with each parameter. It is taken by a table
     rules, checking             how a gradient goes back through each operation; its judge        3, 3b
     tape, calls, walk           what was computed from what, and the way back                     3b
     gradients, arguments        value_and_grad, and what it can be taken for                      3b
-    numpy_rules, shape_rules, linalg_rules   rules for the rest of NumPy                          A
+    numpy_rules, shape_rules, joining_rules, linalg_rules,
+    matrix_rules, reduction_rules, series_rules   rules for the rest of NumPy                          A
 A step is: new parameter = old parameter - learning rate x gradient.
     optim, optimizer, modern    SGD to AdamW; what they share; Lion, Muon, ScheduleFree           4, 4b
     schedules                   the learning rate, step by step                                   4
 A run is steps over batches, epoch by epoch, until it has done enough. `fit` is told of it in one line.
     training, batches, run      fit; the order of the data; History and callbacks                 5
     evaluation, stopping        predict, evaluate; every way in which a run ends                  5
-    progress, states            the bar; what a run remembers                                     5, E
+    progress, states, packing   the bar; what a run remembers; as bytes                           5, E
     checkpoints                 a run that goes on where it was killed                            E
     descriptions                a run in words: what must be the same when it goes on             E
     dropout, norms              units left out at random; features kept at mean 0 and spread 1    9, 10
@@ -106,7 +107,9 @@ from .gpt import GPT, TransformerBlock, bits_per_byte, generate
 from .gpt_files import from_gpt2
 from .tokens import BytePairs, Characters, Windows
 
-from . import asking, linalg_rules, norm_demands, norm_files, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
+from . import (  # rows of the tables: what is asked, rules for the rest of NumPy
+    asking, joining_rules, linalg_rules, matrix_rules, norm_demands, norm_files, numpy_rules, reduction_rules, series_rules,
+    settings, shape_rules)
 from . import attention_demands, embedding_demands, gpt_files, recurrent_demands, sequence_files
 from . import fast, fast_attention, fast_convolution, fast_embedding, fast_norms, fast_recurrent, image_demands, image_files, memory, quick_steps
 
