@@ -25,6 +25,7 @@ from statistics import median
 
 from contender import environment
 from harness import Unavailable, contenders, disagreement, interval, measure, ratio, verdict
+from networks import NETWORKS as OF_LAYERS
 
 HERE = Path(__file__).resolve().parent
 OURS = "nn_from_scratch"
@@ -61,6 +62,12 @@ MANY_ROWS = ONE_ROW | {
 }
 del MANY_ROWS["nn_from_scratch, predict"]
 MEMORY = {name: LIBRARIES[name] for name in (OURS, "PyTorch, fused Adam", "JAX, jit", "scikit-learn", "HIPS autograd")}
+LAYERS = {
+    OURS: ("ours_layers", {}),
+    "compiled": ("ours_layers", {"compile": True}),
+    "PyTorch, fused Adam": ("pytorch_layers", {}),
+    "JAX, jit": ("jax_layers", {}),
+}
 NETWORKS = {  # name -> sizes, activation, rows in a batch
     "tiny": ([2, 16, 16, 2], "tanh", 32),
     "small": ([64, 128, 10], "relu", 32),
@@ -72,6 +79,7 @@ GROWTH = {  # series -> its points -> sizes, rows in a batch
     "depth": {d: ([64] * (d + 1), 128) for d in (1, 2, 4, 8, 16, 32, 64)},
     "batch": {b: (NETWORKS["medium"][0], b) for b in (1, 4, 16, 64, 256, 1024, 4096)},
 }
+HUNGRY = ("large", "CNN 16-32, batch 128", "GPT 2 x 64", "GPT 4 x 128")  # whose memory is looked at
 GROWTH_PEERS = {name: LIBRARIES[name] for name in (OURS, "PyTorch, fused Adam", "matrix products")}
 IMPORTS = {OURS: "nn_from_scratch", "NumPy": "numpy", "PyTorch": "torch", "JAX": "jax", "scikit-learn": "sklearn.neural_network",
            "HIPS autograd": "autograd.numpy"}
@@ -123,6 +131,14 @@ def steps(options):
         for threads in options.threads:
             problem = {"kind": "step", "sizes": sizes, "activation": activation, "batch": batch}
             yield name, threads, lambda p=problem, t=threads: compare(wanted(LIBRARIES, options), p, t, options)
+
+
+def layers(options):
+    "One training step of networks with convolutions, norms, recurrent layers, attention."
+    for name in options.layers:
+        for threads in options.threads:
+            problem = {"kind": "step", "network": name}
+            yield name, threads, lambda p=problem, t=threads: compare(wanted(LAYERS, options), p, t, options)
 
 
 def epochs(options):
@@ -177,17 +193,20 @@ def grow(series, points, options):
 
 
 def memory(options):
-    "The most memory a process has had after 20 steps of the large network, on one thread; with the library's imports, and above them."
-    sizes, activation, batch = NETWORKS["large"]
-    problem = {"kind": "step", "sizes": sizes, "activation": activation, "batch": batch}
-    yield "large", 1, lambda: peaks(problem, options)
+    "The most memory a process has had after 20 steps, on one thread; with the library's imports, and above them."
+    for name in HUNGRY:
+        if name in OF_LAYERS: problem, libraries = {"kind": "step", "network": name}, LAYERS
+        else:
+            sizes, activation, batch = NETWORKS[name]
+            problem, libraries = {"kind": "step", "sizes": sizes, "activation": activation, "batch": batch}, MEMORY
+        yield name, 1, lambda p=problem, lib=libraries: peaks(p, wanted(lib, options), options)
 
 
-def peaks(problem, options):
+def peaks(problem, libraries, options):
     options.left -= 1
     peak, above, missing = {}, {}, {}
     for _ in range(1 if options.quick else 3):
-        for name, (file, opts) in wanted(MEMORY, options).items():
+        for name, (file, opts) in libraries.items():
             with contenders({name: command(file, 1, problem, opts)}) as (ready, why):
                 missing |= why
                 if name not in ready: continue
@@ -224,7 +243,7 @@ def import_times(options):
             "ratios": [{"of": OURS, "to": name} | ratio(times, OURS, name) for name in times if name != OURS and OURS in times]}
 
 
-SECTIONS = {"step": steps, "epoch": epochs, "predict": predictions, "growth": growth, "memory": memory, "import": imports}
+SECTIONS = {"step": steps, "layers": layers, "epoch": epochs, "predict": predictions, "growth": growth, "memory": memory, "import": imports}
 
 
 def wanted(libraries, options):
@@ -261,7 +280,7 @@ def judge(results):
             name, key = target["name"], "ratios"
             if target["section"] == "growth": name = "depth"
             if target["section"] == "memory":
-                name, key = "large", "ratios_above_imports" if "above" in name else "ratios"
+                name, key = name.removesuffix(", above the imports"), "ratios_above_imports" if "above" in name else "ratios"
             if found["name"] != name: continue
             for one in found.get(key, []):
                 if (one["of"], one["to"]) == (of, target["to"]):
@@ -311,6 +330,8 @@ def parse(arguments=None):
     peers = sorted({*LIBRARIES, *EPOCHS, *MANY_ROWS} - {OURS})
     p.add_argument("--sections", type=words(SECTIONS), default=list(SECTIONS), help="of " + ",".join(SECTIONS))
     p.add_argument("--networks", type=words(NETWORKS), default=list(NETWORKS), help="for the training step, of " + ",".join(NETWORKS))
+    p.add_argument("--layers", type=words(OF_LAYERS, ";"), default=list(OF_LAYERS),
+                   help="networks of other layers, separated by semicolons: " + "; ".join(OF_LAYERS))
     p.add_argument("--peers", type=words(peers, ";"), default=[], help="only these, separated by semicolons: " + "; ".join(peers))
     p.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")], default=sorted({1, cores()}),
                    help="numbers of threads, separated by commas (1 and all cores)")

@@ -18,21 +18,22 @@ A gradient says how the loss changes with each parameter. It is taken by a table
     rules, checking             how a gradient goes back through each operation; its judge        3, 3b
     tape, calls, walk           what was computed from what, and the way back                     3b
     gradients, arguments        value_and_grad, and what it can be taken for                      3b
-    numpy_rules, shape_rules, linalg_rules   rules for the rest of NumPy                          A
+    numpy_rules, shape_rules, joining_rules, linalg_rules,
+    matrix_rules, reduction_rules, series_rules   rules for the rest of NumPy                          A
 A step is: new parameter = old parameter - learning rate x gradient.
     optim, optimizer, modern    SGD to AdamW; what they share; Lion, Muon, ScheduleFree           4, 4b
     schedules                   the learning rate, step by step                                   4
 A run is steps over batches, epoch by epoch, until it has done enough. `fit` is told of it in one line.
     training, batches, run      fit; the order of the data; History and callbacks                 5
     evaluation, stopping        predict, evaluate; every way in which a run ends                  5
-    progress, states            the bar; what a run remembers                                     5, E
+    progress, states, packing   the bar; what a run remembers; as bytes                           5, E
     checkpoints                 a run that goes on where it was killed                            E
     descriptions                a run in words: what must be the same when it goes on             E
     dropout, norms              units left out at random; features kept at mean 0 and spread 1    9, 10
     averaging, folds            the mean of the weights on the way; each row held back once       9
     checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  8
 Data goes in, pictures and files come out.
-    convolution, pooling        layers for pictures, and what is asked of pictures: image_demands  12
+    convolution, transposed, pooling   layers for pictures; what is asked of them: image_demands  12
     image_files                 these layers in files                                             12
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx, norm_files   a model as a file, in words, for other programs     20
@@ -60,7 +61,7 @@ from .batches import batches
 from .checking import grad_check, numeric_grad
 from .checkpoints import Checkpoints
 from .checkup import Checkup, checkup
-from .convolution import Conv1d, Conv2d, ConvTranspose2d, conv1d, conv2d, conv_transpose2d
+from .convolution import Conv1d, Conv2d, conv1d, conv2d
 from .data import (
     Standardize, circles, load_cifar10, load_digits, load_fashion_mnist, load_mnist, load_names,
     load_text, moons, read_idx, regression, spiral, train_valid_split, xor)
@@ -99,13 +100,16 @@ from .stopping import EarlyStopping, LearningRateFinder, ReduceLROnPlateau, has_
 from .tables import Table, read_table
 from .tape import Tensor, stop_gradient
 from .training import fit
+from .transposed import ConvTranspose2d, conv_transpose2d
 
 from .attention import MultiHeadAttention, attention, rotary
 from .gpt import GPT, TransformerBlock, bits_per_byte, generate
 from .gpt_files import from_gpt2
 from .tokens import BytePairs, Characters, Windows
 
-from . import asking, linalg_rules, norm_demands, norm_files, numpy_rules, settings, shape_rules  # rows of the tables: what is asked, rules for the rest of NumPy
+from . import (  # rows of the tables: what is asked, rules for the rest of NumPy
+    asking, joining_rules, linalg_rules, matrix_rules, norm_demands, norm_files, numpy_rules, reduction_rules, series_rules,
+    settings, shape_rules)
 from . import albums, attention_demands, embedding_demands, gpt_files, recurrent_demands, sequence_files, units
 from . import fast, fast_attention, fast_convolution, fast_embedding, fast_norms, fast_recurrent, image_demands, image_files, memory, quick_steps
 

@@ -29,6 +29,9 @@ def leaf_array(x, what):
         raise TypeError(f"{what} is a {type(x).__name__}, and what is special about it "
                         "(a mask, say) has no gradient: give the plain array, "
                         "np.asarray(…) or .filled(…)")
+    if isinstance(x, (list, tuple)):
+        raise TypeError(f"{what} is {type(x).__name__} of plain numbers: give an "
+                        "array, np.array([…]), or arrays in a list, [np.array(…), …]")
     if not isinstance(x, (np.ndarray, np.generic)):
         raise TypeError("a gradient can be taken for a Module, an array, a number, or "
                         f"a list, tuple or dict of these, but {what} is "

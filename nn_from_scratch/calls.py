@@ -19,11 +19,13 @@ from .rules import name_of, signature_of, table
 # %% ../nbs/03b_autodiff.ipynb #c8e6af48
 # What an argument may be without a second look
 PLAIN = {np.ndarray, np.float64, np.float32, np.int64, np.bool_, float, int, bool, str,
-         tuple, list, slice, range, type, type(None), type(...), FunctionType}
+         slice, range, type, type(None), type(...), FunctionType}
 
 
 def constant(op, a):
     "An argument that is no Tensor as the rules take it: plain, or a `TypeError`."
+    if type(a) in (tuple, list):  # of numbers; elsewhere it is a shape, axes, an index
+        return np.asarray(a) if isinstance(op, np.ufunc) else a
     if isinstance(a, np.ndarray) and not isinstance(a, np.memmap):
         raise TypeError(f"{name_of(op)}: an argument is a {type(a).__name__}, and what "
                         "is special about it (a mask, say) would be lost on the way "
@@ -81,16 +83,23 @@ plain_functions = {
     np.isnan, np.isinf, np.isposinf, np.isneginf, np.signbit, np.sign, np.floor,
     np.ceil, np.rint, np.trunc, np.fix, np.floor_divide, np.round, np.around,
     np.argmax, np.argmin,
-    np.argsort, np.argpartition, np.argwhere, np.lexsort, np.nonzero, np.flatnonzero,
-    np.count_nonzero, np.searchsorted, np.digitize, np.bincount, np.any, np.all,
+    np.nanargmax, np.nanargmin, np.argsort, np.argpartition, np.argwhere,
+    np.lexsort, np.nonzero, np.flatnonzero,
+    np.count_nonzero, np.searchsorted, np.digitize, np.any, np.all,
     np.shape, np.ndim, np.size, np.zeros_like, np.ones_like, np.empty_like,
     np.result_type, np.array_equal, np.array_equiv, np.allclose, np.isclose,
     np.isin, np.iscomplexobj,
     np.isrealobj, np.iscomplex, np.isreal, np.shares_memory, np.may_share_memory,
+    np.imag, np.angle, np.linalg.matrix_rank, np.diag_indices_from,
+    np.tril_indices_from, np.triu_indices_from, np.array_repr, np.array_str,
+    np.array2string,
 }
 
-# NumPy functions that can be said in functions that have rows -> how
+# NumPy functions that can be said in functions that have rows -> how; those that have
+# rows themselves -> (how many arguments and which options the rules know, how to say
+# the others)
 composed: dict = {}
+wider: dict = {}
 
 # %% ../nbs/03b_autodiff.ipynb #06201ce5
 def by_name(function, args, kwargs):
@@ -107,6 +116,8 @@ def by_name(function, args, kwargs):
                if name not in known or not same_default(value, known[name].default)}
     refuse_tensors(function, options, "is not known: say it with functions that have "
                                       "rules")
+    for name, value in options.items():
+        if type(value) not in PLAIN: options[name] = constant(function, value)
     allowed = signature_of(next(rule for rule in row if rule)).parameters
     open_end = any(p.kind is p.VAR_KEYWORD for p in allowed.values())
     for name in options:
@@ -120,14 +131,51 @@ def same_default(value, default):
     return value is default or type(value) in (int, str, bool) and value == default
 
 
+def has_other_words(function, args, kwargs):
+    "Whether to say a call in other words, since its rule (if any) does not know it."
+    if function not in wider:
+        return function in composed
+    n, options, _ = wider[function]
+    return len(args) > n or not kwargs.keys() <= options
+
+
 def in_other_words(function, args, kwargs):
     "What a composed function computes."
-    form = composed[function]
-    try: signature_of(form).bind(*args, **kwargs)
+    form = composed[function] if function in composed else wider[function][-1]
+    try: bound = signature_of(form).bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{name_of(function)}: its derivative does not know these "
                         f"options ({error})") from None
+    refuse_writing(function, bound.arguments.get("out"))
     return form(*args, **kwargs)
+
+
+def of_ufunc(ufunc, method, args, kwargs):
+    "What a method of one of NumPy's ufuncs computes: reduce, accumulate, outer."
+    name = f"np.{ufunc.__name__}.{method}"
+    form = composed.get(getattr(ufunc, method))
+    if form is None:
+        raise TypeError(f"{name} has no derivative here: use a function such as np.sum "
+                        "or np.prod")
+    refuse_writing(ufunc, kwargs.get("out"))
+    return form(*args, **kwargs)
+
+
+def plain_answer(function, args, kwargs):
+    "What a piecewise constant function says, the arguments being plain by now."
+    if len(args) > 1 and not isinstance(function, np.ufunc):
+        names = list(signature_of(function).parameters)[:len(args)]
+        if "out" in names: refuse_writing(function, args[names.index("out")])
+    return function(*args, **kwargs)
+
+
+def refuse_writing(function, out):
+    "Raise `TypeError` where a result is to be written into an array."
+    given = out if isinstance(out, tuple) else (out,)
+    if any(o is not None for o in given):
+        raise TypeError(f"np.{name_of(function)}: a Tensor cannot be written into an "
+                        "array (`array += tensor`, `out=`): write a = a + b; the value "
+                        "alone is tensor.value")
 
 
 def refuse_tensors(op, options, why):

@@ -59,7 +59,8 @@ def _fitting(q, k, v, *rest): return q.dtype == k.dtype == v.dtype
 
 def _attention_row(*args):
     if _fitting(*args): return _attention_together(*args)
-    y, text = attention.plain(*args), rows[attention][0]
+    y = attention.plain(*args)  # type: ignore[attr-defined]
+    text = rows[attention][0]
     return y, lambda g, homes: {p: text[p](g, y, *args) for p in homes}
 
 
@@ -78,9 +79,8 @@ def _joint_heads(h, heads, causal, rotary):
     size = width // 3 // heads
     apart = h.reshape(n, t, 3, heads, size)
     q, k, v = (apart[:, :, i].swapaxes(1, 2) for i in range(3))
-    if rotary:
-        cos, sin = angles(t, size, 0, 10_000.0, h.dtype)
-        q, k = turned(q, cos, sin), turned(k, cos, sin)
+    cos, sin = angles(t, size, 0, 10_000.0, h.dtype) if rotary else (h, h)
+    if rotary: q, k = turned(q, cos, sin), turned(k, cos, sin)
     scale = h.dtype.type(size ** -0.5)
     p = k @ (q * scale).swapaxes(2, 3)  # (n, heads, key, query)
     if causal: p += _future(t, t, p.dtype)
@@ -155,7 +155,7 @@ def _gelu_together(x):
 
 def _gelu_row(x):
     if type(x) is np.ndarray and x.dtype.kind == "f" and x.ndim: return _gelu_together(x)
-    y = gelu.plain(x)
+    y = gelu.plain(x)  # type: ignore[attr-defined]
     return y, lambda g, homes: {0: rows[gelu][0][0](g, y, x)}
 
 

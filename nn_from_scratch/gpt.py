@@ -74,7 +74,10 @@ class TransformerBlock(Module):
         self.linear1 = Linear(d, 4 * d, init=make, rng=rng, dtype=dtype)
         self.linear2 = Linear(4 * d, d, init=last, rng=rng, dtype=dtype)
         self.activation = activation
-        self.dropout = Dropout(dropout, rng.integers(2**62)) if dropout else identity
+        self.dropout = Dropout(dropout, int(rng.integers(2**62))) if dropout else identity
+        self.settings = {
+            "heads": heads, "norm": norm, "causal": causal, "rotary": rotary,
+            "activation": getattr(activation, "__name__", "?"), "dropout": dropout}
 
     def __call__(self, x: Any, cache: Cache | None = None) -> Any:
         """x, and what two halves have to add to it.
@@ -134,7 +137,7 @@ class GPT(Module):
         self.context, self.tokenizer = context, tokenizer
         self.embedding = _table(vocabulary, d, rng, dtype)
         self.positions = _table(context, d, rng, dtype) if positions == "learned" else None
-        self.dropout = Dropout(dropout, rng.integers(2**62)) if dropout else identity
+        self.dropout = Dropout(dropout, int(rng.integers(2**62))) if dropout else identity
         self.blocks = [TransformerBlock(
             d, heads, norm, activation, kv_heads=kv_heads, rotary=positions == "rotary",
             dropout=dropout, layers=layers, rng=rng, dtype=dtype) for _ in range(layers)]
@@ -257,7 +260,7 @@ def generate(
     _check_draws(temperature, top_k, top_p)
     rng, rows = np.random.default_rng(rng), np.atleast_2d(tokens)
     if rows.size == 0: raise ValueError("generate: there is no token to begin with")
-    caches, begin = None, -1
+    caches, begin, seen = None, -1, 0
     with asking(model):
         for _ in range(count_or_none("generate", "n", n or None) or 0):
             first = _first_seen(rows.shape[1], model.context)

@@ -16,10 +16,9 @@ import numpy as np
 
 from .asking import ask
 from .checks import array, whole
-from .convolution import (
-    Conv1d, Conv2d, ConvTranspose2d, conv1d, conv2d, conv_transpose2d, frame_of, pair,
-)
+from .convolution import Conv1d, Conv2d, conv1d, conv2d, frame_of, pair
 from .pooling import AvgPool2d, MaxPool2d, avg_pool2d, max_pool2d
+from .transposed import ConvTranspose2d, conv_transpose2d
 
 # %% ../nbs/12_convolution.ipynb #c45f5a66
 def images(who, name, x):

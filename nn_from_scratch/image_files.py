@@ -12,9 +12,10 @@ __all__ = ['one_or_two']
 import numpy as np
 
 from .architecture import Recipe, brief, recipes
-from .convolution import Conv1d, Conv2d, ConvTranspose2d, frame_of, pair
+from .convolution import Conv1d, Conv2d, frame_of, pair
 from .onnx import to_onnx
 from .pooling import AvgPool2d, Flatten, MaxPool2d, global_avg_pool
+from .transposed import ConvTranspose2d
 
 # %% ../nbs/12_convolution.ipynb #b60d1f55
 def one_or_two(least, *words):

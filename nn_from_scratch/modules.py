@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .layout import Layout
+from .layout import Layout, holds_step, is_number
 from .parameters import Parameters
 from .tree import Part, containers, holder_of, is_parameter, pairs
 from .tree import slots
@@ -134,7 +134,8 @@ class Module(Part):
         return self
 
     def reading(self) -> Turn:
-        "`with model.reading():` no other thread takes a gradient of the model."
+        """`with model.reading():` no other thread takes a gradient of the model or
+        updates it: what is computed, copied or saved inside is of one moment."""
         known = getattr(self, "_layout", None)
         return (self.layout() if known is None else known).lock
 
@@ -146,7 +147,7 @@ class Module(Part):
         if name in _METHODS:
             raise ValueError(f"{type(self).__name__}: the name {name!r} belongs to a "
                              f"method of Module; choose another, {name + '_'!r} say")
-        if isinstance(value, (np.floating, float)):
+        if is_number(value):
             if is_parameter(old := vars(self).get(name)):
                 # 2 * an array without axes is a number for NumPy
                 kind = value.dtype if isinstance(value, np.floating) else old.dtype
@@ -156,7 +157,12 @@ class Module(Part):
     def __getstate__(self):  # copies and pickles leave the layout behind
         if exchanges:
             mend()
-        return dict(vars(self))
+        state = dict(vars(self))
+        if exchanges and any(map(holds_step, state.values())):
+            raise RuntimeError(
+                "a gradient of this model is being taken: copy or pickle it before it "
+                "or after it; beside a training, inside `with model.reading():`")
+        return state
 
     def __setstate__(self, state): vars(self).update(state)
 

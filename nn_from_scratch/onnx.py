@@ -34,10 +34,12 @@ class Graph:
         helper: onnx.helper
         dtype: of the inputs
         ndim: how many axes they have; a layer that changes this says so
+        steps: places of a sequence (n, steps, …)
     """
 
-    def __init__(self, helper: Any, dtype: Any, ndim: int = 2):
+    def __init__(self, helper: Any, dtype: Any, ndim: int = 2, steps: int = 1):
         self.helper, self.dtype, self.ndim = helper, np.dtype(dtype), ndim
+        self.steps = steps
         self.nodes, self.constants, self.layer = [], {}, ""
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
@@ -201,7 +203,8 @@ def _takes(row: Callable, options: dict) -> bool:
 # %% ../nbs/20_sharing.ipynb #d53acb68
 def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
     """Write what a model computes as an ONNX file: input "x", output "y", any batch
-    size.
+    size. Sequences are as long as the example's; of a recurrent layer the file gives the
+    outputs, from a state of zeros.
 
     Raises `ValueError` or `TypeError` for a model with a layer that has no row in
     `to_onnx`, and for an example that does not fit.
@@ -209,7 +212,7 @@ def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
     Parameters:
         model: a Sequential, or one of the layers it may hold
         path: the file, `.onnx` by custom; replaced in one step
-        example: inputs (n, ...) of float32 or float64, such as x[:1]; of int64 for indices
+        example: inputs (n, ...), as x[:1]: floats; int64 for indices
 
     Example:
         >>> model = nn.mlp([4, 8, 3], rng=0)
@@ -222,11 +225,13 @@ def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
     example = np.asarray(example)
     if example.dtype.name not in ("float32", "float64", "int64") or example.ndim < 2:
         raise ValueError("export_onnx: example must be a batch (n, ...) of float32, "
-                         f"float64 or int64, not {example.dtype} of shape {example.shape}")
-    graph = Graph(onnx.helper, example.dtype, example.ndim)
+                         f"float64 or int64, not {example.dtype} of shape "
+                         f"{example.shape}")
+    graph = Graph(onnx.helper, example.dtype, example.ndim, example.shape[1])
     result = add_layer(graph, model, "", "x")
     graph.nodes.append(onnx.helper.make_node("Identity", [result], ["y"], name="y"))
     with evaluating(): prediction = model(example)
+    if isinstance(prediction, tuple): prediction = prediction[0]  # of a recurrence
     write(path, _whole(onnx, graph, example, prediction).SerializeToString())
 
 

@@ -194,10 +194,10 @@ def _gru_together(z, w, b, h):
     for t, a in enumerate(gates):
         from_h = states[t] @ u
         a[:, :2 * m] += from_h[:, :2 * m]
-        both = np.tanh(a[:, :2 * m])
+        both = a[:, :2 * m]
+        np.tanh(both, out=both)
         both *= 0.5
         both += 0.5
-        a[:, :2 * m] = both
         np.add(from_h[:, 2 * m:], b, out=said[t])
         a[:, 2 * m:] += both[:, :m] * said[t]
         new = np.tanh(a[:, 2 * m:])
@@ -244,6 +244,11 @@ class Recurrent(Module):
     """
 
     gates = 1
+    weight_hh_l0: Array  # and so on: set below, by their names
+
+    def run(self, x: Any, state: Any) -> tuple:
+        "What a kind of layer does with an input that fits."
+        raise NotImplementedError
 
     @checked
     def __init__(
@@ -281,7 +286,7 @@ class Recurrent(Module):
         if np.shape(state) != shape:
             raise ValueError(f"{who}: the state{of} must be (layers, n, hidden), "
                              f"{shape}, but it is {np.shape(state)}")
-        together = x, self.weight_hh_l0, state
+        together: tuple[Any, ...] = x, self.weight_hh_l0, state
         if len({id(a.tape) for a in together if hasattr(a, "tape")}) > 1:
             raise TypeError(f"{who}: the state{of} is a Tensor that was kept from an "
                             "earlier gradient: keep stop_gradient(state), its numbers "

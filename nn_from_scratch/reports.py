@@ -22,7 +22,7 @@ from .checks import counted
 from .losses import softmax
 from .metrics import confusion_matrix
 from .plots import plot_confusion_matrix, plot_images
-from .states import quoted
+from .packing import quoted
 from .tasks import Report, purposes
 
 # %% ../nbs/C_command.ipynb #880d5c59

@@ -61,7 +61,27 @@ def _embedding_in_onnx(g, x, layer):
     return g.add("Gather", g.constant("weight", layer.weight), x)
 
 
+def _recurrent_in_onnx(g, x, layer):
+    "ONNX's operator of that name, time first; its gates stand in another order."
+    x, kind = g.cast(x, layer.weight_hh_l0.dtype), type(layer)
+    order = {RNN: [0], GRU: [1, 0, 2], LSTM: [0, 3, 1, 2]}[kind]
+    more = {"linear_before_reset": 1} if kind is GRU else {}
+    def blocks(a):
+        "One direction, (1, gates · hidden, …), in ONNX's order."
+        parts = np.split(a, len(order), axis=-1)
+        return np.concatenate([parts[i] for i in order], axis=-1).T
+    x = g.add("Transpose", x, perm=[1, 0, 2])
+    for k in range(layer.layers):
+        w, u, b, c = map(blocks, layer.part(k))
+        arrays = {"W": w, "R": u, "B": np.concatenate([b, c])}
+        inputs = [g.constant(f"{name}_l{k}", a[None]) for name, a in arrays.items()]
+        y = g.add(kind.__name__, x, *inputs, hidden_size=layer.n_hidden, **more)
+        x = g.add("Squeeze", y, g.constant("direction", np.array([1])))
+    return g.add("Transpose", x, perm=[1, 0, 2])
+
+
 to_onnx[Embedding] = _embedding_in_onnx
 recipes[Embedding] = Recipe(_make_embedding)
 for _kind in (RNN, GRU, LSTM):
     recipes[_kind] = Recipe(_maker(_kind), {"layers": _count}, _Turned())
+    to_onnx[_kind] = _recurrent_in_onnx

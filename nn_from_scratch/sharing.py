@@ -121,6 +121,13 @@ def save(model: Module, path: str | os.PathLike):
     if not isinstance(model, Module):
         raise TypeError("save: expected a model (a Module), not "
                         f"{type(model).__name__}")
+    with model.reading():  # of one moment, where another thread trains it
+        tensors, text = _written(model)
+    write(path, to_bytes(tensors, metadata={"nn_from_scratch": text}))
+
+
+def _written(model: Module) -> tuple[dict[str, np.ndarray], str]:
+    "What a file is to hold: the arrays, and all else in words."
     if (dtype := model.parameters().vector.dtype).name not in ("float32", "float64"):
         raise ValueError(f"save: the parameters are {dtype}; a file can hold float32 "
                          "and float64")
@@ -136,7 +143,7 @@ def save(model: Module, path: str | os.PathLike):
         raise ValueError(f"save: the state of the model takes {len(text) / 1e6:.0f} "
                          "MB; "
                          "at most 50 MB fit beside the parameters")
-    write(path, to_bytes(tensors, metadata={"nn_from_scratch": text}))
+    return tensors, text
 
 
 _LARGEST_NOTE = 50_000_000  # characters

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .calls import PLAIN, by_name, by_position, composed, constant
-from .calls import in_other_words, plain_functions, result, same_tape
+from .calls import (
+    PLAIN, by_name, by_position, constant, has_other_words, in_other_words, of_ufunc,
+    plain_answer, plain_functions, refuse_writing, result, same_tape,
+)
 from .functions import asked, cast, quicker
 from .rules import no_row, table
 
@@ -159,18 +161,14 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc, method, *args, **kwargs):
         if method != "__call__":
-            raise TypeError(f"np.{ufunc.__name__}.{method} has no derivative here: use "
-                            "a function such as np.sum or np.prod")
+            return of_ufunc(ufunc, method, args, kwargs)
         return self.__array_function__(ufunc, (), args, kwargs)
 
     def __array_function__(self, function, types, args, kwargs):
-        if kwargs.get("out") is not None:
-            raise TypeError(f"np.{function.__name__}: a Tensor cannot be written into "
-                            "an array (`array += tensor`, `out=`): write a = a + b; "
-                            "the value alone is tensor.value")
+        refuse_writing(function, kwargs.get("out"))
         if function in plain_functions:
-            return function(*map(value_of, args), **value_of(kwargs))
-        if function in composed:
+            return plain_answer(function, [*map(value_of, args)], value_of(kwargs))
+        if has_other_words(function, args, kwargs):
             return in_other_words(function, args, kwargs)
         return record(function, *by_name(function, args, kwargs))
 
@@ -203,28 +201,22 @@ class Tensor:
     @property
     def mT(self): return np.swapaxes(self, -1, -2)
 
-    def sum(self, axis=None, keepdims=False):
-        return np.sum(self, axis=axis, keepdims=keepdims)
-    def mean(self, axis=None, keepdims=False):
-        return np.mean(self, axis=axis, keepdims=keepdims)
-    def max(self, axis=None, keepdims=False):
-        return np.max(self, axis=axis, keepdims=keepdims)
-    def min(self, axis=None, keepdims=False):
-        return np.min(self, axis=axis, keepdims=keepdims)
-    def prod(self, axis=None, keepdims=False):
-        return np.prod(self, axis=axis, keepdims=keepdims)
-    def var(self, axis=None, ddof=0, keepdims=False):
-        return np.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
-    def std(self, axis=None, ddof=0, keepdims=False):
-        return np.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
-    def cumsum(self, axis=None): return np.cumsum(self, axis=axis)
-    def trace(self): return np.trace(self)
-    def diagonal(self): return np.diagonal(self)
+    def sum(self, *args, **options): return np.sum(self, *args, **options)
+    def mean(self, *args, **options): return np.mean(self, *args, **options)
+    def max(self, *args, **options): return np.max(self, *args, **options)
+    def min(self, *args, **options): return np.min(self, *args, **options)
+    def prod(self, *args, **options): return np.prod(self, *args, **options)
+    def var(self, *args, **options): return np.var(self, *args, **options)
+    def std(self, *args, **options): return np.std(self, *args, **options)
+    def cumsum(self, *args, **options): return np.cumsum(self, *args, **options)
+    def cumprod(self, *args, **options): return np.cumprod(self, *args, **options)
+    def trace(self, *args, **options): return np.trace(self, *args, **options)
+    def diagonal(self, *args, **options): return np.diagonal(self, *args, **options)
     def repeat(self, repeats, axis=None): return np.repeat(self, repeats, axis=axis)
-    def reshape(self, *shape):
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape)
-    def ravel(self): return np.ravel(self)
-    def flatten(self): return np.ravel(self)
+    def reshape(self, *shape, order: Any = "C"):
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
+    def ravel(self, order: Any = "C"): return np.ravel(self, order)
+    def flatten(self, order: Any = "C"): return np.ravel(self, order)
     def transpose(self, *axes):
         return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
     def swapaxes(self, a, b): return np.swapaxes(self, a, b)
@@ -233,6 +225,11 @@ class Tensor:
     def dot(self, b): return np.dot(self, b)
     def take(self, indices, axis=None): return np.take(self, indices, axis=axis)
     def copy(self): return np.copy(self)
+    def compress(self, condition, axis=None): return np.compress(condition, self, axis)
+    def conj(self): return self
+    conjugate = conj
+    @property
+    def real(self): return self
 
     def astype(self, dtype):
         kind = np.dtype(dtype).kind
@@ -266,12 +263,16 @@ class Tensor:
     __hash__ = object.__hash__  # type: ignore[assignment]
     def __floordiv__(self, b): return self.value // value_of(b)
     def __rfloordiv__(self, b): return value_of(b) // self.value
-    def argmax(self, axis=None): return np.argmax(self.value, axis)
-    def argmin(self, axis=None): return np.argmin(self.value, axis)
-    def argsort(self, axis=-1): return np.argsort(self.value, axis)
-    def any(self, axis=None): return np.any(self.value, axis)
-    def all(self, axis=None): return np.all(self.value, axis)
+    def argmax(self, *args, **options): return np.argmax(self, *args, **options)
+    def argmin(self, *args, **options): return np.argmin(self, *args, **options)
+    def argsort(self, *args, **options): return np.argsort(self, *args, **options)
+    def any(self, *args, **options): return np.any(self, *args, **options)
+    def all(self, *args, **options): return np.all(self, *args, **options)
+    def nonzero(self): return np.nonzero(self)
     def round(self, decimals=0): return np.round(self.value, decimals)
+    def __round__(self, decimals=0): return np.round(self.value, decimals)
+    def __divmod__(self, b): return self // b, self % b
+    def __rdivmod__(self, b): return b // self, b % self
     def __repr__(self): return f"Tensor({self.value!r})"
 
     # What would lose the memory, and with it the gradient, in silence
@@ -287,21 +288,30 @@ class Tensor:
                         "t): the gradient would stop here unseen. np.stack([t, u]) "
                         "makes one Tensor of several; the number is tensor.value")
 
+    def __reduce_ex__(self, protocol):
+        raise RuntimeError("a Tensor is not copied or pickled, nor is a model that holds "
+                           "some: a gradient is being taken; stop_gradient(…) is the "
+                           "plain value")
+
     __int__ = __complex__ = __index__ = __float__
     def item(self): return self.__float__()
     def tolist(self): return self.__array__()
 
     def __format__(self, how):
         if not how: return repr(self)
-        raise TypeError(f"a Tensor is not printed as a number while a gradient is "
-                        f"taken: "
+        raise TypeError("a Tensor is not printed as a number while a gradient is taken: "
                         f"write tensor.value in its place, f\"{{loss.value:{how}}}\"")
 
-    def __setitem__(self, i, b):
+    def __setitem__(self, *args, **options):
         raise TypeError("a Tensor cannot be changed in place: what was computed from "
-                        "it "
-                        "needs its value; build a new one, with np.where or np.stack "
-                        "say")
+                        "it needs its value; build a new one, with np.where, np.sort "
+                        "or np.stack say")
+
+    fill = put = sort = partition = resize = __setitem__
+
+    def __getattr__(self, name):
+        raise AttributeError(f"a Tensor has no {name!r}: write a function of NumPy's "
+                             f"on it, or tensor.value.{name} where no gradient is meant")
 
 # %% ../nbs/03b_autodiff.ipynb #348487ee
 def stop_gradient(x: Any) -> Any:

@@ -65,7 +65,7 @@ class Characters(Part):
         codes = self._letters[_in_range("Characters", tokens, len(self))]
         return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
-    def __repr__(self): return f"Characters({self.decode(range(min(len(self), 40)))!r})"
+    def __repr__(self): return f"Characters({self.decode(np.arange(min(len(self), 40)))!r})"
 
 
 def _codes(text):

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.project
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 harness, run = pytest.importorskip("harness"), pytest.importorskip("run")
+networks, ours_layers = pytest.importorskip("networks"), pytest.importorskip("libraries.ours_layers")
 sys.path.remove(str(ROOT / "benchmarks"))
 
 # A contender that counts, whenever it is allowed to run, how often it does; and tells it, or the round's length it was given.
@@ -151,6 +152,19 @@ def test_contenders_of_this_library_and_the_floor():
         assert about["versions"]["nn_from_scratch"] and about["memory"]["peak_mb"] >= about["memory"]["before_mb"] > 1
 
 
+@pytest.mark.parametrize("network", run.OF_LAYERS)
+def test_the_networks_of_layers_train(network):
+    "Two steps of this library's, with first weights and batches that fit it."
+    problem = networks.LayersProblem("step", network)
+    net = ours_layers.Network(problem)
+    net.begin()
+    (x, y), = problem.batches(1)
+    x, y = x[:2], y[:2]
+    first = float(net.step(x, y))
+    assert 0.5 < first < 10 and float(net.step(x, y)) < first + 0.5
+    assert {name: a.shape for name, a in net.model.parameters().items()} == problem.net.shapes()
+
+
 def test_the_environment_of_a_contender(monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("OPENBLAS_L2_SIZE", "262144")
@@ -160,8 +174,8 @@ def test_the_environment_of_a_contender(monkeypatch):
 
 
 def test_targets_name_what_is_measured():
-    known = {"step": (run.NETWORKS, run.LIBRARIES), "epoch": (["medium"], run.EPOCHS), "predict": (["1 row", "10,000 rows"], run.MANY_ROWS),
-             "memory": (["large", "large, above the imports"], run.MEMORY)}
+    known = {"step": (run.NETWORKS, run.LIBRARIES), "layers": (run.OF_LAYERS, run.LAYERS), "epoch": (["medium"], run.EPOCHS), "predict": (["1 row", "10,000 rows"], run.MANY_ROWS),
+             "memory": ([name + more for name in run.HUNGRY for more in ("", ", above the imports")], run.MEMORY)}
     for target in json.loads((ROOT / "benchmarks" / "targets.json").read_text(encoding="utf-8")):
         assert 0 < target["target"] < 3 and target["threads"] in ("one", "all")
         names, libraries = known.get(target["section"], ([target["name"]], [target["to"]]))

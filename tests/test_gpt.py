@@ -295,3 +295,13 @@ def test_a_block_alone():
     block = TransformerBlock(8, 2, rng=0, dtype=np.float64)
     assert repr(block) == "TransformerBlock(8, 2)"
     assert nn.grad_check(lambda b, x: b(x), block, np.random.default_rng(0).standard_normal((2, 3, 8))) < 1e-6
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "rms"}, {"norm": None}, {"causal": False}, {"kv_heads": 2, "rotary": True},
+                                     {"activation": nn.relu, "dropout": 0.2}], ids=str)
+def test_a_block_alone_is_made_again_from_its_file(options, tmp_path):
+    block = TransformerBlock(16, 4, rng=0, **options).eval()
+    nn.save(block, tmp_path / "block.safetensors")
+    again, x = nn.load(tmp_path / "block.safetensors").eval(), np.random.default_rng(0).normal(size=(2, 5, 16)).astype("f4")
+    assert again.settings == block.settings and again.self_attn.causal == block.self_attn.causal
+    assert (again(x) == block(x)).all()

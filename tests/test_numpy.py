@@ -40,6 +40,11 @@ OPTIONS = {  # by position, as NumPy allows them, and by name
     "0-d sum": (lambda x: np.sum(x, axis=0), np.array(2.0)), "0-d max": (lambda x: np.max(x, axis=-1), np.array(2.0)), "0-d prod": (lambda x: np.prod(x, axis=0) * 3, np.array(2.0)),
     "0-d cumsum": (lambda x: np.cumsum(x, axis=0), np.array(2.0)), "0-d ravel": (np.ravel, np.array(2.0)), "0-d stack": (lambda x: np.stack([x, x * x]), np.array(2.0)),
     "0-d hstack": (lambda x: np.hstack([x, 2 * x]), np.array(2.0)), "0-d atleast": (np.atleast_2d, np.array(2.0)), "0-d repeat": (lambda x: np.repeat(x, 3), np.array(2.0)), "0-d sort": (lambda x: np.sort(x, axis=None), np.array(2.0)),
+    "sum where": (lambda x: np.sum(x, 1, where=A > 0), A), "sum dtype": (lambda x: np.sum(x, 1, np.float64), A), "max initial": (lambda x: np.max(x, 1, initial=0.3), A), "prod all": (lambda x: np.prod(x, 0, None, None, True, 2.0, A > 0), A), "mean where": (lambda x: x.mean(0, where=B > -1), A),
+    "norm 1": (lambda x: np.linalg.norm(x, 1), A), "norm inf": (lambda x: np.linalg.norm(x, np.inf, 1), A), "norm nuc": (lambda x: np.linalg.norm(x, "nuc"), A), "norm 3": (lambda x: np.linalg.norm(x, ord=3, axis=0, keepdims=True), A),
+    "reduce": (np.add.reduce, A), "sum method": (lambda x: x.sum(0, None, None, True), A), "var correction": (lambda x: np.var(x, 0, ddof=1, where=B > -1), A), "reshape method": (lambda x: x.reshape(4, 3, order="F"), A), "ravel F method": (lambda x: x.ravel("F"), A), "flatten F": (lambda x: x.flatten("F"), A),
+    "built-in round": (lambda x: round(x[0, 0]) * x[0], A), "lists in arctan2": (lambda x: np.arctan2(x[0], [1.0, 2, 3, 4]), A), "take of bools": (lambda x: np.take(x[0], [True, False, True]), A), "take of a tuple": (lambda x: np.take(x, (0, 5)), A), "transpose a row": (lambda x: np.transpose(x[0], 0), A),
+    "diff 0": (lambda x: np.diff(x, 0, prepend=0.0), A), "columns of cubes": (lambda x: np.column_stack([x, x * 2]), CUBE), "array by name": (lambda x: np.roll(a=x, shift=1), A), "median of a list of axes": (lambda x: np.median(x, [0, 1]), A), "bincount": (lambda x: np.bincount([0, 1, 1, 3], weights=x[0]), A),
     "no axis": (lambda x: np.sum(x, axis=()), A), "real": (lambda x: np.real(x), A), "conj": (lambda x: np.conj(x), A),
 }
 
@@ -51,10 +56,13 @@ def test_options_as_numpy_allows_them(what):
 
 
 REFUSED = {  # what -> (the call, words of the sentence)
-    "where": (lambda x: np.sum(x, where=A > 0), "does not know the option 'where'"), "dtype": (lambda x: np.sum(x, 1, np.float32), "does not know the option 'dtype'"),
-    "initial": (lambda x: np.max(x, initial=3.0), "does not know the option 'initial'"), "ufunc where": (lambda x: np.add(x, x, where=A > 0), "'where'"),
+    "ufunc dtype": (lambda x: np.add(x, x, dtype=np.float32), "does not know the option 'dtype'"), "ufunc where": (lambda x: np.add(x, x, where=A > 0), "'where'"),
     "order A": (lambda x: np.reshape(x, (4, 3), "A"), "order"), "a bound that is a Tensor": (lambda x: np.clip(x, x[0, 0], 1.0), "'a_min' is not known"), "take, clipped": (lambda x: np.take(x, [9], mode="clip"), "mode"),
-    "norm 1": (lambda x: np.linalg.norm(x, 1), "Euclidean"), "pad mean": (lambda x: np.pad(x, 1, "mean"), "mode 'mean'"), "sort by": (lambda x: np.vstack([x, x], dtype=np.float32), "does not know these options"),
+    "norm of text": (lambda x: np.linalg.norm(x, "abc"), "no norm of matrices 'abc'"), "norm of a cube": (lambda x: np.linalg.norm(x[None], 1), "needs a vector or a matrix"), "at": (lambda x: np.add.at(np.zeros(3), [0], x[0, :1]), r"np\.add\.at has no derivative"),
+    "reduce out": (lambda x: np.add.reduce(x, out=np.zeros(4)), "written into"), "round out": (lambda x: np.round(np.ones((3, 4)), 1, x), "written into"), "median out": (lambda x: np.median(x, 0, np.zeros(4)), "written into"),
+    "quantile's method": (lambda x: np.quantile(x, 0.5, method="weibull"), "known for the methods linear"), "quantile 50": (lambda x: np.quantile(x, 50), "between 0 and 1"), "svd": (np.linalg.svd, "compute_uv=False"),
+    "nan_to_num in place": (lambda x: np.nan_to_num(x, copy=False), "in place"), "fill": (lambda x: x.fill(0), "in place"), "a mask as a bound": (lambda x: np.clip(x, np.ma.masked_array(A, A > 0), 9.0), "MaskedArray"),
+    "pad mean": (lambda x: np.pad(x, 1, "mean"), "mode 'mean'"), "sort by": (lambda x: np.vstack([x, x], dtype=np.float32), "does not know these options"),
     "format": (lambda x: f"{x[0, 0]:.3f}", r"loss\.value:\.3f"), "item": (lambda x: x[0, 0].item(), r"tensor\.value"), "tolist": (lambda x: x.tolist(), r"tensor\.value"), "array of": (lambda x: np.array([x[0, 0], x[0, 1]]), r"np\.stack"),
     "items set": (lambda x: operator.setitem(np.zeros(3), slice(2), x[0, :2]), r"np\.stack"), "full": (lambda x: np.full((2, 2), x[0, 0]), r"np\.stack"), "full_like": (lambda x: np.full_like(A, x[0, 0]), r"np\.broadcast_to"),
     "complex": (lambda x: x.astype(complex), "no array of complex128"), "object": (lambda x: x.astype(object), "no array of object"), "text": (lambda x: x.astype(str), "no array of <U"),
@@ -74,6 +82,11 @@ def test_refusals_are_sentences(what):
     lambda x: np.stack([x, np.array(1j)])[0], lambda x: np.concatenate([x[None], np.array([1j])])[0]])
 def test_complex_numbers_on_the_way_are_refused(f):
     with pytest.raises(TypeError, match="complex|has no rule"): nn.grad(f)(np.array(1.0))
+
+
+def test_what_a_tensor_has_not_is_said():
+    with pytest.raises(AttributeError, match=r"tensor\.value\.strides"): nn.grad(lambda x: np.sum(x.strides))(A)
+    assert not hasattr(nn.Tensor, "strides")
 
 
 def test_an_item_set_says_how_to_collect_them():
@@ -141,7 +154,7 @@ def test_lists_tuples_and_nested_dicts_of_arrays():
     Pair = namedtuple("Pair", "w b")
     assert type(nn.grad(lambda p: np.sum(p.w) * p.b)(Pair(np.ones(2), np.array(3.0)))) is Pair
     assert nn.grad(lambda t: t[0] * t[1])([np.float32(2), np.array(3.0)])[0].dtype == np.float32
-    for bad, says in (([1.0, 2.0], "list"), ((1, 2), "tuple"), ({"a": [1.0]}, "'a' is list"), ([np.ones(2), "x"], "number 1 of the first argument is str"), ({"a": {"b": None}}, "'b' is NoneType")):
+    for bad, says in (([1.0, 2.0], "list of plain numbers"), ((1, 2), "tuple of plain numbers"), ({"a": [1.0]}, "'a' is list of plain"), ([np.ones(2), "x"], "number 1 of the first argument is str"), ({"a": {"b": None}}, "'b' is NoneType")):
         with pytest.raises(TypeError, match=says): nn.grad(lambda t: 0.0)(bad)
     for out, says in (((np.zeros(2),), "tuple of 2"), ((np.zeros(3), g[1]), "does not fit"), ((first[0], g[1]), "parameters themselves"), ((g[0], {"x": 1}), "the arrays are b, c")):
         with pytest.raises(ValueError, match=says): f(first, out=out)

@@ -46,21 +46,22 @@ ASKED = (API["compiler"] + " " + API["estimators"]).split()  # imported when ask
 # The rooms of the house. Each imports only from those above it.
 ORDER = """
     aliases checks loss_demands files functions initial tree turns parameters layout modules layers
-    losses metrics rules calls tape walk arguments gradients checking numpy_rules shape_rules linalg_rules asking fast
+    losses metrics rules calls tape walk arguments gradients checking numpy_rules
+    shape_rules joining_rules linalg_rules matrix_rules reduction_rules series_rules asking fast
     dropout norms norm_demands fast_norms
     embedding embedding_demands fast_embedding recurrent recurrent_demands fast_recurrent
     optimizer schedules optim modern quick_steps settings
-    convolution pooling image_demands fast_convolution memory
+    convolution transposed pooling image_demands fast_convolution memory
     compiler.nodes compiler.traced compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.tracing compiler.update compiler.replay compiler
     attention attention_demands fast_attention
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots.convolution plots
-    states batches ranks evaluation run stopping progress descriptions checkpoints parallel training averaging folds
+    packing states batches ranks evaluation run stopping progress descriptions checkpoints parallel training averaging folds
     probe trial symptoms checkup
     data.toy data.mnist data.prepare data.augment data.pictures data.texts data
     architecture onnx norm_files sequence_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks albums reports console answers run_folders
     tokens gpt gpt_files text_command cli
 """.split()
-OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba", "PIL"}  # asked for when they are needed
+OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba", "PIL", "mpi4py"}  # asked for when they are needed
 
 # Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
 OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",

@@ -6,6 +6,8 @@ import pickle
 import signal
 import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,22 +171,117 @@ def test_a_fork_while_a_thread_takes_a_gradient_gives_the_child_a_whole_model():
     assert whole(model)
 
 
-def test_readers_wait_for_a_gradient_and_a_gradient_waits_for_readers():
-    model, wrong, done = Memory(), [], threading.Event()
+def beside(first, second):
+    """Whether `second`, begun in a thread of its own while `first` is inside, waits until it has left. `first(inside)` calls inside() once.
+
+    Nothing depends on time: `first` is let go when `second` has ended, or is seen to wait for its turn."""
+    begun, let_go, order = threading.Event(), threading.Event(), []
+
+    def inside():
+        begun.set()
+        assert let_go.wait(30)
+        order.append("first")
+
+    def go():
+        second()
+        order.append("second")
+
+    one, two = threading.Thread(target=first, args=(inside,)), threading.Thread(target=go)
+    one.start()
+    assert begun.wait(30)
+    two.start()
+    while two.is_alive() and not waits(two): time.sleep(0.001)
+    let_go.set()
+    one.join(30)
+    two.join(30)
+    assert not one.is_alive() and not two.is_alive()
+    return order == ["first", "second"]
+
+
+def waits(thread):
+    "Whether a thread waits, in a turn, for its end."
+    frame, files = sys._current_frames().get(thread.ident), []
+    while frame:
+        files.append(Path(frame.f_code.co_filename).name)
+        frame = frame.f_back
+    return "turns.py" in files and files[0] == "threading.py"
+
+
+def slowly(model):
+    "A gradient that calls inside() while its Tensors stand in the model."
+    return lambda inside: nn.grad(lambda m, x: inside() or loss(m, x))(model, x)
+
+
+def test_a_reader_waits_for_a_gradient():
+    model, said = Memory(), []
     expected = model(x)
 
     def read():
-        while not done.is_set():
-            with model.reading():
-                if type(y := model(x)) is not np.ndarray or not np.array_equal(y, expected): wrong.append(y)
+        with model.reading(): said.append(model(x))
 
-    readers = [threading.Thread(target=read) for _ in range(2)]
-    for reader in readers: reader.start()
-    gradient = nn.value_and_grad(loss)
-    for _ in range(200): gradient(model, x)
-    done.set()
-    for reader in readers: reader.join(10)
-    assert not wrong and whole(model)
+    assert beside(slowly(model), read)
+    assert type(said[0]) is np.ndarray and np.array_equal(said[0], expected) and whole(model)
+
+
+def test_a_gradient_waits_for_a_reader():
+    model = Memory()
+
+    def read(inside):
+        with model.reading(): inside()
+
+    assert beside(read, lambda: nn.grad(loss)(model, x))
+    assert whole(model)
+
+
+def test_readers_do_not_wait_for_each_other():
+    model = Memory()
+
+    def read(inside=lambda: None):
+        with model.reading(): inside()
+
+    assert not beside(read, read)
+
+
+def test_a_file_is_written_between_two_gradients(tmp_path):
+    model = nn.mlp([2, 3, 1], rng=0)
+    assert beside(slowly(model), lambda: nn.save(model, tmp_path / "m.safetensors"))
+    assert np.array_equal(nn.load(tmp_path / "m.safetensors").parameters().vector, model.parameters().vector)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("what", [lambda m: m, lambda m: m.net, lambda m: m.gains, lambda m: m.net[0].weight], ids=["model", "part", "list", "Tensor"])
+def test_a_copy_is_not_made_of_tensors(copied, what):
+    model = Memory()
+
+    def f(m, x):
+        with pytest.raises(RuntimeError, match="a gradient (of this model )?is being taken|is not copied"): copied(what(m))
+        return loss(m, x)
+
+    nn.grad(f)(model, x)
+    assert whole(model)
+    copied(what(model))
+
+
+@pytest.mark.parametrize("compiled", [False, "auto"])
+def test_predictions_beside_a_training_are_those_of_a_moment(compiled):
+    "With state that training changes as well (batch normalisation): each is one that the model gave between two steps."
+    x, y = nn.moons(64, noise=0.1, rng=0)
+    model = nn.Sequential(nn.Linear(2, 8, rng=0), nn.BatchNorm(8), nn.relu, nn.Dropout(0.3, rng=1), nn.Linear(8, 2, rng=2))
+    known, found, over = {nn.predict(model, x, 20).tobytes()}, [], threading.Event()
+
+    def serve():
+        while not over.is_set() and len(found) < 1000: found.append(nn.predict(model, x, 20).tobytes())
+
+    class Note(nn.Callback):
+        def on_gradient(self, run): known.add(nn.predict(copy.deepcopy(run.model), x, 20).tobytes())
+        def on_step_end(self, run): self.on_gradient(run)
+
+    servers = [threading.Thread(target=serve) for _ in range(3)]
+    for server in servers: server.start()
+    nn.fit(model, nn.cross_entropy, nn.Adam(0.01), (x, y), epochs=15, batch_size=16, callbacks=[Note()], progress=False, compile=compiled)
+    over.set()
+    for server in servers: server.join(30)
+    assert found and set(found) <= known, f"{sum(one not in known for one in found)} of {len(found)}"
 
 
 def test_reading_inside_a_gradient_of_the_same_thread_is_refused():

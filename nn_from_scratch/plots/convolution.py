@@ -122,13 +122,13 @@ def plot_receptive_field(model: Any, shape: tuple, ax: Axes | None = None, rng: 
         return (y[:, y.shape[1] // 2, y.shape[2] // 2] ** 2).sum()
 
     seen = np.abs(grad(middle)(x)).sum(axis=(0, 3))
-    ax = axes_of(ax, size=(2.6, 2.6))
-    ax.imshow(seen / (seen.max() or 1), cmap=white_to_blue(), vmin=0, vmax=1)
+    field: Any = axes_of(ax, size=(2.6, 2.6))
+    field.imshow(seen / (seen.max() or 1), cmap=white_to_blue(), vmin=0, vmax=1)
     rows, columns = np.nonzero(seen)
     if len(rows):
         (top, low), (left, right) = ((a.min(), a.max()) for a in (rows, columns))
-        ax.add_patch(mpl().patches.Rectangle(
+        field.add_patch(mpl().patches.Rectangle(
             (left - 0.5, top - 0.5), right - left + 1, low - top + 1, fill=False))
-        ax.set_title(f"{low - top + 1} × {right - left + 1}", fontsize=9)
-    ax.set(xticks=[], yticks=[])
-    return ax
+        field.set_title(f"{low - top + 1} × {right - left + 1}", fontsize=9)
+    field.set(xticks=[], yticks=[])
+    return field
