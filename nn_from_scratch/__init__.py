@@ -26,7 +26,7 @@ A step is: new parameter = old parameter - learning rate x gradient.
 A run is steps over batches, epoch by epoch, until it has done enough. `fit` is told of it in one line.
     training, batches, run      fit; the order of the data; History and callbacks                 5
     evaluation, stopping        predict, evaluate; every way in which a run ends                  5
-    progress, states            the bar; what a run remembers                                     5, E
+    progress, states, packing   the bar; what a run remembers; as bytes                           5, E
     checkpoints                 a run that goes on where it was killed                            E
     descriptions                a run in words: what must be the same when it goes on             E
     dropout, norms              units left out at random; features kept at mean 0 and spread 1    9, 10
@@ -110,7 +110,7 @@ from .tokens import BytePairs, Characters, Windows
 from . import (  # rows of the tables: what is asked, rules for the rest of NumPy
     asking, joining_rules, linalg_rules, matrix_rules, norm_demands, norm_files, numpy_rules, reduction_rules, series_rules,
     settings, shape_rules)
-from . import attention_demands, embedding_demands, gpt_files, recurrent_demands, sequence_files
+from . import albums, attention_demands, embedding_demands, gpt_files, recurrent_demands, sequence_files, units
 from . import fast, fast_attention, fast_convolution, fast_embedding, fast_norms, fast_recurrent, image_demands, image_files, memory, quick_steps
 
 memory.keep_memory()  # what a step frees, the next one takes again

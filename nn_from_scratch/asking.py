@@ -47,10 +47,10 @@ def ask(f: Callable, *demands: Callable | None):
             known[f"of_{name}"] = demand
             values = [name, *names[:min(i, _looks_at(demand))]]
             lines.append(f"{name} = of_{name}({who!r}, {name!r}, {', '.join(values)})")
-    first, last = f"def {f.__name__}({', '.join(given)}):", f"return {', '.join(fit)},"
+    first, last = f"def row({', '.join(given)}):", f"return {', '.join(fit)},"
     text = "\n    ".join([first, *lines, last])
     exec(compile(text, f"<what {who} asks>", "exec"), known)
-    row = asked[f] = known[f.__name__]
+    row = asked[f] = known["row"]
     row.demands = {name: demand for name, demand in zip(names, demands) if demand}
 
 

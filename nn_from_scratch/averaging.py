@@ -9,6 +9,7 @@ run -> WeightAverage -> a model in the middle of the last steps
 __all__ = ['WeightAverage']
 
 # %% ../nbs/09_regularisation.ipynb #b518a3f5
+import math
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,7 +25,8 @@ class WeightAverage(Callback):
     """The mean of the weights over the last steps: in the model when `fit` is done.
 
     At first the mean of all steps so far, then one that forgets. What a layer keeps
-    beside its parameters (running statistics) is averaged likewise.
+    beside its parameters (running statistics) is averaged likewise. The history has the
+    validation loss of the mean, `noted["averaged_loss"]`, beside that of the run.
 
     Parameters:
         decay: how much of the mean stays; 1: of all steps alike
@@ -36,8 +38,8 @@ class WeightAverage(Callback):
         >>> history = nn.fit(model, nn.cross_entropy, nn.SGD(1.0), data, valid, epochs=20,
         ...                  callbacks=[average], progress=False)
         >>> loss = nn.evaluate(model, nn.cross_entropy, valid)["loss"]  # the model has the mean
-        >>> loss == average.valid_loss[-1]
-        True
+        >>> loss == history.noted["averaged_loss"][-1], list(history.rows()[-1])
+        (True, ['epoch', 'train_loss', 'valid_loss', 'averaged_loss'])
     """
 
     def __init__(self, decay: float = 0.99, start: int = 0):
@@ -57,9 +59,13 @@ class WeightAverage(Callback):
         for mean, a in zip(self.mean, arrays): mean += share * (a - mean)
 
     def on_epoch_end(self, run):
-        if run.valid is not None and self.steps:
+        if run.valid is None: return
+        loss = math.nan  # before the first step that counts
+        if self.steps:
             with self.averaged(run.model):
-                self.valid_loss.append(evaluate(run.model, run.loss, run.valid)["loss"])
+                loss = evaluate(run.model, run.loss, run.valid)["loss"]
+            self.valid_loss.append(loss)
+        run.history.noted.setdefault("averaged_loss", []).append(loss)
 
     def on_fit_end(self, run):
         if self.steps: self.exchange(run.model)

@@ -17,10 +17,10 @@ import numpy as np
 from . import checks
 from .descriptions import describe, describe_objects, differences
 from .files import write
+from .packing import Damaged, from_bytes, pack, quoted, to_bytes
 from .run import Callback, History, Run
-from .states import (Damaged, from_bytes, pack, put_attributes, put_back,
-                                    quoted, restore, savable, snapshot, state_of,
-                                    to_bytes, unsavable)
+from .states import (put_attributes, put_back, restore, savable,
+                                    snapshot, state_of, unsavable)
 
 try:
     import fcntl  # locks, where the system has them
@@ -92,7 +92,7 @@ def _found(folder: Path, resume: bool, now: dict) -> tuple[dict | None, list[Pat
 
 
 class _Lock:
-    "A lock on a folder, where the system has them; open when released, or nobody holds it."
+    "A lock on a folder, where the system has them; free when nobody holds this."
 
     def __init__(self, folder: Path):
         self.handle: int | None = None
@@ -107,14 +107,15 @@ class _Lock:
                 fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
-            raise ValueError(f"fit: another run is saving to {folder} at this moment: give "
-                             "this one another folder, or wait for its end") from None
+            raise ValueError(f"fit: another run is saving to {folder} at this moment: "
+                             "give this one another folder, or wait for its end"
+                             ) from None
         except OSError:  # a file system without locks
             self.close()
 
     def release(self):
         if self.handle is not None and fcntl is not None:
-            fcntl.flock(self.handle, fcntl.LOCK_UN)  # for the processes forked meanwhile, too
+            fcntl.flock(self.handle, fcntl.LOCK_UN)  # for forked processes as well
         self.close()
 
     def close(self):
@@ -164,7 +165,8 @@ def _restore(run: Run, callbacks: list, state: dict) -> None:
         whole = {"parameters": state["parameters"], "state": workers[0]["model"]}
         restore(run.model, whole)
         put_attributes(run.optimizer, state["optimizer"] | {"_model": None})
-        put_attributes(run.history, asdict(_history_like(run.history, state["history"])))
+        history = _history_like(run.history, state["history"])
+        put_attributes(run.history, asdict(history))
         for one, own in zip((run, *run.copies), workers, strict=True):
             put_back(one.model, own["model"])
             one.seen.load_state_dict(own["seen"])
@@ -255,7 +257,7 @@ class Checkpoints(Callback):
         _reopen(run.history, state["criterion"] == self.criterion)
 
     def open(self) -> dict | None:
-        "The state to go on with, if there is one; the folder is this run's from now on."
+        "The state to go on with, if there is one; the folder is this run's from now."
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"fit: checkpoint must be a folder, but {self.folder} is "
                              "a file")

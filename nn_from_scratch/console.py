@@ -23,7 +23,13 @@ from .ranks import Elsewhere, world
 def say(who: str, text: str):
     "A line on the error stream, if there is one."
     if sys.stderr is not None:
-        print(f"{who}: {text}", file=sys.stderr)
+        print(f"{who}: {plain(text)}", file=sys.stderr)
+
+
+def plain(text: str, length: int = 2000) -> str:
+    "A message that may quote a file: not long, and nothing that a terminal obeys."
+    shown = "".join(c if c.isprintable() or c == "\n" else "�" for c in text[:length])
+    return shown + "…" * (len(text) > length)
 
 
 def guarded(run, who: str, **words) -> None:
@@ -45,8 +51,8 @@ def guarded(run, who: str, **words) -> None:
         code, said = 130, ""
     else:
         said = ""
-    if said and sys.stderr is not None:
-        print(f"{who}: {said}", file=sys.stderr)
+    if said:
+        say(who, said)
     if code:
         raise SystemExit(code)
 

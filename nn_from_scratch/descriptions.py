@@ -15,8 +15,8 @@ import zlib
 import numpy as np
 
 from . import checks
+from .packing import quoted, raw_bytes
 from .run import Run
-from .states import quoted, raw_bytes
 
 # %% ../nbs/E_checkpoints.ipynb #ff354748
 def describe(run: Run, callbacks: list) -> dict[str, str]:

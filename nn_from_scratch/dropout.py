@@ -35,7 +35,8 @@ def dropout_mask(x: Array, p: float, rng: np.random.Generator) -> Array:
         as x: 0 where a unit is left out, 1 / (1 - p) where it stays
     """
     steps = round(p * 65536)  # two random bytes a number: p in steps of 1/65,536
-    drawn = np.frombuffer(rng.bytes(2 * x.size), np.uint16).reshape(x.shape)
+    words = rng.integers(2**64, size=-(-x.size // 4), dtype=np.uint64)
+    drawn = words.view(np.uint16)[:x.size].reshape(x.shape)
     return (drawn >= steps) * x.dtype.type(65536 / max(65536 - steps, 1))
 
 

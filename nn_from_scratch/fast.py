@@ -55,15 +55,15 @@ def disable() -> None:
 
 # %% ../nbs/17_speed.ipynb #8b46e8dc
 def _weighted(x, w, b=0.0):
-    z = x @ w if x.ndim <= 2 else (_rows(x) @ w).reshape(*x.shape[:-1], w.shape[-1])
+    z = x @ w if x.ndim <= 2 else (_as_rows(x) @ w).reshape(*x.shape[:-1], w.shape[-1])
     if getattr(b, "dtype", None) != z.dtype:
         return z + b
     z += b  # z is ours, and a second array of its size would cost as much as the sum
     return z
 
 
-def _rows(a):
-    "All but the last axis as one: a single product is quicker than one for each sample."
+def _as_rows(a):
+    "All but the last axis as one: a single product is quicker than one a sample."
     return a.reshape(-1, a.shape[-1])
 
 
@@ -114,11 +114,11 @@ def _cross_entropy_together(
         return _labels_together(logits, target)
     target = target.reshape(-1)
     kept = ... if ignore is None else np.flatnonzero(target != ignore)
-    loss, back_to_kept = _labels_together(_rows(logits)[kept], target[kept])
+    loss, back_to_kept = _labels_together(_as_rows(logits)[kept], target[kept])
 
     def back(g, homes):
         slope = np.zeros_like(logits)
-        _rows(slope)[kept] = back_to_kept(g, homes)[0]
+        _as_rows(slope)[kept] = back_to_kept(g, homes)[0]
         return {0: slope}
 
     return loss, back
@@ -185,7 +185,7 @@ def _linear_together(x, w, b=0.0):
     "A layer whose gradients are written where they live."
     def back(g, homes):
         new = {}
-        rows_of_x, rows_of_g = _rows(x), _rows(g)
+        rows_of_x, rows_of_g = _as_rows(x), _as_rows(g)
         if 0 in homes: new[0] = (rows_of_g @ w.T).reshape(x.shape)
         if 1 in homes: new[1] = np.matmul(rows_of_x.T, rows_of_g, out=homes[1])
         if 2 in homes: new[2] = np.add.reduce(rows_of_g, axis=0, out=homes[2])
@@ -233,7 +233,8 @@ def _chain_back(kept, g, homes):
     ones = filled(len(g), 1, g.dtype)
     for i, x, w, f, z, y, dot in reversed(kept):
         if f is not None:  # the first g comes from outside: no rule may write into it
-            g = in_place[f][1](g, y) if ours and f in in_place else _known[f][0](g, y, z)
+            if ours and f in in_place: g = in_place[f][1](g, y)
+            else: g = _known[f][0](g, y, z)
         if i + 1 in homes:  # equation 3; a sum, but as a product it is quicker
             new[i + 1] = ones.dot(g, homes[i + 1])
         # equation 4; dot is the quicker call, but fills its result with zeros
@@ -302,7 +303,7 @@ def head(layers: list, x: np.ndarray) -> tuple:
                 break
             parts += w, b, None
         elif parts and parts[-1] is None and type(layer) is FunctionType and (
-                _is_known(layer)):
+                _has_known_row(layer)):
             parts[-1] = layer
         else:
             break
@@ -315,7 +316,7 @@ def head(layers: list, x: np.ndarray) -> tuple:
     return _chain_together(*parts)[0], n
 
 
-def _is_known(f):
+def _has_known_row(f):
     "Whether the row of an activation is that of the book, or its quicker form."
     row = table.get(f)
     return row is not None and (row is _known.get(f) or row is rows.get(f, _no_row)[1])

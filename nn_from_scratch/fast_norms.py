@@ -12,7 +12,7 @@ __all__ = []
 import numpy as np
 
 from .fast import filled, forms, rows
-from .norms import batch_norm, layer_norm, rms_norm
+from .norms import BatchNorm, batch_norm, layer_norm, rms_norm
 from .rules import table
 
 # %% ../nbs/10_normalisation.ipynb #2eda7e43
@@ -65,38 +65,65 @@ def _wide(x):
     "(…, n) as rows of some hundred numbers, several n; and how many n a row has."
     n = x.shape[-1]
     count = x.size // n if n else 0
-    most = 512 // max(n, 1)
+    most = 512 // max(n, 1) if n < 64 else 1
     times = next((k for k in range(most, 1, -1) if count % k == 0), 1)
     return x.reshape(-1, times * n), times
 
 
-def _batch_norm_together(x, weight, bias, eps=1e-5):
+def _column(a, times):
+    "One number for each feature, from one for each number of a row."
+    return a if times == 1 else a.reshape(times, -1).sum(axis=0)
+
+
+def _row_of(a, times):
+    "One number for each number of a row, from one for each feature."
+    return a if times == 1 else np.tile(a, times)
+
+
+def _centred(x):
+    "Mean of each feature, the wide rows less it, its variance; a sum is 1 · rows."
     wide, times = _wide(x)
-    count = x.size // x.shape[-1]
-    ones = filled((len(wide),), 1, x.dtype)
-    def over(a): return (ones @ a).reshape(times, -1).sum(axis=0)
-    def dots(a, b): return np.einsum("ij,ij->j", a, b).reshape(times, -1).sum(axis=0)
-    h = wide - np.tile(over(wide) / x.dtype.type(count), times)
-    shrink = 1 / np.sqrt(dots(h, h) / x.dtype.type(count) + x.dtype.type(eps))
-    h *= np.tile(shrink, times)
-    y = h * np.tile(weight, times)
-    y += np.tile(bias, times)
+    ones, count = filled((len(wide),), 1, x.dtype), x.dtype.type(x.size // x.shape[-1])
+    mean = _column(ones.dot(wide), times) / count
+    h = wide - _row_of(mean, times)
+    return mean, h, _column(ones.dot(h * h), times) / count
+
+
+def _batch_norm_together(x, weight, bias, eps=1e-5):
+    _, h, var = _centred(x)
+    times, ones = h.shape[1] // x.shape[-1], filled((len(h),), 1, x.dtype)
+    count = x.dtype.type(x.size // x.shape[-1])
+    shrink = 1 / np.sqrt(var + x.dtype.type(eps))
+    scale = weight * shrink
+    y = h * _row_of(scale, times)
+    y += _row_of(bias, times)
 
     def back(g, homes):
         rows_of_g = g.reshape(h.shape)
-        along, both = dots(rows_of_g, h), over(rows_of_g)
+        along = _column(ones.dot(rows_of_g * h), times) * shrink
+        both = _column(ones.dot(rows_of_g), times)
         new = {1: along, 2: both}
         if 0 in homes:
-            slope = h * np.tile(-along / x.dtype.type(count), times)
+            slope = h * _row_of(-along * shrink / count, times)
             slope += rows_of_g
-            slope -= np.tile(both / x.dtype.type(count), times)
-            slope *= np.tile(weight * shrink, times)
+            slope -= _row_of(both / count, times)
+            slope *= _row_of(scale, times)
             new[0] = slope.reshape(x.shape)
         return {i: new[i] for i in homes}
 
     return y.reshape(x.shape), back
 
 
+def _remember(layer, x):
+    n = x.size // x.shape[-1]
+    if n < 2: return BatchNorm.remember.__wrapped__(layer, x)
+    mean, _, var = _centred(x)
+    layer._running_mean += layer.momentum * (mean - layer._running_mean)
+    var *= x.dtype.type(n / (n - 1))
+    layer._running_var += layer.momentum * (var - layer._running_var)
+
+
+forms[BatchNorm.remember] = _remember
 for _op, _row in ((layer_norm, _layer_norm_together), (rms_norm, _rms_norm_together),
                   (batch_norm, _batch_norm_together)):
     rows[_op] = table[_op], _row

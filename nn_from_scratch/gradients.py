@@ -25,7 +25,7 @@ from .modules import Module
 from .layout import Layout
 from .rules import name_of
 from .tape import Tape, Tensor, value_of
-from .turns import exchanges
+from .turns import exchanges, surely
 from .walk import walk_back
 
 # %% ../nbs/03b_autodiff.ipynb #069715ce
@@ -166,6 +166,7 @@ def with_tensors(layout, tensors, f, first, rest, kwargs):
 def exclusively(layout, turns, f, arrays, out, has_aux):
     """Run `f` as the only one who puts Tensors into this model. A gradient succeeds, or
     nothing has changed: an exception, or Ctrl-C at any moment, finds the way out."""
+    frame = sys._getframe()
     try:
         try:
             for turn in turns:
@@ -174,15 +175,14 @@ def exclusively(layout, turns, f, arrays, out, has_aux):
                                    "one at a time, or a copy of the model for each")
             return run_on_tape(f, arrays, out, has_aux)
         finally:
-            give_back(layout, turns)
-    except BaseException:
-        give_back(layout, turns)  # an interrupt may have come in its midst
+            surely(give_back, layout, turns, frame)
+    except BaseException:  # an interrupt may have come in between
+        surely(give_back, layout, turns, frame)
         raise
 
 
-def give_back(layout, turns):
-    "Everything as it was, where the turn is still the caller's."
-    frame = sys._getframe(1)
+def give_back(layout, turns, frame):
+    "Everything as it was, where the turn is still that of the function."
     for turn in turns:
         if turn.holder is frame:
             # Tensors stand there: f has not come to its end

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .layout import Layout, holds_step
+from .layout import Layout, holds_step, is_number
 from .parameters import Parameters
 from .tree import Part, containers, holder_of, is_parameter, pairs
 from .tree import slots
@@ -147,7 +147,7 @@ class Module(Part):
         if name in _METHODS:
             raise ValueError(f"{type(self).__name__}: the name {name!r} belongs to a "
                              f"method of Module; choose another, {name + '_'!r} say")
-        if isinstance(value, (np.floating, float)):
+        if is_number(value):
             if is_parameter(old := vars(self).get(name)):
                 # 2 * an array without axes is a number for NumPy
                 kind = value.dtype if isinstance(value, np.floating) else old.dtype

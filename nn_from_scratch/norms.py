@@ -224,6 +224,7 @@ class BatchNorm(Module):
         scale = self.weight / np.sqrt(self._running_var + self.eps)
         return x * scale + (self.bias - self._running_mean * scale)
 
+    @checked
     def remember(self, x: Array) -> None:
         """Let the running mean and (unbiased) variance take a step to this batch's.
 

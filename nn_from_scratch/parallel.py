@@ -27,7 +27,8 @@ from .descriptions import describe, differences
 from .evaluation import Tally
 from .modules import Module
 from .run import Run
-from .states import (put_attributes, raw_bytes, restore, savable,
+from .packing import raw_bytes
+from .states import (put_attributes, restore, savable,
                                     snapshot)
 
 # %% ../nbs/19_many_machines.ipynb #55fd5da0

@@ -42,7 +42,8 @@ class _Ear:
 
     def __call__(self, x, *rest, **options):
         out = self.layer(x, *rest, **options)
-        self.heard.append(Heard(self.name, self.layer, np.asarray(x), np.asarray(out)))
+        gave = out[0] if isinstance(out, tuple) else out  # (outputs, state)
+        self.heard.append(Heard(self.name, self.layer, np.asarray(x), np.asarray(gave)))
         return out
 
 

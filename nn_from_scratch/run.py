@@ -40,6 +40,7 @@ class History:
         steps: updates done
         stopped: epochs, steps, converged, diverged, interrupted, callback
         stopped_because: the same as a sentence
+        noted: by callbacks: name -> values
 
     Example:
         >>> model, data = nn.mlp([2, 8, 2], rng=0), nn.moons(100, rng=0)
@@ -54,6 +55,7 @@ class History:
     steps: int = 0
     stopped: str = ""
     stopped_because: str = ""
+    noted: dict[str, list] = field(default_factory=dict)
 
     def note(self, part: str, results: dict[str, float]) -> None:
         "Append the results of an epoch on the part train or valid of the data."
@@ -66,7 +68,7 @@ class History:
         "One dict an epoch, as a table wants them: `pandas.DataFrame(history.rows())`."
         columns = {"train_loss": self.train_loss, "valid_loss": self.valid_loss}
         columns |= {f"{part}_{name}": values for name, both in self.metrics.items()
-                    for part, values in both.items()}
+                    for part, values in both.items()} | self.noted
         row = lambda i: {name: v[i] for name, v in columns.items() if i < len(v)}
         return [{"epoch": i + 1} | row(i) for i in range(len(self.train_loss))]
 
@@ -85,6 +87,7 @@ class History:
         last = {"training loss": self.train_loss} | {"validation loss": self.valid_loss}
         last |= {f"{name} {part}": values for name, both in self.metrics.items()
                  for part, values in both.items()}
+        last |= {name.replace("_", " "): values for name, values in self.noted.items()}
         said = ", ".join(f"{name} {v[-1]:.4g}" for name, v in last.items() if v)
         return (f"History of {checks.counted(n, 'epoch')}, "
                 f"{checks.counted(self.steps, 'step')}: {said}. {self.stopped_because}")

@@ -21,6 +21,7 @@ from . import checks
 from .plots.training import plot_learning_rates
 from .run import Callback
 from .states import restore, snapshot
+from .turns import surely
 
 # %% ../nbs/05_training.ipynb #de055e1b
 def has_converged(losses: Sequence[float], tol: float, patience: int) -> bool:
@@ -207,7 +208,7 @@ class EarlyStopping(Callback):
 
     def on_fit_end(self, run):
         if self._best is not None:
-            restore(run.model, self._best)
+            surely(restore, run.model, self._best)
 
     def state_dict(self):
         return {"best_value": self.best_value, "best_loss": self.best_loss,
@@ -265,7 +266,10 @@ class LearningRateFinder(Callback):
                                  f"{checks.counted(len(self.rates), 'step')}.")
 
     def on_fit_end(self, run):
+        surely(self._put_back, run)
         self.ended = self.ended or run.history.stopped
+
+    def _put_back(self, run):
         if self._before is not None:
             before, settings = self._before
             restore(run.model, before)

@@ -27,7 +27,7 @@ from .trial import Finding, Setup, tell
 def scale(s: Setup) -> Iterator[Finding]:
     "Are inputs and targets numbers of about the size of 1, where a network starts?"
     took = next((h.took for h in listen(s.model, s.x[s.some])
-                 if getattr(h.layer, "weight", None) is not None), np.ones((1, 1)))
+                 if _has_matrix(h.layer)), np.ones((1, 1)))
     if took.dtype.kind == "f":
         size = _rms(took.reshape(-1, took.shape[-1]))
         if size.max() > 10 or size.max() < 0.01:
@@ -40,13 +40,20 @@ def scale(s: Setup) -> Iterator[Finding]:
             yield tell("wide targets", f"the targets are of the size of {size:.2g}.")
 
 
+def _has_matrix(layer):
+    "Whether a layer multiplies by a matrix: no norm, no activation."
+    return np.ndim(getattr(layer, "weight", 0)) > 1
+
+
 def _rms(a):
     "The root of the mean square, along the first axis."
     return np.sqrt(np.mean(np.square(a, dtype=float), axis=0))
 
 
 def labels(s: Setup) -> Iterator[Finding]:
-    "Does every class of the last layer occur?"
+    "Does every class of the last layer occur, and is there more than one target?"
+    if s.kind != "classes" and np.all(s.y == s.y[:1]):
+        yield tell("one target", f"all {len(s.y)} targets are the same.")
     if s.kind != "classes": return
     k = s.prediction.shape[1]
     missing = np.setdiff1d(np.arange(k), s.y)
@@ -58,7 +65,9 @@ def labels(s: Setup) -> Iterator[Finding]:
 # %% ../nbs/08_diagnosis.ipynb #677fe21b
 def answers(s: Setup) -> Iterator[Finding]:
     "Are the outputs logits, as the losses expect, and do they depend on x?"
-    if s.kind in ("classes", "yes or no"): yield from _logits(s)
+    if s.kind in ("classes", "yes or no"):
+        yield from _logits(s)
+    if s.kind != "other": yield from _of_loss(s)
     if s.kind == "numbers": yield from _bounded(s)
     spread = np.ptp(s.prediction.astype(float), axis=0).max()
     if spread < 1e-6 * (np.abs(s.prediction).max() + 1e-30):
@@ -95,8 +104,22 @@ def _logits(s):
                 else "between 0 and 1: a sigmoid")
         yield tell("not logits",
                    f"the outputs are {what} stands at the end of the model.")
-    elif (said == 0).mean() > 0.2:
+    elif (said == 0).mean() > 0.2 or s.x.dtype.kind == "f":
         yield tell("never negative", "no output is ever negative.")
+
+
+def _of_loss(s):
+    "Whether right answers make the loss small, and the surer they are the smaller."
+    right, wrong = s.answered(s.some, 4), s.answered(s.some, -4)
+    if s.kind == "numbers": wrong = s.ignorant
+    if right > wrong:
+        yield tell("upside down", f"right answers have a loss of {right:.3g}, wrong "
+                   f"ones of {wrong:.3g}.")
+    elif s.kind != "numbers":
+        floor, certain = s.floor(s.some), s.answered(s.some, 1000)
+        if floor > 0.2 * s.ignorant and np.isclose(certain, floor, rtol=1e-3):
+            yield tell("walled", f"the loss does not come below {floor:.3g}, whatever "
+                       "the outputs are.")
 
 
 def independence(s: Setup) -> Iterator[Finding]:
@@ -112,7 +135,9 @@ def independence(s: Setup) -> Iterator[Finding]:
 def first_loss(s: Setup) -> Iterator[Finding]:
     "Does the loss begin near that of a network that knows nothing?"
     if s.ignorant is None: return
-    limit = 20 * s.ignorant if s.kind == "numbers" else 3 * s.ignorant + 0.5
+    k = s.prediction.shape[1] if s.kind == "classes" else 2
+    fair = max(s.ignorant, np.log(k))  # k answers alike, not knowing the shares either
+    limit = 20 * s.ignorant if s.kind == "numbers" else 3 * fair + 0.5
     if not s.first <= limit:
         yield tell("first loss",
                    f"the first loss is {s.first:.3g}; one answer for all gives "
@@ -140,11 +165,14 @@ def units(s: Setup) -> Iterator[Finding]:
 
 def _signal(heard):
     "Whether what differs from sample to sample gets through to the last layer."
-    spread = [float(np.std(h.gave.astype(float), axis=0).mean()) for h in heard]
-    if len(spread) > 2 and spread[-1] < 1e-3 * spread[0]:
+    came = next((h.took for h in heard if _has_matrix(h.layer)), heard[0].gave)
+    if came.dtype.kind != "f": came = heard[0].gave  # a table of vectors
+    before, after = (float(np.std(a.astype(float), axis=0).mean())
+                     for a in (came, heard[-1].gave))
+    if len(heard) > 2 and after < 1e-3 * before:
         yield tell("fading",
-                   f"what differs between samples shrinks from {spread[0]:.2g} in the "
-                   f"first layer to {spread[-1]:.2g} in the last.")
+                   f"what differs between samples shrinks from {before:.2g} before the "
+                   f"first weights to {after:.2g} in the last layer.")
 
 
 def _twins(s):
@@ -262,12 +290,14 @@ def by_heart(s: Setup) -> Iterator[Finding]:
     "Can it learn a handful of samples by heart?"
     if s.ignorant is None: return
     rows = _handful(s)
-    start, best = s.loss_of(s.model, rows), np.inf
-    worst = max(s.ignorant, 1e-12)
-    for rate in (0.01, 0.1, 0.001):
-        _, losses = s.train(Adam(rate), 400, rows, enough=0.1 * worst)
+    start, best, floor = s.loss_of(s.model, rows), np.inf, s.floor(rows)
+    share = 0.25 if s.kind == "numbers" else 0.1  # exact numbers take longer
+    enough = floor + share * max(s.ignorant - floor, 1e-12)
+    for rate, steps in ((0.01, 400), (0.1, 400), (0.001, 400), (0.001, 2000)):
+        _, losses = s.train(Adam(rate), steps, rows, enough)
         best = min(best, np.nanmin(losses))
-        if best <= 0.1 * worst: return
+        if best <= enough: return
+        if rate == 0.001 and best > floor + 0.5 * (start - floor): break  # it stands
     few = checks.counted(len(rows), "sample")
     yield tell("not by heart",
                f"{few} cannot be learnt by heart: the loss goes from {start:.3g} to "

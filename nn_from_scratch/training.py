@@ -140,8 +140,10 @@ def _go_through(run: Run, tell: Callable, take_gradient: Callable,
                 tell("on_epoch_end")
             run.stop("epochs", all_done(epochs, "epoch"))
     finally:
-        with ending(run): run.settle()
-        with ending(run): tell("on_fit_end")
+        try:
+            with ending(run): run.settle()
+        finally:
+            with ending(run): tell("on_fit_end")
 
 # %% ../nbs/05_training.ipynb #aed2f5c7
 class _Gradients:

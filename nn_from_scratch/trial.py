@@ -9,6 +9,7 @@ model, loss, optimizer, data -> Setup -> its first loss, a copy trained for a fe
 __all__ = ['WORDS', 'Finding', 'tell', 'Setup']
 
 # %% ../nbs/08_diagnosis.ipynb #fbfe56c8
+import contextlib
 import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 
 from .gradients import value_and_grad
 from .modules import Module, evaluating
+from .tree import is_parameter, slots
 
 # %% ../nbs/08_diagnosis.ipynb #8bf18252
 class Finding(NamedTuple):
@@ -46,6 +48,10 @@ WORDS: dict[str, tuple[str, str, str]] = {
         "The network has an output too many, or labels are counted from 1, or a class "
         "was left out.",
         "Compare np.bincount(y) with what there should be."),
+    "one target": (
+        "labels",
+        "There is nothing to learn: one bias is the whole answer.",
+        "Look at the column, the filter or the join that y comes from."),
     "one answer": (
         "outputs",
         "Whatever comes in is lost on its way.",
@@ -55,6 +61,15 @@ WORDS: dict[str, tuple[str, str, str]] = {
         "cross_entropy and binary_cross_entropy take logits and have it inside: "
         "twice, the loss cannot come near 0.",
         "Leave out the last activation."),
+    "upside down": (
+        "outputs",
+        "Training makes the loss small, and so the answers wrong.",
+        "Look for a sign, or for arguments of the loss in the wrong order."),
+    "walled": (
+        "outputs",
+        "The loss has an activation of its own, before the softmax or sigmoid that "
+        "cross_entropy and binary_cross_entropy have inside.",
+        "Give it the outputs as they are."),
     "never negative": (
         "outputs",
         "A logit must be able to be: an activation stands after the last layer.",
@@ -156,9 +171,22 @@ class Setup:
         self.x, self.y, *self.weight = _as_arrays(train)
         self.order = np.random.default_rng(rng).permutation(len(self.x))
         self.some = self.order[:256]
+        self._settle()
         self.prediction = np.asarray(self.ask(self.x[self.some]))
         self.kind = _kind(self.prediction, self.y)
         self.ignorant, self.first = self.constant_loss(), self.loss_of(self.model)
+
+    def _settle(self):
+        "Let the running statistics of the copy, where it has some, be of these data."
+        if not any(state and is_parameter(a) for *_, a, state in slots(self.model)):
+            return
+        self.model.train()
+        with np.errstate(all="ignore"), contextlib.suppress(Exception):
+            for i in range(30): self.model(self.x[self.batch(i)])
+
+    def batch(self, i) -> np.ndarray:
+        "The rows of step i: the next 32."
+        return np.take(self.order, 32 * i + np.arange(32), mode="wrap")
 
     def ask(self, x, model=None) -> Any:
         "What the model, or a copy of it, says in evaluation mode."
@@ -195,6 +223,20 @@ class Setup:
         target = self.target(self.some, like)
         return min(float(self.loss(np.array(a), *target)) for a in said)
 
+    def answered(self, rows, size=1.0) -> float:
+        "The loss of answers that are right, and so sure (numbers: exact)."
+        y, like = self.y[rows], self.prediction
+        if self.kind == "classes":
+            right = size * (2 * (np.arange(like.shape[1]) == y[:, None]) - 1)
+        else:
+            right = y if self.kind == "numbers" else size * (2 * y.astype(float) - 1)
+        said = right.astype(like.dtype).reshape(len(rows), *like.shape[1:])
+        return float(self.loss(said, *self.target(rows, like)))
+
+    def floor(self, rows) -> float:
+        "About the least loss that answers to these rows can have."
+        return min(self.answered(rows, size) for size in (0.5, 1, 2, 4, 8, 16, 1000))
+
     def train(self, optimizer, steps, rows=None, enough=None) -> tuple[Module, list]:
         """A copy of the model, trained for a few steps, and its losses. Each step
         learns `rows`, or without them the next 32 samples. Ends once the loss is
@@ -206,9 +248,7 @@ class Setup:
         with np.errstate(all="ignore"):
             model.train()
             for done in range(steps):
-                at = rows
-                if at is None:
-                    at = np.take(self.order, 32 * done + np.arange(32), mode="wrap")
+                at = self.batch(done) if rows is None else rows
                 rest = self.target(at, self.prediction)
                 value, grads = step(model, self.x[at], *rest)
                 losses.append(float(value))

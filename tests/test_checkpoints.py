@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import checkpoints, states
+from nn_from_scratch import checkpoints, packing, states
 from nn_from_scratch import files as writer  # noqa: F401  (for the processes that are killed)
 
 X, Y = nn.moons(100, noise=0.1, rng=0)  # four batches of 32
@@ -78,7 +78,7 @@ def noisy(rng=5): return nn.Sequential(nn.Linear(2, 8, rng=0), nn.relu, Noise(rn
 def bits(model, optimizer, history):
     "Everything that must be the same, as text."
     arrays, state = {}, [model.parameters().vector, states.state_of(model), optimizer.memory, optimizer.steps, optimizer.learning_rate()]
-    return json.dumps([history.to_dict(), states.pack(state, arrays), {name: a.tobytes().hex() for name, a in arrays.items()}])
+    return json.dumps([history.to_dict(), packing.pack(state, arrays), {name: a.tobytes().hex() for name, a in arrays.items()}])
 
 
 def train(model=None, optimizer=None, data=(X, Y), **settings):
@@ -223,7 +223,7 @@ def test_files(tmp_path):
     train(checkpoint=tmp_path / "a" / "b", checkpoint_every=3)
     assert sorted(os.listdir(tmp_path / "a" / "b")) == [f"step-{step:09}.npz" for step in (12, 15, 16)]
     for path in (tmp_path / "a" / "b").iterdir():  # an ordinary archive, with nothing in it that could run
-        with np.load(path, allow_pickle=False) as file: assert json.loads(file["text"].tobytes())["version"] == states.VERSION
+        with np.load(path, allow_pickle=False) as file: assert json.loads(file["text"].tobytes())["version"] == packing.VERSION
         assert zipfile.ZipFile(path).testzip() is None
     train(checkpoint=str(tmp_path / "text"))
 
@@ -339,7 +339,7 @@ def test_when_all_are_damaged_the_run_does_not_begin_anew(tmp_path):
 
 def test_a_later_format_is_not_taken_for_damage(tmp_path, monkeypatch):
     with monkeypatch.context() as later:
-        later.setattr(states, "VERSION", states.VERSION + 1)
+        later.setattr(packing, "VERSION", packing.VERSION + 1)
         train(checkpoint=tmp_path)
     with pytest.raises(ValueError, match="has the format 4, and this version of the library reads 3"): train(checkpoint=tmp_path, resume=True)
 
@@ -358,7 +358,7 @@ def test_a_pickle_is_not_opened(tmp_path):
 
 def whole(folder) -> list[int]:
     "The steps of the checkpoints in a folder, each read in full; an error where one is not whole."
-    return [states.from_bytes(path.read_bytes())["step"] for path in checkpoints.files(Path(folder))]
+    return [packing.from_bytes(path.read_bytes())["step"] for path in checkpoints.files(Path(folder))]
 
 
 def check_full_disk(folder, room):

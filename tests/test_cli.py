@@ -351,3 +351,11 @@ def test_an_interrupt_keeps_what_was_learnt(folder, monkeypatch, capsys):
     monkeypatch.setattr(tasks, "fit", interrupted)
     with pytest.raises(SystemExit) as end: main(data=table(rows()), target="y", output="run")
     assert end.value.code == 130 and json.loads((folder / "run" / "history.json").read_text())["stopped"] == "interrupted"
+
+
+def test_a_message_that_quotes_a_file_is_short_and_plain(capsys):
+    from nn_from_scratch.console import guarded
+    def fails(): raise ValueError("columns: \x1b[2J\x1b]0;evil\x07" + "x" * 1_000_000)
+    with pytest.raises(SystemExit): guarded(fails, "nn_train")
+    said = capsys.readouterr().err
+    assert "\x1b" not in said and "\x07" not in said and len(said) < 2100 and said.startswith("nn_train: columns: ")

@@ -521,6 +521,32 @@ def test_a_mistake_in_a_call_does_not_end_the_replay():
     assert step.gradient.compiled is not None
 
 
+@pytest.mark.parametrize("loops", [False, pytest.param(True, marks=pytest.mark.skipif(not has_numba, reason="no numba here"))])
+def test_names_from_outside_do_not_become_code(loops, capsys):
+    class Named(nn.Module):
+        def __init__(self):
+            for name in ("x0", "x1", "run", "t1", "k", "b0", "f0", "add", "d_w", "w", "print"): setattr(self, name, np.full(2, len(name) / 3))
+            self.more = {name: np.ones(2) for name in ("w", "x=print('code')", "x\n    print('code')", "lambda", "None", "é", "a b")}
+        def __call__(self, x): return sum((value * x for value in [*[vars(self)[name] for name in ("x0", "x1", "run", "t1", "print", "d_w")], *self.more.values()]), 0)
+    model, x = Named(), np.random.default_rng(0).normal(size=(3, 2))
+    f = nn.value_and_grad(lambda m, x: np.mean(m(x) ** 2))
+    value, grads = f(model, x)
+    for _ in range(2):
+        again, same = nn.compile(f, loops=loops)(model, x)
+        assert np.allclose(value, again) and np.allclose(grads.vector, same.vector)
+    assert "code" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["lambda", "run", "None", "x0", "f(): pass\nprint('code')\ndef g", "", "a.b"])
+def test_a_function_of_any_name_is_asked(name, capsys):
+    @nn.functions.checked
+    def f(a): return a
+    f.__name__ = f.__qualname__ = name
+    nn.asking.ask(f, nn.checks.at_least_0)
+    assert f(1) == 1 and capsys.readouterr().out == ""
+    with pytest.raises(ValueError): f(-1)
+
+
 # ---------------------------------------------------------------- faults in the other stages are seen
 
 def give_back_too_early(patch): patch.setattr(memory.Memory, "release", lambda self, number: [self.free.setdefault((b.size, b.dtype), []).append(b)

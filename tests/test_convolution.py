@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import memory
+from nn_from_scratch import fast, fast_convolution, memory
 from nn_from_scratch.convolution import windows_of
 
 
@@ -128,6 +128,23 @@ def test_the_quick_way_is_the_text(pace):
             found.append(nn.value_and_grad(lambda three: loss(*three))([x, w, b]))
         np.testing.assert_allclose(found[0][0], found[1][0])
         for mine, its in zip(found[0][1], found[1][1]): np.testing.assert_allclose(mine, its, atol=1e-10)
+
+
+@pytest.mark.parametrize("room, broad", [(40, 3), (400, 40), (2**17, 1600)])
+def test_a_batch_in_many_parts_is_the_batch_in_one(monkeypatch, room, broad):
+    monkeypatch.setattr(fast_convolution, "room", room)
+    monkeypatch.setattr(fast_convolution, "broad", broad)
+    x, w, b = numbers(0, 7, 6, 5, 4), numbers(1, 3, 2, 4, 6), numbers(2, 6)
+    x = np.round(x * 2)  # with numbers that are equal
+
+    def loss(p): return np.sum(nn.max_pool2d(nn.conv2d(p["x"], p["w"], p["b"], 1, 1)) ** 3) + np.sum(nn.max_pool2d(p["x"]) ** 2)
+    fast.enable()
+    quick = nn.value_and_grad(loss)(dict(x=x, w=w, b=b))
+    fast.disable()
+    try: text = nn.value_and_grad(loss)(dict(x=x, w=w, b=b))
+    finally: fast.enable()
+    assert np.isclose(quick[0], text[0], rtol=1e-12)
+    for name in "xwb": np.testing.assert_allclose(quick[1][name], text[1][name], rtol=1e-9, atol=1e-9)
 
 
 def test_windows_are_a_view():

@@ -295,6 +295,107 @@ def test_it_says_what_it_found(capsys):
     assert str(checkup(**set_up(), quiet=True)) == "11 checks: nothing suspicious."
 
 
+# ---------------------------------------------------------------- networks of other kinds
+
+class Recurrent(nn.Module):
+    "The rows of a picture, one after another."
+    def __init__(self, rng): self.read, self.say = nn.GRU(8, 24, rng=rng), nn.Linear(24, 10, rng=rng)
+    def __call__(self, x): return self.say(self.read(x.reshape(-1, 8, 8))[0][:, -1])
+
+
+class Pairs(nn.Module):
+    "Two rows of a table."
+    def __init__(self, rng): self.table, self.inner = nn.Embedding(20, 8, rng=rng), nn.mlp([16, 32, 10], rng=rng)
+    def __call__(self, x): return self.inner(self.table(x).reshape(len(x), 16))
+
+
+def pictures(n=800): return digits(n)[0].reshape(-1, 8, 8, 1), digits(n)[1]
+
+
+def convolutional(r):
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, rng=r), nn.BatchNorm(8), nn.relu, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10, rng=r))
+
+
+def rising(n=200):
+    rows = (np.random.default_rng(0).integers(0, 12, n)[:, None] + np.arange(17)) % 12
+    return rows[:, :-1], rows[:, 1:]
+
+
+def rare(n=1000):
+    "One in twenty is of class 1."
+    rng = np.random.default_rng(0)
+    y = (rng.random(n) < 0.05).astype(int)
+    return rng.normal(size=(n, 4)).astype(np.float32) + 2 * y[:, None].astype(np.float32), y
+
+
+def several(n=400, m=1, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 5))
+    return x.astype(dtype), (np.tanh(x @ rng.normal(size=(5, m))) + 0.1 * rng.normal(size=(n, m))).astype(dtype)
+
+
+def smoothed(z, y): return nn.cross_entropy(z, y, label_smoothing=0.1)
+def layers(*layers): return nn.Sequential(*layers)
+def yes(data): return data[0], data[1][:, None].astype(np.float32)
+
+
+OTHERS = {
+    "convolution, batch norm": lambda r: set_up(train=pictures()) | {"model": convolutional(r)},
+    "GRU": lambda r: set_up() | {"model": Recurrent(r)},
+    "embedding": lambda r: set_up(train=sums(), optimizer=nn.Adam(0.01)) | {"model": Pairs(r)},
+    "GPT": lambda r: set_up(train=rising(), optimizer=nn.AdamW(0.003)) | {"model": nn.GPT(12, 16, 16, 2, 1, rng=r)},
+    "a rare class": lambda r: set_up((4, 16, 2), rng=r, train=rare()),
+    "a rare class, one logit": lambda r: set_up((4, 16, 1), loss=nn.binary_cross_entropy, rng=r, train=yes(rare())),
+    "three numbers": lambda r: set_up((5, 32, 3), loss=nn.mse, rng=r, train=several(m=3)),
+    "float64": lambda r: set_up(loss=nn.mse, train=several(dtype=np.float64)) | {"model": nn.mlp([5, 32, 1], nn.tanh, rng=r, dtype=np.float64)},
+    "mae": lambda r: set_up((5, 32, 1), loss=nn.mae, rng=r, train=several()),
+    "batch norm at the front of raw inputs": lambda r: set_up(train=(16 * digits()[0], digits()[1])) | {
+        "model": layers(nn.BatchNorm(64), *nn.mlp([64, 64, 10], rng=r))},
+    "batch norm and dropout": lambda r: set_up() | {
+        "model": layers(nn.Linear(64, 64, rng=r), nn.BatchNorm(64), nn.relu, nn.Dropout(0.5, rng=r), nn.Linear(64, 10, rng=r))},
+    "layer norm, RMS norm": lambda r: set_up() | {
+        "model": layers(nn.Linear(64, 64, rng=r), nn.LayerNorm(64), nn.gelu, nn.RMSNorm(64), nn.Linear(64, 10, rng=r))},
+    "forty samples": lambda r: set_up((64, 16, 10), rng=r, train=digits(40)),
+    "four samples": lambda r: set_up((2, 8, 1), nn.tanh, nn.binary_cross_entropy, nn.Adam(0.05), rng=r, train=yes(
+        (np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32), np.array([0, 1, 1, 0])))),
+    "smoothed labels": lambda r: set_up(loss=smoothed, rng=r),
+    "probabilities as targets": lambda r: set_up(rng=r, train=(digits()[0], nn.one_hot(digits()[1], 10).astype(np.float32))),
+    "a picture of itself": lambda r: set_up((64, 16, 64), loss=nn.mse, rng=r, train=(digits()[0], digits()[0])),
+    "the first layer frozen": lambda r: set_up() | {"model": nn.mlp([64, 64, 10], rng=r).freeze("0.*")},
+    "Lion": lambda r: set_up(optimizer=nn.Lion(0.0005), rng=r),
+    "Muon": lambda r: set_up(optimizer=nn.Muon(0.02), rng=r),
+    "ScheduleFree": lambda r: set_up(optimizer=nn.ScheduleFree(0.01), rng=r),
+    "a warm-up": lambda r: set_up(optimizer=nn.Adam(nn.warmup(0.003, 100)), rng=r),
+    "moved pictures": lambda r: set_up(rng=r, train=nn.data.augmented(digits(), [nn.data.shift(1)], rng=0)),
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_alarm_for_networks_of_other_kinds(name, seed):
+    found = checkup(**OTHERS[name](seed), quiet=True)
+    assert not found.findings and not found.skipped, str(found)
+
+
+@pytest.mark.parametrize("fault, wanted, make", [
+    ("a loss with the wrong sign", "outputs", lambda: set_up(loss=lambda z, y: -nn.cross_entropy(z, y))),
+    ("a softmax within the loss", "outputs", lambda: set_up(loss=lambda z, y: nn.cross_entropy(nn.softmax(z), y))),
+    ("a sigmoid within the loss", "outputs", lambda: set_up(
+        (4, 16, 1), loss=lambda z, y: nn.binary_cross_entropy(nn.sigmoid(z), y), train=yes(rare()))),
+    ("the size of the outputs", "outputs", lambda: spoilt(add(abs))),
+    ("a mean squared error upside down", "outputs", lambda: set_up((5, 32, 1), loss=lambda z, y: -nn.mse(z, y), train=several())),
+    ("one target for all", "labels", lambda: set_up((5, 32, 1), loss=nn.mse, train=(several()[0], 0 * several()[1] + 3))),
+    ("convolution of 0 to 255", "scale", lambda: set_up(train=(255 * pictures()[0], pictures()[1])) | {
+        "model": layers(nn.Conv2d(1, 8, 3, rng=0), nn.relu, nn.Flatten(), nn.Linear(288, 10, rng=1))}),
+    ("a GRU with other labels", "learning", lambda: set_up(train=shuffled(0)) | {"model": Recurrent(0)}),
+    ("Lion with 0.1", "steps", lambda: set_up(optimizer=nn.Lion(0.1))),
+    ("dropout of all but one in a hundred", "learning", lambda: set_up() | {
+        "model": layers(nn.Linear(64, 64, rng=0), nn.relu, nn.Dropout(0.99, rng=0), nn.Linear(64, 10, rng=1))}),
+])
+def test_faults_of_other_kinds(fault, wanted, make):
+    assert wanted in checkup(**make(), quiet=True).found, fault
+
+
 # ---------------------------------------------------------------- the probe
 
 def test_a_probe_changes_nothing():

@@ -100,9 +100,18 @@ def test_judged_after_each_epoch_and_exchanged_for_that_long():
     history = nn.fit(model, nn.cross_entropy, nn.Adam(0.01), data, valid, epochs=3, callbacks=[average], progress=False)
     assert len(average.valid_loss) == 3 and average.valid_loss != history.valid_loss
     assert average.valid_loss[-1] == nn.evaluate(model, nn.cross_entropy, valid)["loss"]
+    assert history.noted == {"averaged_loss": average.valid_loss} and history.rows()[1]["averaged_loss"] == average.valid_loss[1]
+    assert "averaged loss" in repr(history) and "averaged loss" in [line.get_label() for line in history.plot()[0].lines]
     with average.averaged(model):  # what the last step left is there, and goes again
         assert np.isclose(nn.evaluate(model, nn.cross_entropy, valid)["loss"], history.valid_loss[-1])
     assert average.valid_loss[-1] == nn.evaluate(model, nn.cross_entropy, valid)["loss"]
+
+
+def test_epochs_before_the_mean_begins_have_no_loss_of_it():
+    average = nn.WeightAverage(0.9, start=5)
+    history = nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.Adam(0.01), nn.moons(100, rng=0), nn.moons(50, rng=1), epochs=3,
+                     callbacks=[average], progress=False)  # 4 steps an epoch
+    assert np.isnan(history.noted["averaged_loss"][0]) and history.noted["averaged_loss"][1:] == average.valid_loss
 
 
 def test_a_run_of_no_step_leaves_the_model():

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import checkpoints, files, states
+from nn_from_scratch import checkpoints, files, packing
 
 X, Y = nn.moons(60, noise=0.1, rng=0)
 
@@ -42,24 +42,24 @@ def archive(note, arrays=None) -> bytes:
     arrays = dict(arrays or {})
     arrays["text"] = np.frombuffer(json.dumps(note).encode(), np.uint8)
     file = io.BytesIO()
-    np.savez(file, sha256=np.array(states._digest(arrays)), **arrays)
+    np.savez(file, sha256=np.array(packing._digest(arrays)), **arrays)
     return file.getvalue()
 
 
 def changed(folder, change):
     "The newest checkpoint with a changed state, and a right checksum."
     path = newest(folder)
-    state = states.from_bytes(path.read_bytes())
+    state = packing.from_bytes(path.read_bytes())
     change(state)
-    path.write_bytes(states.to_bytes(state))
+    path.write_bytes(packing.to_bytes(state))
 
 
 # ---------------------------------------------------------------- a file chooses nothing
 
 @pytest.mark.parametrize("name", ["test", "seed", "default_rng", "Generator", "RandomState", "__loader__", "os", "", None, 3, ["PCG64"]])
 def test_a_generator_is_named_in_a_table(name):
-    note = {"version": states.VERSION, "state": {"generator": {"dict": [["bit_generator", name], ["state", 1]]}}}
-    with pytest.raises(states.Damaged, match="names a generator that is not known|not what a checkpoint holds"): states.from_bytes(archive(note))
+    note = {"version": packing.VERSION, "state": {"generator": {"dict": [["bit_generator", name], ["state", 1]]}}}
+    with pytest.raises(packing.Damaged, match="names a generator that is not known|not what a checkpoint holds"): packing.from_bytes(archive(note))
 
 
 def generator_states():
@@ -69,7 +69,7 @@ def generator_states():
 
 @pytest.mark.parametrize("state", list(generator_states()), ids=lambda state: state["bit_generator"])
 def test_the_state_of_a_generator_has_its_form(state):
-    rng = states.generator_of(copy.deepcopy(state))
+    rng = packing.generator_of(copy.deepcopy(state))
     assert rng.bit_generator.state["bit_generator"] == state["bit_generator"]
     def spoil(node, path=()):
         for key in node:
@@ -86,18 +86,18 @@ def test_the_state_of_a_generator_has_its_form(state):
             yield less
             if isinstance(node[key], dict): yield from spoil(node[key], (*path, key))
     for wrong in spoil(state):
-        with pytest.raises(ValueError, match="a checkpoint"): states.generator_of(wrong)
+        with pytest.raises(ValueError, match="a checkpoint"): packing.generator_of(wrong)
     if "pos" in state.get("state", {}):
         far = copy.deepcopy(state)
         far["state"]["pos"] = 100_000  # NumPy would take it, and read beyond its array
-        with pytest.raises(ValueError, match="a state that no MT19937 has"): states.generator_of(far)
+        with pytest.raises(ValueError, match="a state that no MT19937 has"): packing.generator_of(far)
 
 
 @pytest.mark.parametrize("note", [
     {"array": "array9"}, {"array": ["x"]}, {"number": "big"}, {"function": "os.system"}, {"list": 3}, {"dict": {}}, {"dict": [[1]]}, {"dict": [[{"list": []}, 1]]},
     {}, {"list": [], "tuple": []}, [1, 2], {"generator": None}])
 def test_notes_that_nobody_wrote(note):
-    with pytest.raises(states.Damaged): states.from_bytes(archive({"version": states.VERSION, "state": note}, {"big": np.zeros(3)}))
+    with pytest.raises(packing.Damaged): packing.from_bytes(archive({"version": packing.VERSION, "state": note}, {"big": np.zeros(3)}))
 
 
 @pytest.mark.parametrize("change", [
@@ -141,9 +141,9 @@ BOMBS = {
 
 
 def _deep():
-    arrays = {"text": np.frombuffer(b'{"version": %d, "state": ' % states.VERSION + b'{"list": [' * 50_000, np.uint8)}
+    arrays = {"text": np.frombuffer(b'{"version": %d, "state": ' % packing.VERSION + b'{"list": [' * 50_000, np.uint8)}
     file = io.BytesIO()
-    np.savez(file, sha256=np.array(states._digest(arrays)), **arrays)
+    np.savez(file, sha256=np.array(packing._digest(arrays)), **arrays)
     return file.getvalue()
 
 
@@ -180,7 +180,7 @@ def test_what_is_quoted_is_short_and_plain(tmp_path):
     path.write_bytes(archive({"version": evil, "state": None}))
     with pytest.raises(ValueError, match="has the format") as caught: train(tmp_path / "first", resume=True)
     assert "\x1b" not in str(caught.value) and len(str(caught.value)) < 300
-    for path in checkpoints.files(tmp_path / "first"): path.write_bytes(archive({"version": states.VERSION, "state": {evil: 1}}))
+    for path in checkpoints.files(tmp_path / "first"): path.write_bytes(archive({"version": packing.VERSION, "state": {evil: 1}}))
     with pytest.raises(ValueError, match="are damaged") as caught: train(tmp_path / "first", resume=True)
     assert "\x1b" not in str(caught.value) and len(str(caught.value)) < 600
 
@@ -191,8 +191,8 @@ def test_mutated_files_end_in_words(tmp_path):
     for _ in range(int(os.environ.get("NN_FROM_SCRATCH_MUTATIONS", 300))):
         wrong = bytearray(data)
         for place in rng.integers(len(data), size=rng.integers(1, 9)): wrong[place] = rng.integers(256)
-        try: states.from_bytes(bytes(wrong[:rng.integers(len(data))] if rng.random() < 0.3 else wrong))
-        except states.Damaged as why: assert len(str(why)) <= 200
+        try: packing.from_bytes(bytes(wrong[:rng.integers(len(data))] if rng.random() < 0.3 else wrong))
+        except packing.Damaged as why: assert len(str(why)) <= 200
 
 
 # ---------------------------------------------------------------- what cannot be saved
@@ -320,7 +320,7 @@ def test_interrupts_at_random_moments_of_a_run_with_checkpoints(tmp_path, capsys
                 hits += not done
                 longest *= 0.9 if done else 1.02
                 assert np.isfinite(model.parameters().vector).all() and type(model(X)) is np.ndarray
-                for path in checkpoints.files(folder): states.from_bytes(path.read_bytes())
+                for path in checkpoints.files(folder): packing.from_bytes(path.read_bytes())
             assert found == history and np.array_equal(model.parameters().vector, straight.parameters().vector)
             runs += 1
     finally:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import gradients, layout, parameters, states, turns
+from nn_from_scratch import gradients, layout, packing, parameters, turns
 from nn_from_scratch.compiler import replay, tracing
 
 INTERRUPTS = int(os.environ.get("NN_FROM_SCRATCH_INTERRUPTS", "300"))
@@ -100,8 +100,8 @@ def test_an_interrupt_at_each_bytecode_leaves_a_whole_model(what):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a zip file that could not be closed
 def test_an_interrupt_in_the_midst_of_a_save_stays_one():
     stopped = 0
-    files, before = {"zipfile.py", "__init__.py", "_npyio_impl.py", "npyio.py", "states.py"}, sys.gettrace()
-    def save(): states.to_bytes({"a": np.ones(3)})
+    files, before = {"zipfile.py", "__init__.py", "_npyio_impl.py", "npyio.py", "packing.py"}, sys.gettrace()
+    def save(): packing.to_bytes({"a": np.ones(3)})
     for n in range(1, bytecodes(save, files) + 1, 3):
         sys.settrace(Bomb(n, files))
         try: save()
@@ -247,7 +247,7 @@ def test_an_interrupt_while_a_step_is_traced_puts_state_back():
         try: nn.compile(nn.value_and_grad(loss))(model, X, Y)
         except KeyboardInterrupt: pass
         finally: sys.settrace(before)
-        assert type(nn.predict(model, X)) is np.ndarray
+        assert all(type(part) is np.ndarray for part in (model(X), nn.predict(model, X)))
         assert all(type(a) is np.ndarray for a in vars(model[1]).values() if hasattr(a, "shape"))
 
 
@@ -276,3 +276,46 @@ def test_a_child_process_is_not_kept_by_what_the_parents_threads_held():
     finally:
         go_on.set()
         thread.join()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+@pytest.mark.parametrize("compiled", [False, "auto"])
+def test_a_second_interrupt_on_the_way_out_leaves_a_whole_model(compiled):
+    model, rng, caught = a_model(), random.Random(0), 0
+    old = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        while caught < INTERRUPTS // 6:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, 1e-2), rng.uniform(1e-3, 1e-2))
+                found = nn.fit(model, nn.cross_entropy, nn.Adam(0.01), (X, Y), epochs=10_000, progress=False, compile=compiled)
+                assert found.stopped == "interrupted"
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt: signal.setitimer(signal.ITIMER_REAL, 0)
+            caught += 1
+            answers, vector = model(X), model.parameters().vector.copy()
+            whole(model, answers, vector, taken_again=caught % 10 == 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+def test_what_must_be_done_is_done_however_often_an_interrupt_comes():
+    tried = []
+    def stubborn():
+        tried.append(0)
+        if len(tried) < 4: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): turns.surely(stubborn)
+    assert len(tried) == 4 and turns.surely(stubborn) is None
+    with pytest.raises(ZeroDivisionError): turns.surely(lambda: 1 / 0)
+
+
+def test_an_interrupt_in_its_last_moments_leaves_no_search_half_undone():
+    model, optimizer, before = a_model(), nn.SGD(0.123), sys.gettrace()
+    vector, files = model.parameters().vector.copy(), {"states.py"}
+    def search(): nn.fit(model, nn.cross_entropy, optimizer, (X, Y), epochs=9, progress=False, compile=False, callbacks=[nn.LearningRateFinder(steps=3)])
+    for n in range(1, bytecodes(search, files) + 1, 5):
+        sys.settrace(Bomb(n, files))
+        try: search()
+        except KeyboardInterrupt: pass
+        finally: sys.settrace(before)
+        assert (model.parameters().vector == vector).all() and optimizer.lr == 0.123, n

@@ -269,3 +269,39 @@ def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
     model = nn.Sequential(nn.BatchNorm(4))
     with pytest.raises(ValueError, match="running_mean"): nn.load(tmp_path / "m", into=model)
     assert (model[0]._running_var == 1).all()
+
+
+# ---------------------------------------------------------------- what the chapter claims, over seeds
+
+class Block(nn.Module):
+    def __init__(self, norm, residual, rng): self.norm, self.linear, self.residual = norm and norm(32), nn.Linear(32, 32, rng=rng), residual
+    def __call__(self, x):
+        h = nn.relu(self.linear(self.norm(x) if self.norm else x))
+        return x + h if self.residual else h
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_staircase_at_depth_20(seed):
+    "Batch norm alone and the plus sign alone are worse than nothing; both together train."
+    (x, y), test = nn.train_valid_split(*nn.load_digits(), 0.3, rng=0)
+    right = {}
+    for norm, residual in ((None, False), (nn.BatchNorm, False), (None, True), (nn.BatchNorm, True)):
+        rng = np.random.default_rng(seed)
+        blocks = [Block(norm, residual, rng) for _ in range(20)]
+        model = nn.Sequential(nn.Linear(64, 32, rng=rng), *blocks, *([norm(32)] if norm else []), nn.Linear(32, 10, rng=rng))
+        nn.fit(model, nn.cross_entropy, nn.Adam(0.002), (x[:800], y[:800]), epochs=6, batch_size=50, rng=seed, progress=False)
+        right[norm is not None, residual] = nn.accuracy(nn.predict(model, test[0]), test[1])
+    assert max(right[True, False], right[False, True]) < right[False, False] - 0.1 and right[True, True] > 0.85
+
+
+def test_the_running_statistics_without_the_quick_form_are_the_same():
+    for shape in ((6, 5), (4, 3, 5), (2, 70)):
+        x, layers = np.random.default_rng(0).normal(2, 3, shape), []
+        for quick in (True, False):
+            if not quick: fast.disable()
+            try:
+                layers.append(nn.BatchNorm(shape[-1], dtype=np.float64))
+                layers[-1](x)
+            finally: fast.enable()
+        np.testing.assert_allclose(layers[0]._running_mean, layers[1]._running_mean, rtol=1e-12)
+        np.testing.assert_allclose(layers[0]._running_var, layers[1]._running_var, rtol=1e-12)

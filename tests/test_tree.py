@@ -135,3 +135,14 @@ def test_a_number_for_a_parameter_without_axes(new):
     model = Scaled()
     model.scale = new
     assert list(model.parameters()) == ["scale"] and model.scale == 3
+
+
+def test_a_number_in_the_place_of_a_parameter_without_axes_stays_one():
+    class Scaled(nn.Module):
+        def __init__(self): self.scale, self.parts, self.table = np.ones((), np.float32), [np.ones((), np.float32)], {"k": np.ones((), np.float32)}
+    for new in (2, 2.0, np.float32(2), np.int64(2)):
+        model = Scaled()
+        names = list(model.parameters())
+        model.scale, model.parts[0], model.table["k"] = new, new, new
+        assert list(model.parameters()) == names and model.parameters().vector.tolist() == [2, 2, 2]
+        assert model.parameters().vector.dtype.kind == "f" and type(model.table["k"]) is np.ndarray

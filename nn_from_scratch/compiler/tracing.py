@@ -24,10 +24,11 @@ from .nodes import (
 )
 from .trace import Program
 from .traced import Traced
-from .write import Writer
+from .write import Writer, is_word
 from ..modules import Module
 from ..rules import table
 from ..tree import slots
+from ..turns import surely
 
 # %% ../../nbs/18_compiler.ipynb #7ddcaff4
 class Replay:
@@ -69,7 +70,7 @@ class Tracing:
 
     def guarded(self):
         "A trace that leaves nothing behind: no traced values, and no numbers drawn."
-        self.drawing, self.chance = [], None
+        self.drawing, self.chance, frame = [], None, sys._getframe()
         try:
             try:
                 for layout in self.layouts:
@@ -79,13 +80,12 @@ class Tracing:
                 self.chance = shared_generators()
                 return self.written(self.drawing, self.chance)
             finally:
-                self.give_back()
-        finally:  # once more, if an interrupt came in the midst of the first
-            self.give_back()
+                surely(self.give_back, frame)
+        finally:  # once more, if an interrupt came between
+            surely(self.give_back, frame)
 
-    def give_back(self) -> None:
-        "Everything as it was, once; and the turns that are the caller's."
-        frame = sys._getframe(1)
+    def give_back(self, frame: Any) -> None:
+        "Everything as it was, once; and the turns that are the function's."
         if self.chance: put_back(*self.chance)
         for g, before in self.drawing: g.bit_generator.state = before
         for layout in self.layouts:
@@ -154,7 +154,8 @@ class Tracing:
         "What parameters and their gradients are called in the text."
         if not self.layouts: return {}
         names = {said(n): a for n, a in self.layouts[0].parameters.items()}
-        return names | {f"d_{said(n)}": a for n, a in (self.out or {}).items()}
+        names |= {f"d_{said(n)}": a for n, a in (self.out or {}).items()}
+        return {name: a for name, a in names.items() if is_word(name)}
 
 # %% ../../nbs/18_compiler.ipynb #c3203d09
 def shared_generators() -> tuple:

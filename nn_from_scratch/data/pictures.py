@@ -18,7 +18,7 @@ import numpy as np
 
 from ..aliases import Array, Batch
 from ..checks import below_1
-from .augment import as_pictures, at
+from .augment import as_pictures, between
 from .mnist import contents, is_there, load_mnist, shown
 
 # %% ../../nbs/12_convolution.ipynb #5661e9ab
@@ -95,13 +95,7 @@ class zoom:
             middle = (length - 1) / 2
             here = np.expand_dims(np.arange(length) - middle, axis - 1)
             places.append(here / size + middle)
-        rows, columns = np.broadcast_arrays(*places)
-        top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
-        zoomed = np.zeros(pictures.shape)
-        for i, j in np.ndindex(2, 2):
-            near = (1 - abs(rows - top - i)) * (1 - abs(columns - left - j))
-            near = near.reshape(*near.shape, *[1] * (pictures.ndim - 3))
-            zoomed += near * at(pictures, top + i, left + j)
+        zoomed = between(pictures, *np.broadcast_arrays(*places))
         return zoomed.astype(x.dtype).reshape(x.shape), y
 
 # %% ../../nbs/12_convolution.ipynb #9d1a02c6

@@ -64,6 +64,12 @@ def _records(history):
     return train, valid, metrics
 
 
+def _other_losses(history):
+    "What callbacks have noted under a name that ends in loss: (name, values)."
+    return [(name.replace("_", " "), values) for name, values
+            in (history.get("noted") or {}).items() if name.endswith("loss")]
+
+
 def _mark_best(axes, valid):
     "A diamond at the lowest validation loss, and a line at its epoch in all axes."
     if not np.isfinite(valid).any(): return
@@ -99,6 +105,8 @@ def plot_history(history: Mapping, ax=None, log=False) -> np.ndarray:
     axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()[:panels]
     _curve(axes[0], train, "training", color=INK, ls="-")
     if len(valid): _curve(axes[0], valid, "validation", color=PURPLE, ls="--")
+    for (name, values), color in zip(_other_losses(history), CURVES[4:]):
+        _curve(axes[0], values, name, color=color, ls="-.")
     axes[0].set(xlabel="epoch", ylabel="loss", yscale="log" if log else "linear")
     if len(axes) > 1: _draw_metrics(axes[1], metrics)
     _mark_best(axes, valid)
