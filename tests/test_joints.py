@@ -732,8 +732,8 @@ def change_slice(a): a[:] = np.zeros(3)
     np.asarray, np.array, np.ascontiguousarray, lambda a: np.array([a[0], a[1]]), lambda a: np.array([a, a]), lambda a: np.asarray(a, np.float32), lambda a: np.sum([a[0], a[1]]),
     lambda a: np.max([a[0], 0.0]), lambda a: np.full(3, a[0]), lambda a: np.ones(3).dot(a), lambda a: np.float64(a[0]), lambda a: np.add(a, 1, out=np.zeros(3)),
     lambda a: np.sum(a, out=np.zeros(())), lambda a: np.copyto(np.zeros(3), a), lambda a: np.put(np.zeros(3), 0, a[0]), lambda a: np.add.at(np.zeros(3), [0], a[0]),
-    lambda a: np.linspace(0, a[0], 3), lambda a: np.add.reduce(a), lambda a: np.multiply.outer(a, a), lambda a: np.add.accumulate(a), lambda a: np.add.reduce([a, a]),
-    lambda a: float(a[0]), lambda a: int(a[0]), lambda a: complex(a[0]), lambda a: list(range(a[0])), lambda a: round(a[0]), lambda a: f"{a[0]:.3f}", lambda a: np.arange(9)[a[0]],
+    lambda a: np.geomspace(1, a[0], 3), lambda a: np.add.reduceat(a, [0, 2]), lambda a: np.hypot.accumulate(a), lambda a: np.add.reduce([a, a]), lambda a: np.round(np.ones(3), 1, a),
+    lambda a: float(a[0]), lambda a: int(a[0]), lambda a: complex(a[0]), lambda a: list(range(a[0])), lambda a: np.nan_to_num(a, copy=False), lambda a: f"{a[0]:.3f}", lambda a: np.arange(9)[a[0]],
     lambda a: nn.Linear(3, 1, rng=0).weight.__setitem__(0, a[0]), fill, put_slice, put_item, add_to, matmul_to, add_item, change, change_slice], ids=lambda f: getattr(f, "__name__", ""))
 def test_what_would_lose_the_gradient_is_an_error(lose):
     with pytest.raises((TypeError, ValueError)): nn.grad(lambda a: lose(a) or a.sum())(np.ones(3))
@@ -1011,8 +1011,8 @@ def test_an_operation_without_a_rule_says_so():
     def strange(x): return x * x
 
     with pytest.raises(TypeError, match=r"strange has no rule.*defvjp\(strange"): nn.grad(strange)(1.0)
-    with pytest.raises(TypeError, match=r"heaviside has no rule"): nn.grad(lambda a: np.heaviside(a, 1.0))(1.0)
-    with pytest.raises(TypeError, match="sinc has no rule"): nn.grad(lambda a: np.sinc(a).sum())(np.ones(2))
+    with pytest.raises(TypeError, match=r"spacing has no rule"): nn.grad(lambda a: np.spacing(a))(1.0)
+    with pytest.raises(TypeError, match="i0 has no rule"): nn.grad(lambda a: np.i0(a).sum())(np.ones(2))
     with pytest.raises(TypeError, match="no derivative for its argument"): nn.grad(lambda a: nn.leaky_relu(1.0, a))(0.5)
     with pytest.raises(TypeError, match="no derivative for its argument"): nn.grad(lambda a: nn.cross_entropy(np.zeros((1, 2)), np.array([[0.5, 0.5]]) * a))(1.0)
     with pytest.raises(TypeError, match="@operation"): nn.defvjp(lambda x: x, lambda g, y, x: g)

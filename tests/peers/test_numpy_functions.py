@@ -30,8 +30,21 @@ PAIRS = {  # name -> (ours, PyTorch's, where)
     **{name: (getattr(np, name), torch.deg2rad, A) for name in ("deg2rad", "radians")}, **{name: (getattr(np, name), torch.rad2deg, A) for name in ("rad2deg", "degrees")},
     "fabs": (np.fabs, torch.abs, A), "fmin": (lambda x: np.fmin(x, B), lambda x: torch.fmin(x, torch.tensor(B)), A),
     "float_power": (lambda x: np.float_power(x, 2.5), lambda x: torch.float_power(x, 2.5), B), "remainder": (lambda x: np.remainder(x, 0.4), lambda x: torch.remainder(x, 0.4), A),
+    "norm 1": (lambda x: np.linalg.norm(x, 1), lambda x: torch.linalg.norm(x, 1), A), "norm 2": (lambda x: np.linalg.norm(x, 2), lambda x: torch.linalg.norm(x, 2), A), "norm -2": (lambda x: np.linalg.norm(x, -2), lambda x: torch.linalg.norm(x, -2), A),
+    "norm nuc": (lambda x: np.linalg.norm(x, "nuc"), lambda x: torch.linalg.norm(x, "nuc"), A), "norm inf": (lambda x: np.linalg.norm(x, np.inf), lambda x: torch.linalg.norm(x, float("inf")), A),
+    "norm 3": (lambda x: np.linalg.norm(x, 3, 1), lambda x: torch.linalg.norm(x, 3, 1), A), "norm 0.5": (lambda x: np.linalg.norm(x, 0.5, 0), lambda x: torch.linalg.norm(x, 0.5, 0), A),
+    "singular values": (lambda x: np.linalg.svd(x, compute_uv=False), torch.linalg.svdvals, A), "cumprod": (lambda x: np.cumprod(x, 1), lambda x: torch.cumprod(x, 1), np.round(A)),
+    "cholesky": (lambda x: np.linalg.cholesky(x @ x.T), lambda x: torch.linalg.cholesky(x @ x.T), S), "eigvalsh": (lambda x: np.linalg.eigvalsh(x @ x.T), lambda x: torch.linalg.eigvalsh(x @ x.T), S),
+    "matrix_power": (lambda x: np.linalg.matrix_power(x, -3), lambda x: torch.linalg.matrix_power(x, -3), S), "quantile": (lambda x: np.quantile(x, [0.1, 0.6], 1), lambda x: torch.quantile(x, torch.tensor([0.1, 0.6], dtype=torch.float64), 1), A),
+    "nanmean": (lambda x: np.nanmean(np.where(A > 0, x, np.nan), 0), lambda x: torch.nanmean(torch.where(torch.tensor(A > 0), x, torch.nan), 0), np.abs(A)), "logaddexp.reduce": (lambda x: np.logaddexp.reduce(x, 1), lambda x: torch.logsumexp(x, 1), A),
+    "copysign": (lambda x: np.copysign(x, -B), lambda x: torch.copysign(x, -torch.tensor(B)), A), "sinc": (np.sinc, torch.sinc, A), "cov": (np.cov, torch.cov, A), "corrcoef": (np.corrcoef, torch.corrcoef, A),
+    "heaviside": (lambda x: x * np.heaviside(x, 0.5), lambda x: x * (x.detach() > 0), A), "maximum.accumulate": (lambda x: np.maximum.accumulate(x, 1), lambda x: torch.cummax(x, 1)[0], A),
+    "gradient": (lambda x: np.gradient(x, axis=1), lambda x: torch.gradient(x, dim=1)[0], A), "unwrapped": (lambda x: np.unwrap(x), lambda x: x * 1, A),
+    "bincount": (lambda x: np.bincount([0, 2, 2, 1], x[0]), lambda x: torch.zeros(3, dtype=torch.float64).index_add(0, torch.tensor([0, 2, 2, 1]), x[0]), A),
+    "var where": (lambda x: np.var(x, where=A > 0, ddof=1), lambda x: torch.var(x[torch.tensor(A > 0)]), A), "std correction": (lambda x: np.std(x, 1, ddof=1), lambda x: torch.std(x, 1), A),
+    "insert": (lambda x: np.insert(x, 1, 5.0, axis=0), lambda x: torch.cat([x[:1], torch.full((1, 4), 5.0), x[1:]]), A), "convolve": (lambda x: np.convolve(x[0], B[0]), lambda x: torch.nn.functional.conv1d(x[:1][None], torch.tensor(B[0, ::-1].copy())[None, None], padding=3)[0, 0], A),
 }
-ALSO = {"contract": "einsum", "log_abs_det": "slogdet"}  # steps of the library that these names are made of
+ALSO = {"singular_values": "singular values", "sums_by_place": "bincount", "contract": "einsum", "log_abs_det": "slogdet"}  # steps of the library that these names are made of
 
 
 @pytest.mark.parametrize("name", PAIRS)
