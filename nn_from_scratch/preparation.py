@@ -103,7 +103,7 @@ class Preparation(Module):
         for i, (name, kind, words) in enumerate(plan):
             try:
                 if name not in lost:
-                    x[:, i] = _encoded(table, table[name], kind, words)
+                    x[:, i] = _as_numbers(table, table[name], kind, words)
             except TableError as error:
                 wrong.append(str(error))
         if wrong:
@@ -172,7 +172,7 @@ def _planned(columns: list[Column], most: int, constant: bool = False) -> tuple:
     parts, plan, notes = [], [], []
     for column in columns:
         words = _frequent(column, most)
-        features = _features_of(column, words, constant)
+        features = _feature_rows(column, words, constant)
         if features:
             parts += [(len(plan), *feature) for feature in features]
             plan.append([column.name, column.kind, words])
@@ -190,7 +190,7 @@ def _frequent(column: Column, most: int) -> list[str]:
     return [column.words[i] for i in order if counts[i] > 1]
 
 
-def _features_of(column: Column, words: list[str], constant: bool) -> list[tuple]:
+def _feature_rows(column: Column, words: list[str], constant: bool) -> list[tuple]:
     "(formula, shift, scale) of each feature of a column; none if it tells nothing."
     holes = column.holes
     flag = [(2, 0.0, 1.0)] if 0 < holes.sum() < len(holes) else []
@@ -220,7 +220,9 @@ def _why_nothing(column: Column) -> str:
     return f"column {column.name!r}: no word stands in it twice, and it is left out"
 
 
-def _encoded(table: Table, column: Column, kind: str, words: list[str]) -> np.ndarray:
+def _as_numbers(
+    table: Table, column: Column, kind: str, words: list[str]
+) -> np.ndarray:
     "A number for each cell of a column that should be of this kind."
     if kind != "words":
         if column.kind == kind or column.holes.all():
