@@ -110,7 +110,7 @@ from .tokens import BytePairs, Characters, Windows
 from . import (  # rows of the tables: what is asked, rules for the rest of NumPy
     asking, joining_rules, linalg_rules, matrix_rules, norm_demands, norm_files, numpy_rules, reduction_rules, series_rules,
     settings, shape_rules)
-from . import attention_demands, embedding_demands, gpt_files, recurrent_demands, sequence_files
+from . import albums, attention_demands, embedding_demands, gpt_files, recurrent_demands, sequence_files, units
 from . import fast, fast_attention, fast_convolution, fast_embedding, fast_norms, fast_recurrent, image_demands, image_files, memory, quick_steps
 
 memory.keep_memory()  # what a step frees, the next one takes again

@@ -2177,6 +2177,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                          'nn_from_scratch.reports._shades': ('c_command.html#_shades', 'nn_from_scratch/reports.py'),
                                          'nn_from_scratch.reports._truth_and_answer': ( 'c_command.html#_truth_and_answer',
                                                                                         'nn_from_scratch/reports.py'),
+                                         'nn_from_scratch.reports.asked_about': ( 'c_command.html#asked_about',
+                                                                                  'nn_from_scratch/reports.py'),
                                          'nn_from_scratch.reports.for_terminal': ( 'c_command.html#for_terminal',
                                                                                    'nn_from_scratch/reports.py'),
                                          'nn_from_scratch.reports.one_of_each': ( 'c_command.html#one_of_each',

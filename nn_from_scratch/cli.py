@@ -27,7 +27,7 @@ from .functions import activations
 from .optim import AdamW, optimizers
 from .ranks import launch, world
 from .reports import (
-    for_terminal, one_of_each, report_text, summary, write_pictures)
+    asked_about, for_terminal, one_of_each, report_text, summary, write_pictures)
 from .run_folders import new_folder, resumed
 from .sharing import save
 from .tables import read_table as any_table
@@ -180,6 +180,7 @@ def _run(options: dict) -> int:
     if report.history.stopped != "interrupted":
         shutil.rmtree(steps, ignore_errors=True)
     print(report_text(report))
+    if options["positive"]: print(asked_about(report, options["positive"]))
     for line in _folded(parts, lambda: _optimizer(make, options["lr"]), settings):
         print(line)
     if options["data"] == "digits":  # small enough for a terminal

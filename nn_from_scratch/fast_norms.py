@@ -116,13 +116,14 @@ def _batch_norm_together(x, weight, bias, eps=1e-5):
 
 def _remember(layer, x):
     n = x.size // x.shape[-1]
-    if n < 2: return BatchNorm.remember.__wrapped__(layer, x)
+    if n < 2: return _text(layer, x)  # which says why not
     mean, _, var = _centred(x)
     layer._running_mean += layer.momentum * (mean - layer._running_mean)
     var *= x.dtype.type(n / (n - 1))
     layer._running_var += layer.momentum * (var - layer._running_var)
 
 
+_text = BatchNorm.remember.__wrapped__  # type: ignore[attr-defined]
 forms[BatchNorm.remember] = _remember
 for _op, _row in ((layer_norm, _layer_norm_together), (rms_norm, _rms_norm_together),
                   (batch_norm, _batch_norm_together)):

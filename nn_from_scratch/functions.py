@@ -307,5 +307,6 @@ def cast(x: Array, dtype: Dtype) -> Array:
 
     Example:
         >>> print(nn.cast([1, 2], np.float32).dtype)
+        float32
     """
     return np.asarray(x, dtype)

@@ -45,7 +45,7 @@ class NetworkEstimator(BaseEstimator):
         activation: by name: relu, tanh, gelu, silu, …
         optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
         learning_rate: a number, or a schedule: step -> number
-        weight_decay: pull of the weights towards 0; "auto": 0.3 for adamw, else 0
+        weight_decay: pull of the weights towards 0; "auto": 1 for adamw, else 0
         epochs: how often to go through the rows, at most
         batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
         tol: stop when the loss has fallen by less than this share; None: never
@@ -147,7 +147,7 @@ class NetworkEstimator(BaseEstimator):
         decay = self.weight_decay
         if isinstance(decay, str):
             decay = chosen(
-                "weight_decay", decay, {"auto": 0.3 * (self.optimizer == "adamw")}
+                "weight_decay", decay, {"auto": 1.0 * (self.optimizer == "adamw")}
             )
         return make(lr=self.learning_rate, weight_decay=decay)
 

@@ -203,8 +203,8 @@ def _takes(row: Callable, options: dict) -> bool:
 # %% ../nbs/20_sharing.ipynb #d53acb68
 def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
     """Write what a model computes as an ONNX file: input "x", output "y", any batch
-    size. Sequences are as long as the example's; of a recurrent layer the file gives the
-    outputs, from a state of zeros.
+    size. Sequences are as long as the example's; of a recurrent layer the file gives
+    the outputs, from a state of zeros.
 
     Raises `ValueError` or `TypeError` for a model with a layer that has no row in
     `to_onnx`, and for an example that does not fit.

@@ -96,14 +96,14 @@ class Preparation(Module):
         """
         table = table if isinstance(table, Table) else read_table(table)
         plan = self.about()["columns"]
-        if lost := [name for name, _, _ in plan if name not in table.columns]:
-            raise TableError(f"{table.name} lacks {listed(lost)}: the model was "
-                             "trained with "
-                             f"{listed([name for name, _, _ in plan])}")
         x, wrong = np.empty((len(table), len(plan))), []
+        if lost := [name for name, _, _ in plan if name not in table.columns]:
+            wrong.append(f"{table.name} lacks {listed(lost)}: the model was trained "
+                         f"with {listed([name for name, _, _ in plan])}")
         for i, (name, kind, words) in enumerate(plan):
             try:
-                x[:, i] = _encoded(table, table[name], kind, words)
+                if name not in lost:
+                    x[:, i] = _encoded(table, table[name], kind, words)
             except TableError as error:
                 wrong.append(str(error))
         if wrong:

@@ -71,11 +71,12 @@ def check_columns(table: Table, path, target: str, ignore: Sequence[str], **othe
     "Raises `UsageError` for names that are not in the table, all of them at once."
     asked = {"target": [target], "ignore": list(ignore)} | {
         option: [name] for option, name in others.items() if name is not None}
-    for option, names in asked.items():
-        if lost := [name for name in names if name not in table.columns]:
-            raise UsageError(f"--{option} {','.join(lost)}: {path} has no such "
-                             "column; there are "
-                             f"{listed(list(table.columns))}")
+    lost = {option: [name for name in names if name not in table.columns]
+            for option, names in asked.items()}
+    if said := [f"--{option} {','.join(names)}" for option, names in lost.items()
+                if names]:
+        raise UsageError(f"{' '.join(said)}: {path} has no such column; there are "
+                         f"{listed(list(table.columns))}")
     if target in ignore:
         raise UsageError(f"--ignore {target}: this is the column to predict")
     taken = {target, *ignore, *(name for name in others.values() if name is not None)}

@@ -187,8 +187,7 @@ def gru_states(z: Array, w: Array, b: Array, h: Array) -> Array:
 def _gru_together(z, w, b, h):
     m, open_at = len(w), np.arange(3 * len(w)) < 2 * len(w)
     gates, half, shift = _gates(z, open_at)
-    u = w * half
-    states = np.empty((len(gates) + 1, *h.shape), z.dtype)
+    u, states = w * half, np.empty((len(gates) + 1, *h.shape), z.dtype)
     said = np.empty_like(states[1:])  # what the state says to "new"
     states[0] = h
     for t, a in enumerate(gates):
@@ -200,8 +199,8 @@ def _gru_together(z, w, b, h):
         both += 0.5
         np.add(from_h[:, 2 * m:], b, out=said[t])
         a[:, 2 * m:] += both[:, :m] * said[t]
-        new = np.tanh(a[:, 2 * m:])
-        a[:, 2 * m:] = new
+        new = a[:, 2 * m:]
+        np.tanh(new, out=new)
         np.subtract(states[t], new, out=states[t + 1])  # keep h + (1 - keep) new
         states[t + 1] *= both[:, m:]
         states[t + 1] += new

@@ -91,6 +91,16 @@ def per_class(report: Report) -> list[str]:
             "|---|---|---|---|", *rows]
 
 
+def asked_about(report: Report, positive: str) -> str:
+    "One class in a sentence: how many of its rows are found, and how many are not its."
+    classes = report.task.classes or []
+    y, said = report.task.test[1], report.prediction.argmax(axis=1)
+    is_it, said_it = (part == classes.index(positive) for part in (y, said))
+    found, wrong = int(np.sum(is_it & said_it)), int(np.sum(~is_it & said_it))
+    return (f"{positive}: {found} of {int(is_it.sum())} found; said of "
+            f"{counted(wrong, 'row')} that it is not true of")
+
+
 def write_pictures(report: Report, folder: Path, positive: str | None = None) -> None:
     "The figures as files, and report.md, which shows them."
     import matplotlib.pyplot as plt
@@ -103,7 +113,7 @@ def write_pictures(report: Report, folder: Path, positive: str | None = None) ->
     if report.task.classes and np.isfinite(report.prediction).all():
         lines += ["", *per_class(report)]
     if positive is not None:
-        lines += ["", f"The class asked about is {positive}."]
+        lines += ["", asked_about(report, positive)]
     for name, figure in pictures(report).items():
         with warnings.catch_warnings():  # of a letter that the font does not have
             warnings.simplefilter("ignore", UserWarning)

@@ -41,7 +41,9 @@ class Table:
         >>> _ = file.write_text("size,roof\n56,red\n,grey\n70,red\n")
         >>> table = nn.read_table(file)
         >>> print(table["roof"].words, table["size"].values, table["size"].holes)
+        ['grey', 'red'] [56. nan 70.] [False  True False]
         >>> print(table.take(np.array([0, 2]))["roof"].texts())
+        ['red', 'red']
     """
 
     name: str

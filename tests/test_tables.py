@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -175,6 +176,7 @@ def test_only_the_training_rows_are_looked_at():
     ("code,y\n01,yes\n", "new.csv lacks size, colour, when"),
     ("size,colour,when,code\nbig,red,2024-01-01,01\n", "new.csv, line 2, column 'size': 'big', but the model was trained with numbers there"),
     ("size,colour,when,code\n1,red,May,01\n", "column 'when': 'May', but the model was trained with dates"),
+    ("size,when\nbig,May\n", "column 'size': 'big', but the model was trained with numbers there\nnew.csv, line 2, column 'when': 'May'"),
 ])
 def test_columns_that_do_not_fit_are_named(text, words):
     layer = Preparation(read_table(table(mixed())), "y")
@@ -238,7 +240,7 @@ def test_from_a_table_to_answers(capsys):
 
 
 @pytest.mark.parametrize("model, data, words", [
-    ("digits.st", "t.csv", "this model was not trained on a table by nn_train"), ("nowhere", "t.csv", "there is no file nowhere"),
+    ("digits.st", "t.csv", "this model was not trained by nn_train on a table"), ("nowhere", "t.csv", "there is no file nowhere"),
     ("m", "nowhere.csv", "nowhere.csv: there is no such file"), ("m", "bad.csv", "bad.csv lacks size")])
 def test_answers_that_cannot_be_given(model, data, words, capsys):
     pytest.importorskip("safetensors")
@@ -295,12 +297,22 @@ def test_ignore_can_be_given_again_in_a_shell():
 def test_all_unknown_columns_are_named_at_once(capsys):
     with pytest.raises(SystemExit): main(data=table(mixed()), target="y", ignore=["id", "name", "size"])
     assert "--ignore id,name: t.csv has no such column" in capsys.readouterr().err
+    with pytest.raises(SystemExit): main(data="t.csv", target="why", ignore=["id"], group="who", weights="code")
+    assert "--target why --ignore id --group who: t.csv has no such column" in capsys.readouterr().err
 
 
 def test_a_class_asked_about(capsys):
     main(data=table(mixed()), target="y", epochs=1, positive="yes", output="run")
+    said = re.search(r"yes: (\d+) of (\d+) found; said of (\d+) rows? that it is not true of", capsys.readouterr().out)
+    assert said and said[0] in Path("run/report.md").read_text(encoding="utf-8") and int(said[1]) <= int(said[2])
     with pytest.raises(SystemExit): main(data="t.csv", target="y", positive="maybe")
     assert "--positive maybe: y has no such class; there are no, yes" in capsys.readouterr().err
+
+
+def test_a_regression_is_loaded_by_a_program_that_imports_nothing_else():
+    main(data=table(mixed()), target="size", epochs=1, output="run")
+    done = run("import nn_from_scratch as nn; m = nn.load('run/model.safetensors'); print(m(m[0].encode('t.csv')).shape)")
+    assert done.stdout.strip() == "(120, 1)", done.stderr
 
 
 def test_nothing_learnt_is_said(capsys):

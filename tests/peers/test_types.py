@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Rooms whose annotations are still to be made exact, arrays that may be Tensors above all; a new room is not to join them.
-OPEN = {"learners", }
+OPEN = {"learners"}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pyright") is None, reason="pyright is not installed (pip install pyright)")
