@@ -129,9 +129,8 @@ class Preparation(Module):
         out = np.empty((len(x), len(self._source)), np.float32)
         for kind in np.unique(self._kind):
             some = np.flatnonzero(self._kind == kind)
-            source, shift, scale = (
-                part[some] for part in (self._source, self._shift, self._scale)
-            )
+            source: Any = self._source[some]
+            shift, scale = self._shift[some], self._scale[some]
             for start in range(0, len(x), 1024):  # as many rows as the cache holds
                 rows = slice(start, start + 1024)
                 out[rows, some] = _FORMULAS[kind](x[rows, source], shift, scale)
