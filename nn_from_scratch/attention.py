@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from .aliases import Array, Dtype, Seed
-from .functions import cast, checked, linear, operation, quicker
+from .functions import checked, linear, operation, quicker
 from .initial import glorot_uniform
-from .layers import Linear
+from .layers import Linear, as_floats_of
 from .modules import Module
 from .rules import defvjp
 
@@ -183,8 +183,8 @@ class MultiHeadAttention(Module):
         Returns:
             (…, t, d)
         """
-        if getattr(x, "dtype", None) != self.in_proj_weight.dtype:
-            x = cast(x, self.in_proj_weight.dtype)
+        what = "MultiHeadAttention", "in_proj_weight"
+        x = as_floats_of(x, self.in_proj_weight, *what)
         bias = 0.0 if self.in_proj_bias is None else self.in_proj_bias
         h = linear(x, self.in_proj_weight, bias)
         joint = quicker.get(MultiHeadAttention)  # a quicker way through the heads, if any

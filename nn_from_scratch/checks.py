@@ -8,8 +8,9 @@
 
 # %% auto #0
 __all__ = ['number', 'at_least_0', 'below_1', 'share', 'at_most_1', 'above_0', 'positive', 'name_of', 'counted', 'plain', 'whole',
-           'count_or_none', 'flag', 'function', 'kind', 'floating', 'sizes_of_layers', 'all_callable', 'array',
-           'as_array', 'floats', 'float64', 'finite', 'lengths', 'weights_of', 'bias_of', 'as_many_as_inputs']
+           'count_or_none', 'flag', 'function', 'kind', 'floating', 'kind_of_parameter', 'sizes_of_layers',
+           'all_callable', 'array', 'as_array', 'floats', 'float64', 'finite', 'lengths', 'weights_of', 'bias_of',
+           'as_many_as_inputs']
 
 # %% ../nbs/F_checks.ipynb #0bfbdf48
 import math
@@ -135,6 +136,14 @@ def floating(who: str, name: str, dtype: Dtype) -> Dtype:
     if np.dtype(dtype).kind != "f":
         raise ValueError(f"{who}: {name} must be a floating-point type, np.float32 "
                          f"say, not {np.dtype(dtype)}")
+    return dtype
+
+
+def kind_of_parameter(who: str, name: str, dtype: Dtype) -> Dtype:
+    "the type of what is trained: a floating-point one"
+    if np.dtype(dtype).kind != "f":
+        raise TypeError(f"{who}: the {name} is {dtype}; parameters are floating-point: "
+                        f"{name}.astype(np.float32)")
     return dtype
 
 

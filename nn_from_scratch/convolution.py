@@ -17,8 +17,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from .aliases import Array, Dtype, Seed
-from .functions import cast, checked, operation
+from .functions import checked, operation
 from .initial import he_normal
+from .layers import as_floats_of
 from .modules import Module
 from .rules import defvjp
 
@@ -168,7 +169,7 @@ class Conv2d(Module):
 # %% ../nbs/12_convolution.ipynb #29031412
 def numbers_of(layer, x) -> tuple[Any, Any, Any]:
     "x in the dtype of the layer's weights, the weights, and the biases or 0."
-    if getattr(x, "dtype", None) != layer.weight.dtype: x = cast(x, layer.weight.dtype)
+    x = as_floats_of(x, layer.weight, type(layer).__name__)
     return x, layer.weight, 0.0 if layer.bias is None else layer.bias
 
 

@@ -308,7 +308,7 @@ def head(layers: list, x: np.ndarray) -> tuple:
         else:
             break
         n += 1
-    if not parts or not dtype.isnative:
+    if not parts or not dtype.isnative or dtype.kind != "f":
         return x, 0
     parts.insert(0, x if value.dtype == dtype else cast(x, dtype))
     if Tensor in map(type, parts):

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from .aliases import Array, Dtype, Seed
-from .functions import cast, checked, linear, operation, sigmoid
+from .functions import checked, linear, operation, sigmoid
+from .layers import as_floats_of
 from .modules import Module
 from .rules import defvjp
 
@@ -302,12 +303,12 @@ class Recurrent(Module):
         Returns:
             outputs (n, t, hidden) of the last layer, and the last state
         """
-        dtype, shape = self.weight_hh_l0.dtype, np.shape(x)
+        shape = np.shape(x)
         if len(shape) != 3 or shape[2] != self.n_in or not shape[1]:
             raise ValueError(f"{type(self).__name__}: x must be (n, t, {self.n_in}), t "
                              f"of at least 1, but it is {shape}")
-        same = getattr(x, "dtype", None) == dtype
-        return self.run(x if same else cast(x, dtype), state)
+        who, weight = type(self).__name__, "weight_hh_l0"
+        return self.run(as_floats_of(x, self.weight_hh_l0, who, weight), state)
 
     def __repr__(self):
         more = f", layers={self.layers}" if self.layers > 1 else ""

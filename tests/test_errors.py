@@ -210,3 +210,36 @@ def test_whole_numbers_are_never_cut_in_silence():
             assert np.isclose(value, loss(whole.astype(float), soft, **options))
     assert nn.r2_score([1, 2, 3], [1.5, 2.5, 3.0]) == nn.r2_score(np.array([1.0, 2, 3]), [1.5, 2.5, 3.0])
     assert nn.softmax(np.array([1, 2])).dtype.kind == "f" and nn.sigmoid(np.array([1, 2])).dtype.kind == "f"
+
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(4, 3, rng=0), "weight", x),
+    "Conv1d": (lambda: nn.Conv1d(4, 2, 3, rng=0), "weight", np.ones((2, 5, 4), f32)),
+    "Conv2d": (lambda: nn.Conv2d(1, 2, 3, rng=0), "weight", np.ones((2, 5, 5, 1), f32)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(1, 2, 3, rng=0), "weight", np.ones((2, 5, 5, 1), f32)),
+    "LayerNorm": (lambda: nn.LayerNorm(4), "weight", x),
+    "RMSNorm": (lambda: nn.RMSNorm(4), "weight", x),
+    "BatchNorm": (lambda: nn.BatchNorm(4), "weight", x),
+    "GRU": (lambda: nn.GRU(4, 3, rng=0), "weight_hh_l0", np.ones((2, 5, 4), f32)),
+    "MultiHeadAttention": (lambda: nn.MultiHeadAttention(4, 2, rng=0), "in_proj_weight", np.ones((2, 5, 4), f32)),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool, complex])
+@pytest.mark.parametrize("who", LAYERS)
+def test_inputs_are_not_cut_to_the_kind_of_a_weight(who, dtype):
+    make, name, inputs = LAYERS[who]
+    layer = make()
+    setattr(layer, name, getattr(layer, name).astype(dtype))
+    words = f"{who}: the {name} is {np.dtype(dtype)}; parameters are floating-point: {name}.astype(np.float32)"
+    says(TypeError, words, f=lambda: layer(inputs * f32(0.5)))
+
+
+def test_a_network_with_a_weight_of_whole_numbers_is_refused_in_words_wherever_it_is_used():
+    net = model()
+    net[0].weight = np.ones((4, 5), int)
+    words = "linear: the weight is int64; parameters are floating-point"
+    says(TypeError, words, f=lambda: net(x))
+    says(TypeError, words, f=lambda: nn.value_and_grad(lambda m, x: m(x).sum())(net, x))
+    says(TypeError, words, f=lambda: nn.fit(net, nn.cross_entropy, nn.SGD(0.1), (x, y), epochs=1, progress=False))
+    assert words in " ".join(str(nn.checkup(net, nn.cross_entropy, nn.SGD(0.1), (x, y), quiet=True)).split())
