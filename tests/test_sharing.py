@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
+from nn_from_scratch.architecture import Recipe, describe, recipes
 
 pytest.importorskip("safetensors", reason="saving needs the library safetensors")
 import safetensors.numpy
@@ -584,3 +585,73 @@ def test_the_command_leaves_a_model(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     main(data=str(tmp_path / "table.csv"), target="price", epochs=1, output=str(tmp_path / "without"))
     assert "pip install safetensors" in capsys.readouterr().out and not (tmp_path / "without" / "model.safetensors").exists()
+
+
+# ---------------------------------------------------------------- two of one name
+
+@pytest.fixture
+def rows_as_they_were():
+    before = dict(recipes)
+    yield
+    recipes.clear()
+    recipes.update(before)
+
+
+def own_relu():
+    def relu(x): return np.maximum(x, 0) * 2
+    return relu
+
+
+def own_layer():
+    class Twice(nn.Module):
+        def __call__(self, x): return 2 * x
+    recipes[Twice] = Recipe(lambda arrays: Twice())
+    return Twice()
+
+
+def lambda_():
+    recipes[f := lambda x: x + 1] = Recipe()
+    return f
+
+
+def defined(factor):
+    def mine(x): return x * factor
+    recipes[mine] = Recipe()
+    return mine
+
+
+def with_row(f):
+    recipes[f] = Recipe()
+    return f
+
+
+@pytest.mark.parametrize("name, make", [
+    ("relu", lambda: with_row(own_relu())), ("relu", lambda: with_row(own_relu()) and nn.relu), ("<lambda>", lambda: [lambda_(), lambda_()][1]),
+    ("mine", lambda: [defined(1), defined(2)][1]), ("Twice", lambda: [own_layer(), own_layer()][1]),
+    ("elu", lambda: recipes.update({type("elu", (), {}): Recipe()}) or partial(nn.elu, alpha=0.5))])
+def test_a_name_that_two_have_is_refused_before_a_file_is_written(tmp_path, rows_as_they_were, name, make):
+    model = nn.Sequential(nn.Linear(6, 3, rng=0), make())
+    words = f"layer '1' is {name}, but a file knows functions by name, and another {name} is in recipes: rename yours, or del recipes"
+    with pytest.raises(ValueError, match=f"^save: {words}"): nn.save(model, tmp_path / "m")
+    with pytest.raises(ValueError, match=f"^{words}"): describe(model)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_definition_run_twice_is_saved_when_the_old_row_is_taken_out(tmp_path, rows_as_they_were):
+    defined(1)
+    model = nn.Sequential(nn.Linear(6, 3, rng=0), defined(2))
+    del recipes[[f for f in recipes if f.__name__ == "mine"][0]]  # as the message says
+    nn.save(model, tmp_path / "m")
+    assert np.array_equal(nn.load(tmp_path / "m")(inputs()), model(inputs()))
+
+
+def test_another_ones_row_of_one_name_does_not_stop_a_model_without_it(tmp_path, rows_as_they_were):
+    with_row(own_relu())
+    nn.save(nn.Sequential(nn.Linear(6, 3, rng=0), nn.tanh), tmp_path / "m")
+    assert isinstance(nn.load(tmp_path / "m"), nn.Module)
+
+
+def test_the_help_of_a_recipe_says_what_each_field_is():
+    said = Recipe.__doc__
+    for line in ("make: make(arrays, **options) -> layer; None: function", "options: name -> what checks its value",
+                 "axes: parameter -> order of its axes in a file", "state: attribute -> its name among the arrays"): assert line in said
