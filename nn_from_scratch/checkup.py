@@ -68,10 +68,19 @@ class Checkup:
         parts = []
         for i, (check, seen, means, advice) in enumerate(self.findings, 1):
             parts += [f"{i}. {check}: {seen}", f"   {means}", f"   Try: {advice}"]
-        parts += [f"-  not tried: {name}. {why}" for name, why in self.skipped.items()]
+        reasons: dict[str, list[str]] = {}  # why -> what was not tried for it
+        for name, why in self.skipped.items():
+            reasons.setdefault(why, []).append(name)
+        parts += [f"-  not tried: {', '.join(names)}. {why if len(reasons) > 1 else ''}"
+                  for why, names in reasons.items()]
         end = f"{len(self.findings)} found" if self.findings else "nothing suspicious"
-        lines = [textwrap.fill(part, 86, subsequent_indent="   ") for part in parts]
-        return "\n".join([*lines, f"{checks.counted(len(self.done), 'check')}: {end}."])
+        if reasons:
+            end += f"; {len(self.skipped)} not tried"
+        if len(reasons) == 1:
+            end += f": {self.skipped[name]}"
+        parts.append(f"{checks.counted(len(self.done), 'check')}: {end}".rstrip(".") + ".")
+        return "\n".join(textwrap.fill(part, 86, subsequent_indent="   ")
+                         for part in parts)
 
     __repr__ = __str__
 

@@ -72,7 +72,7 @@ def operation(f: _Function) -> _Function:
         f: a function of arrays
 
     Returns:
-        the same function, marked
+        a marked function that computes the same; use this one from now on
 
     Example:
         >>> @nn.operation

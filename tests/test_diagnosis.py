@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch.checkup import checkup
+from nn_from_scratch.checkup import CHECKS, Checkup, checkup
 from nn_from_scratch.probe import Probe, listen, saturated
 from nn_from_scratch.rules import table
 
@@ -293,6 +293,28 @@ def test_it_says_what_it_found(capsys):
     assert max(map(len, text.splitlines())) <= 88
     assert bool(found) and not checkup(**set_up(), quiet=True)
     assert str(checkup(**set_up(), quiet=True)) == "11 checks: nothing suspicious."
+
+
+def test_what_was_not_tried_is_counted_and_its_reason_told_once():
+    done, names = list(CHECKS)[:4], list(CHECKS)[4:]
+    text = " ".join(str(Checkup([], done, dict.fromkeys(names, "RuntimeError: only batches of 64"))).split())
+    assert text.endswith("4 checks: nothing suspicious; 7 not tried: RuntimeError: only batches of 64.")
+    assert text.count("only batches") == 1 and all(name in text for name in names)
+    two = " ".join(str(Checkup([], done, {names[0]: "this", names[1]: "that", names[2]: "this"})).split())
+    assert f"not tried: {names[0]}, {names[2]}. this" in two and f"not tried: {names[1]}. that" in two
+    assert two.endswith("4 checks: nothing suspicious; 3 not tried.")
+
+
+def test_a_model_that_fails_in_some_checks_is_not_called_examined_whole():
+    class Particular(nn.Module):
+        def __init__(self): self.inner, self._left = nn.Linear(64, 10, rng=0), [3]
+
+        def __call__(self, x):
+            self._left[0] -= 1
+            if self._left[0] < 0: raise RuntimeError("three calls are enough")
+            return self.inner(x)
+    text = str(checkup(**set_up() | {"model": Particular()}, quiet=True))
+    assert text.count("three calls are enough") == 1 and " not tried: RuntimeError: three calls are enough." in " ".join(text.split()), text
 
 
 # ---------------------------------------------------------------- networks of other kinds
