@@ -1226,6 +1226,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                         'nn_from_scratch.layout._check_place': ('network.html#_check_place', 'nn_from_scratch/layout.py'),
                                         'nn_from_scratch.layout._contents': ('network.html#_contents', 'nn_from_scratch/layout.py'),
                                         'nn_from_scratch.layout._held': ('network.html#_held', 'nn_from_scratch/layout.py'),
+                                        'nn_from_scratch.layout.frozen_in': ('network.html#frozen_in', 'nn_from_scratch/layout.py'),
                                         'nn_from_scratch.layout.holds_step': ('network.html#holds_step', 'nn_from_scratch/layout.py'),
                                         'nn_from_scratch.layout.is_number': ('network.html#is_number', 'nn_from_scratch/layout.py')},
             'nn_from_scratch.learners': { 'nn_from_scratch.learners.NetworkEstimator': ( 'd_estimators.html#networkestimator',

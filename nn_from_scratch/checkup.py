@@ -78,7 +78,8 @@ class Checkup:
             end += f"; {len(self.skipped)} not tried"
         if len(reasons) == 1:
             end += f": {self.skipped[name]}"
-        parts.append(f"{checks.counted(len(self.done), 'check')}: {end}".rstrip(".") + ".")
+        done = checks.counted(len(self.done), "check")
+        parts.append(f"{done}: {end}".rstrip(".") + ".")
         return "\n".join(textwrap.fill(part, 86, subsequent_indent="   ")
                          for part in parts)
 

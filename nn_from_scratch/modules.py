@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .layout import Layout, holds_step, is_number
+from .layout import Layout, frozen_in, holds_step, is_number
 from .parameters import Parameters
 from .tree import Part, containers, holder_of, is_parameter, pairs
 from .tree import slots
@@ -106,11 +106,15 @@ class Module(Part):
 
     @property
     def frozen(self) -> frozenset[str]:
-        "The names of the parameters that an optimizer leaves as they are."
-        return frozenset(vars(self).get("_frozen", ()))
+        """The names of the parameters that an optimizer leaves as they are: those that
+        this module froze, and those that a module in it did."""
+        return frozenset(frozen_in(self, list(slots(self))))
 
     def freeze(self: _Self, *patterns: str) -> _Self:
         """Keep these parameters from being trained; `ValueError` for an unknown name.
+
+        `model[0].freeze("weight")` counts where `model` is trained, too. What a model
+        froze is free where only a part of it is trained.
 
         Parameters:
             patterns: names, "0.weight", or patterns, "encoder.*"; none: all
@@ -118,11 +122,12 @@ class Module(Part):
         Returns:
             the module itself
         """
-        self._frozen = tuple(sorted(self.frozen | _matching(self, patterns)))
+        own = vars(self).get("_frozen", ())
+        self._frozen = tuple(sorted({*own} | _matching(self, patterns)))
         return self
 
     def unfreeze(self: _Self, *patterns: str) -> _Self:
-        """Let these parameters be trained again.
+        """Let these parameters be trained again, whichever module froze them.
 
         Parameters:
             patterns: as in `freeze`; none: all
@@ -130,7 +135,11 @@ class Module(Part):
         Returns:
             the module itself
         """
-        self._frozen = tuple(sorted(self.frozen - _matching(self, patterns)))
+        free = _matching(self, patterns)
+        for full, by in frozen_in(self, list(slots(self))).items():
+            for attributes, name in by if full in free else ():
+                left = (other for other in attributes["_frozen"] if other != name)
+                attributes["_frozen"] = tuple(left)
         return self
 
     def reading(self) -> Turn:
@@ -204,8 +213,14 @@ def evaluating() -> Iterator[None]:
 
 
 def _matching(model, patterns):
-    "The names of the parameters that fit a pattern; each pattern must fit one."
-    names, found = list(model.parameters()), set()
+    """The names of the parameters that fit a pattern; each pattern must fit one. They
+    stay where they are: the vector of a part would take them from that of the whole."""
+    first: dict[int, str] = {}
+    for name, _, _, value, is_state in slots(model):
+        one = not is_state and not isinstance(value, containers)
+        if one and (is_parameter(value) or holds_step(value)):
+            first.setdefault(id(value), name)
+    names, found = list(first.values()), set()
     for pattern in patterns or ("*",):
         fitting = fnmatch.filter(names, pattern)
         if not fitting and names:
@@ -251,7 +266,10 @@ def call_text(name: str, parts: list[str]) -> str:
 
 
 def _summary_rows(model):
-    "(name, what it is, parameters) of each part without parts; a number counts once."
+    """(name, what it is, parameters, whether frozen) of each part without parts; a
+    number counts once."""
+    layout = model.layout()
+    names = {id(array): name for name, array in zip(layout.names, layout.arrays)}
     seen, entered, inside = set(), set(), set()
     itself = "", None, "", model, False
     for name, holder, _, value, is_state in [itself, *slots(model)]:
@@ -272,21 +290,24 @@ def _summary_rows(model):
         seen.update(map(id, new))
         again = id(value) in entered or arrays and not new
         size = sum(a.size for a in new)
-        yield name, short_text(value) + (" again" if again else ""), size
+        still = [names.get(id(a)) in layout.frozen for a in arrays]
+        mark = "" if not any(still) else "  frozen" if all(still) else "  partly frozen"
+        yield name, short_text(value) + (" again" if again else ""), size, mark
 
 
 def _has_parts(part):
-    return any(isinstance(inner, containers) for _, inner in pairs(part))
+    return any(isinstance(inner, containers) and key != "_frozen"
+               for key, inner in pairs(part))
 
 
 def _summary_table(model):
     "The text of `summary`."
     vector = model.parameters().vector
     rows = list(_summary_rows(model))
-    first = max((len(name) for name, _, _ in rows), default=0)
-    second = max((len(what) for _, what, _ in rows), default=0)
+    first = max((len(name) for name, *_ in rows), default=0)
+    second = max((len(what) for _, what, *_ in rows), default=0)
     digits = len(f"{vector.size:,}")
-    lines = [f"{name:<{first}}  {what:<{second}}  {n:>{digits},}".lstrip()
-             for name, what, n in rows]
+    lines = [f"{name:<{first}}  {what:<{second}}  {n:>{digits},}{frozen}".lstrip()
+             for name, what, n, frozen in rows]
     total = f"{vector.size:,} parameters, {vector.dtype}, {vector.nbytes / 1e3:,.1f} kB"
     return "\n".join([*lines, total])

@@ -187,8 +187,8 @@ def arranged(optimizer, model, grads):
     "Who changes what: [(rule, its learning rate, θ, g, memories)]; all fits."
     shapes, frozen = None, ()
     if isinstance(model, Module):
-        if "_frozen" in vars(model): frozen = model.frozen
-        model = _recognised(optimizer, model)
+        layout = model.layout()
+        frozen, model = layout.frozen, _recognised(optimizer, model, layout.parameters)
     if isinstance(model, Parameters) and isinstance(grads, Parameters):
         shapes = _same_shapes(model, grads)
         named = "the parameter vector", model.vector, grads.vector
@@ -230,9 +230,8 @@ def _runs(rules, shapes, frozen):
         yield names[0], slice(start, end), shape
 
 
-def _recognised(optimizer, model):
+def _recognised(optimizer, model, parameters):
     "The model's parameters. A `ValueError` if the steps so far were taken with others."
-    parameters = model.parameters()
     model_then, parameters_then, parts_then = optimizer._model or (None, None, ())
     if parameters_then is not None and parameters_then() is parameters:
         return parameters

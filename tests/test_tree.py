@@ -146,3 +146,102 @@ def test_a_number_in_the_place_of_a_parameter_without_axes_stays_one():
         model.scale, model.parts[0], model.table["k"] = new, new, new
         assert list(model.parameters()) == names and model.parameters().vector.tolist() == [2, 2, 2]
         assert model.parameters().vector.dtype.kind == "f" and type(model.table["k"]) is np.ndarray
+
+
+# ---------------------------------------------------------------- frozen in a part
+
+def trained(model, names, fit=False):
+    "Which parameters a step changes."
+    before = {name: a.copy() for name, a in model.parameters().items()}
+    x, y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
+    if fit: nn.fit(model, nn.mse, nn.SGD(0.1), (x, y), epochs=2, progress=False)
+    else:
+        grads = nn.value_and_grad(lambda m: nn.mse(m(x) ** 2, y))(model)[1]
+        nn.SGD(0.1).update(model, grads)
+    return {name for name in names if not np.array_equal(model.parameters()[name], before[name])}
+
+
+@pytest.mark.parametrize("fit", [False, True])
+def test_what_a_part_froze_stays_where_the_whole_is_trained(fit):
+    model = nn.mlp([2, 3, 1], activation=nn.tanh, rng=0)
+    model[0].freeze("weight")
+    assert model.frozen == {"0.weight"} and model[0].frozen == {"weight"} and not model[2].frozen
+    assert trained(model, list(model.parameters()), fit) == {"0.bias", "2.weight", "2.bias"}
+    assert copy.deepcopy(model).frozen == pickle.loads(pickle.dumps(model)).frozen == {"0.weight"}
+
+
+def test_a_part_frozen_after_steps_is_noticed_and_let_go_again():
+    model, optimizer = nn.Sequential(nn.Linear(2, 2, rng=0), nn.Sequential(nn.tanh, nn.Linear(2, 1, rng=1))), nn.Adam(0.1)
+    x, y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
+
+    def step():
+        before = model[1][1].weight.copy()
+        optimizer.update(model, nn.value_and_grad(lambda m: nn.mse(m(x), y))(model)[1])
+        return not np.array_equal(model[1][1].weight, before)
+    assert step()
+    model[1][1].freeze("weight")
+    assert not step() and model[1].frozen == {"1.weight"} and model.frozen == {"1.1.weight"}
+    model[1][1].unfreeze()
+    assert step()
+    model[1].freeze("*.weight")
+    assert not step()
+    model.unfreeze("1.1.weight")  # the whole lets go what a part has frozen
+    assert step() and not model.frozen and not model[1].frozen
+
+
+def test_a_whole_keeps_what_it_froze_itself_when_a_part_lets_go():
+    model = nn.mlp([2, 3, 1], rng=0).freeze("0.weight")
+    model[0].freeze()
+    model[0].unfreeze()
+    assert model.frozen == {"0.weight"} and not model[0].frozen
+
+
+def test_a_shared_part_is_frozen_in_both_its_places():
+    shared = nn.Linear(2, 2, rng=0)
+    model = nn.Sequential(shared, nn.tanh, shared, nn.Linear(2, 1, rng=1))
+    shared.freeze("weight")
+    tied = Holder(a=nn.Linear(2, 2, rng=0), b=nn.Linear(2, 2, rng=1))
+    tied.b.weight = tied.a.weight
+    tied.b.freeze("weight")
+    assert model.frozen == {"0.weight"} and tied.frozen == {"a.weight"}
+    assert trained(model, ["0.weight", "0.bias"]) == {"0.bias"}
+
+
+def test_freezing_a_part_leaves_the_vector_of_the_whole_and_what_is_tied():
+    model = nn.mlp([2, 3, 1], rng=0)
+    vector = model.parameters().vector
+    model[0].freeze("weight")
+    assert model.parameters().vector is vector
+    tied = Holder(a=nn.Linear(2, 2, rng=0), b=nn.Linear(2, 2, rng=1))
+    tied.b.weight = tied.a.weight
+    tied.b.freeze("weight")
+    assert tied.b.weight is tied.a.weight
+
+
+def test_frozen_parts_come_back_with_a_snapshot():
+    from nn_from_scratch.states import put_back, state_of
+    model = nn.mlp([2, 3, 1], rng=0)
+    model[2].freeze("bias")
+    other = nn.mlp([2, 3, 1], rng=1)
+    put_back(other, state_of(model))
+    assert other.frozen == {"2.bias"} and "2.bias" not in trained(other, list(other.parameters()))
+
+
+def test_summary_marks_what_is_frozen():
+    model = nn.mlp([2, 3, 1], rng=0)
+    assert "frozen" not in model.summary()
+    model[0].freeze()
+    model.freeze("2.bias")
+    lines = str(model.summary()).splitlines()
+    assert lines[0].endswith("9  frozen") and lines[2].endswith("4  partly frozen") and "frozen" not in lines[1] + lines[3]
+
+
+def test_frozen_may_be_asked_while_a_gradient_is_taken():
+    model, said = nn.mlp([2, 3, 1], rng=0), []
+    model[0].freeze()
+
+    def loss(m):
+        said.append(m.frozen)
+        return m(np.ones((1, 2), np.float32)).sum()
+    nn.value_and_grad(loss)(model)
+    assert said == [{"0.weight", "0.bias"}]
