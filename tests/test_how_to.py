@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nn_from_scratch as nn
@@ -42,3 +43,26 @@ def test_the_code_runs(part, tmp_path, monkeypatch, tables_as_they_were):
 def test_what_is_named_is_there(part):
     assert [file for file in re.findall(r"`((?:nn_from_scratch|nbs|tests)/[\w./]+)`", PARTS[part]) if not (ROOT / file).exists()] == []
     assert [name for name in re.findall(r"\bnn\.(\w+)", PARTS[part]) if not hasattr(nn, name)] == []
+
+
+def test_the_log_of_a_resumed_run_has_each_epoch_once(tmp_path):
+    "What the example says of itself: neither lost nor double lines, however often a run is taken up."
+    names = {"folder": tmp_path}
+    exec(compile(re.findall(r"^```python\n(.*?)^```", PARTS["log a run to a CSV file"], flags=re.M | re.S)[0], "CONTRIBUTING.md", "exec"), names)
+    def go(epochs, path, **more):
+        return nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.Adam(0.01), names["train"], names["valid"], epochs=epochs,
+                      callbacks=[names["LogToCSV"](path)], progress=False, **more)
+    go(2, tmp_path / "a.csv", checkpoint=tmp_path / "run")
+    (tmp_path / "a.csv").write_text("torn by a crash")
+    go(4, tmp_path / "a.csv", checkpoint=tmp_path / "run", resume=True)
+    go(4, tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    assert [line.split(",")[0] for line in (tmp_path / "a.csv").read_text().splitlines()] == ["epoch", "1", "2", "3", "4"]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_is_said_of_parameters_holds():
+    class Holds(nn.Module):
+        def __init__(self, value): self.value = value
+    assert len(Holds(2.0).parameters()) == 0 and len(Holds(np.array(2.0)).parameters()) == 1
+    with pytest.raises(TypeError, match="stands in a tuple"): Holds((np.ones(2),)).parameters()
