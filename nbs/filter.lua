@@ -46,7 +46,7 @@ end
 local function navigation(span)
   if not span.classes:includes('quarto-markdown-envelope-contents') then return nil end
   local id, text = quarto.base64.decode(span.attributes['render-id'] or ''), pandoc.utils.stringify(span)
-  local number, name = text:match('^(%d+) (.+)$')
+  local number, name = text:match('^(%d+%l?) (.+)$')
   if not number then number, name = text:match('^(%u) (.+)$') end
   if not number then return nil end
   if id:find('^quarto%-int%-sidebar') then

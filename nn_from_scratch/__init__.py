@@ -31,7 +31,7 @@ A run is steps over batches, epoch by epoch, until it has done enough. `fit` is 
     descriptions                a run in words: what must be the same when it goes on             E
     dropout, norms              units left out at random; features kept at mean 0 and spread 1    9, 10
     averaging, folds            the mean of the weights on the way; each row held back once       9
-    checkup, probe              what ails a run, in sentences: by trial runs (trial), by symptoms  8
+    checkup, probe              what ails a run, in sentences: by symptoms, trial and rehearsal   8
 Data goes in, pictures and files come out.
     convolution, transposed, pooling   layers for pictures; what is asked of them: image_demands  12
     image_files                 these layers in files                                             12
@@ -40,7 +40,7 @@ Data goes in, pictures and files come out.
     tables, columns, preparation     a table of your own, and what makes numbers of it            7
     tasks, questions, splits, reports, units   what the commands learn, and what they say of it   C
     albums                      a folder of pictures, one sub-folder a class                      C
-    cli, answers, console       the commands nn_train and nn_predict                              C
+    cli, answers, console, run_folders   the commands nn_train and nn_predict                     C
     text_command                the command nn_generate, and a small GPT on a text                16
     estimators, learners, seen  scikit-learn's interface                                          D
 What protects and what hurries joins from outside, by tables, as the rules do.

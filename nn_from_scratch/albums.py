@@ -35,7 +35,7 @@ most_bytes = 2**31  # of all pictures, as float32
 def _hidden(name): return name.startswith((".", "__MACOSX"))
 
 
-def _inner(folder) -> list[Path]:
+def _subfolders(folder) -> list[Path]:
     "The sub-folders that are not hidden, by name; numbers in their order."
     found = [p for p in Path(folder).iterdir() if p.is_dir() and not _hidden(p.name)]
     return sorted(found, key=lambda p: (int(p.name) if p.name.isdecimal() else -1,
@@ -59,16 +59,16 @@ def _stages(folder) -> dict[str, Path]:
     "What to learn from, to stop by, to report on, where that is divided already."
     stages = {"train": "learn", "training": "learn", "val": "stop", "valid": "stop",
               "validation": "stop", "test": "report", "testing": "report"}
-    found = {stages.get(path.name.lower(), ""): path for path in _inner(folder)}
-    alone = "" in found or "learn" not in found or len(found) < len(_inner(folder))
-    if alone or not _inner(found["learn"]): return {"learn": Path(folder)}
+    found = {stages.get(path.name.lower(), ""): path for path in _subfolders(folder)}
+    alone = "" in found or "learn" not in found or len(found) < len(_subfolders(folder))
+    if alone or not _subfolders(found["learn"]): return {"learn": Path(folder)}
     if "report" not in found and "stop" in found: found["report"] = found.pop("stop")
     return found
 
 
 def _classes(folder, stage) -> tuple[dict[str, list[Path]], list[Path]]:
     "The pictures of each sub-folder, and the files that are left out."
-    parts = {path.name: pictures_in(path) for path in _inner(stage)}
+    parts = {path.name: pictures_in(path) for path in _subfolders(stage)}
     loose = [p for p in sorted(Path(stage).iterdir())
              if p.is_file() and p.suffix.lower() in endings and not _hidden(p.name)]
     if loose:

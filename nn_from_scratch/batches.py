@@ -217,8 +217,8 @@ class Feed:
 
         A loss divides by the weights of its batch. Only divided by the weights that a
         batch of this size has on average does each sample count as much as its weight
-        says. Of an iterable, the mean is that of the batches so far: in its first epoch a
-        weight is measured by what came before it, from the second on by all.
+        says. Of an iterable, the mean is that of the batches so far: in its first epoch
+        a weight is measured by what came before it, from the second on by all.
         """
         return weight / samples / (self.weight / self.samples) if self.samples else 1.0
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checks, symptoms
+from . import checks, rehearsal, symptoms
 from .modules import Module
 from .symptoms import Finding, Setup
 
@@ -30,9 +30,9 @@ CHECKS: dict[str, Callable] = {
     "dead, saturated and equal units": symptoms.units,
     "inputs and parameters without effect": symptoms.dependence,
     "gradients against differences": symptoms.gradients,
-    "the first steps": symptoms.steps,
-    "a few samples by heart": symptoms.by_heart,
-    "more than one answer for all": symptoms.learning,
+    "the first steps": rehearsal.steps,
+    "a few samples by heart": rehearsal.by_heart,
+    "more than one answer for all": rehearsal.learning,
 }
 
 

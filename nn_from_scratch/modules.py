@@ -141,7 +141,7 @@ class Module(Part):
 
     def summary(self) -> str:
         "A table: each part with the number of its parameters."
-        return _Text(_table(self))
+        return _Text(_summary_table(self))
 
     def __setattr__(self, name: str, value: Any):
         if name in _METHODS:
@@ -250,7 +250,7 @@ def call_text(name: str, parts: list[str]) -> str:
     return f"{name}(\n{''.join(inner)})"
 
 
-def _rows(model):
+def _summary_rows(model):
     "(name, what it is, parameters) of each part without parts; a number counts once."
     seen, entered, inside = set(), set(), set()
     itself = "", None, "", model, False
@@ -279,10 +279,10 @@ def _has_parts(part):
     return any(isinstance(inner, containers) for _, inner in pairs(part))
 
 
-def _table(model):
+def _summary_table(model):
     "The text of `summary`."
     vector = model.parameters().vector
-    rows = list(_rows(model))
+    rows = list(_summary_rows(model))
     first = max((len(name) for name, _, _ in rows), default=0)
     second = max((len(what) for _, what, _ in rows), default=0)
     digits = len(f"{vector.size:,}")

@@ -190,7 +190,7 @@ def arranged(optimizer, model, grads):
         if "_frozen" in vars(model): frozen = model.frozen
         model = _recognised(optimizer, model)
     if isinstance(model, Parameters) and isinstance(grads, Parameters):
-        shapes = _fitting(model, grads)
+        shapes = _same_shapes(model, grads)
         named = "the parameter vector", model.vector, grads.vector
         arrays = [_recall(optimizer, *named)]
     else:
@@ -256,7 +256,7 @@ def _steps_of(optimizer):
             + counted(optimizer.steps, "step"))
 
 
-def _fitting(model, grads):
+def _same_shapes(model, grads):
     "name -> shape. A `ValueError` for gradients of other names or shapes."
     ours, theirs = model.shapes, grads.shapes
     if ours is not theirs and list(ours.items()) != list(theirs.items()):

@@ -1,4 +1,4 @@
-"""A state as the bytes of a file, and back: plain data and arrays, nothing that could run.
+"""A state as the bytes of a file, and back: plain data, arrays, nothing that could run.
 
 state -> notes that JSON can write, and arrays -> an archive with a checksum -> state
 """

@@ -103,7 +103,7 @@ class Preparation(Module):
         for i, (name, kind, words) in enumerate(plan):
             try:
                 if name not in lost:
-                    x[:, i] = _encoded(table, table[name], kind, words)
+                    x[:, i] = _as_numbers(table, table[name], kind, words)
             except TableError as error:
                 wrong.append(str(error))
         if wrong:
@@ -129,9 +129,8 @@ class Preparation(Module):
         out = np.empty((len(x), len(self._source)), np.float32)
         for kind in np.unique(self._kind):
             some = np.flatnonzero(self._kind == kind)
-            source, shift, scale = (
-                part[some] for part in (self._source, self._shift, self._scale)
-            )
+            source: Any = self._source[some]
+            shift, scale = self._shift[some], self._scale[some]
             for start in range(0, len(x), 1024):  # as many rows as the cache holds
                 rows = slice(start, start + 1024)
                 out[rows, some] = _FORMULAS[kind](x[rows, source], shift, scale)
@@ -172,7 +171,7 @@ def _planned(columns: list[Column], most: int, constant: bool = False) -> tuple:
     parts, plan, notes = [], [], []
     for column in columns:
         words = _frequent(column, most)
-        features = _features_of(column, words, constant)
+        features = _feature_rows(column, words, constant)
         if features:
             parts += [(len(plan), *feature) for feature in features]
             plan.append([column.name, column.kind, words])
@@ -190,7 +189,7 @@ def _frequent(column: Column, most: int) -> list[str]:
     return [column.words[i] for i in order if counts[i] > 1]
 
 
-def _features_of(column: Column, words: list[str], constant: bool) -> list[tuple]:
+def _feature_rows(column: Column, words: list[str], constant: bool) -> list[tuple]:
     "(formula, shift, scale) of each feature of a column; none if it tells nothing."
     holes = column.holes
     flag = [(2, 0.0, 1.0)] if 0 < holes.sum() < len(holes) else []
@@ -220,7 +219,9 @@ def _why_nothing(column: Column) -> str:
     return f"column {column.name!r}: no word stands in it twice, and it is left out"
 
 
-def _encoded(table: Table, column: Column, kind: str, words: list[str]) -> np.ndarray:
+def _as_numbers(
+    table: Table, column: Column, kind: str, words: list[str]
+) -> np.ndarray:
     "A number for each cell of a column that should be of this kind."
     if kind != "words":
         if column.kind == kind or column.holes.all():

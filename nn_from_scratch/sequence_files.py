@@ -27,7 +27,7 @@ def _make_embedding(arrays: Arrays) -> Embedding:
     return Embedding(*weight.shape, rng=0, dtype=weight.dtype)
 
 
-def _maker(kind):
+def _make(kind):
     "What makes a layer of this kind, of the sizes that its arrays have in the file."
     def make(arrays: Arrays, layers: int = 1):
         w, u = arrays["weight_ih_l0"], arrays["weight_hh_l0"]
@@ -48,7 +48,7 @@ class _Turned(dict):
         return (1, 0) if str(key).startswith("weight_") else default
 
 
-def _count(value):
+def _whole_number(value):
     if value is True or value is False or not isinstance(value, int) or value > 1000:
         raise ValueError(f"{brief(value)} is no number of layers")
     return whole("load", "layers", value)
@@ -83,5 +83,5 @@ def _recurrent_in_onnx(g, x, layer):
 to_onnx[Embedding] = _embedding_in_onnx
 recipes[Embedding] = Recipe(_make_embedding)
 for _kind in (RNN, GRU, LSTM):
-    recipes[_kind] = Recipe(_maker(_kind), {"layers": _count}, _Turned())
+    recipes[_kind] = Recipe(_make(_kind), {"layers": _whole_number}, _Turned())
     to_onnx[_kind] = _recurrent_in_onnx

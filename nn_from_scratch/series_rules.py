@@ -43,7 +43,8 @@ def _linspace(start: Any, stop: Any, num=50, endpoint=True, retstep=False,
 
 
 def _logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
-    y = np.power(base, _linspace(start, stop, num, endpoint, axis=axis))
+    powers: Any = _linspace(start, stop, num, endpoint, axis=axis)
+    y = np.power(base, powers)
     return y if dtype is None else y.astype(dtype)
 
 

@@ -221,7 +221,7 @@ def _misfits(ours: dict, theirs: dict) -> list[str]:
     found: dict[tuple, str] = {}  # where an array lies in memory -> a name in the file
     for name in sorted(ours.keys() & theirs.keys()):
         mine, its = (f"{a[name].dtype} {a[name].shape}" for a in (ours, theirs))
-        first = found.setdefault(_place(ours[name]), name)
+        first = found.setdefault(_whereabouts(ours[name]), name)
         if mine != its:
             wrong.append(f"{name!r} is {its} in the file and {mine} in the model")
         elif first != name and theirs[name].tobytes() != theirs[first].tobytes():
@@ -232,12 +232,12 @@ def _misfits(ours: dict, theirs: dict) -> list[str]:
         + [
             f"{name!r} is missing in the file"
             for name, array in ours.items()
-            if _place(array) not in found
+            if _whereabouts(array) not in found
         ]
     )
 
 
-def _place(array) -> tuple: return array.ctypes.data, array.nbytes
+def _whereabouts(array) -> tuple: return array.ctypes.data, array.nbytes
 
 # %% ../nbs/20_sharing.ipynb #b50c7f65
 def load(path: str | os.PathLike, into: Module | None = None) -> Module:

@@ -289,9 +289,9 @@ class Tensor:
                         "makes one Tensor of several; the number is tensor.value")
 
     def __reduce_ex__(self, protocol):
-        raise RuntimeError("a Tensor is not copied or pickled, nor is a model that holds "
-                           "some: a gradient is being taken; stop_gradient(…) is the "
-                           "plain value")
+        raise RuntimeError("a Tensor is not copied or pickled, nor is a model that "
+                           "holds some: a gradient is being taken; stop_gradient(…) "
+                           "is the plain value")
 
     __int__ = __complex__ = __index__ = __float__
     def item(self): return self.__float__()
@@ -299,8 +299,9 @@ class Tensor:
 
     def __format__(self, how):
         if not how: return repr(self)
-        raise TypeError("a Tensor is not printed as a number while a gradient is taken: "
-                        f"write tensor.value in its place, f\"{{loss.value:{how}}}\"")
+        raise TypeError("a Tensor is not printed as a number while a gradient is "
+                        "taken: write tensor.value in its place, "
+                        f"f\"{{loss.value:{how}}}\"")
 
     def __setitem__(self, *args, **options):
         raise TypeError("a Tensor cannot be changed in place: what was computed from "
@@ -310,8 +311,9 @@ class Tensor:
     fill = put = sort = partition = resize = __setitem__
 
     def __getattr__(self, name):
-        raise AttributeError(f"a Tensor has no {name!r}: write a function of NumPy's "
-                             f"on it, or tensor.value.{name} where no gradient is meant")
+        raise AttributeError(f"a Tensor has no {name!r}: write a function of "
+                             f"NumPy's on it, or tensor.value.{name} where no "
+                             "gradient is meant")
 
 # %% ../nbs/03b_autodiff.ipynb #348487ee
 def stop_gradient(x: Any) -> Any:

@@ -81,7 +81,7 @@ def fit(
         checkpoint_every: steps after which to save within an epoch, too
         accumulate: batches whose gradients make one step
         class_weight: by label, or "balanced"
-        compile: replay traced steps: True, False, or if safe
+        compile: replay traced steps: True, False, "auto": long runs
         workers: threads that take a part of each batch
         comm: MPI.COMM_WORLD: processes that do
 
@@ -151,8 +151,9 @@ class _Gradients:
 
     def __init__(self, run: Run, compile: Any):
         self.run, self.spare = run, None
-        plain = value_and_grad(_objective, has_aux=True)
-        self.of = gradient_for(plain, compile, "fit", run.model, run.loss)
+        self.plain = value_and_grad(_objective, has_aux=True)
+        self.of = gradient_for(self.plain, compile, "fit", run.model, run.loss)
+        self.at_first = 100 if compile == "auto" else 0  # steps: a trace costs as many
 
     def __call__(self, parts: list[tuple]) -> None:
         "Into `run.grads`; the mean loss into `run.batch_loss`."
@@ -169,7 +170,8 @@ class _Gradients:
     def of_part(self, part, out):
         "Gradient and mean loss of a batch, how many samples count, and their weight."
         run = self.run
-        (value, prediction), grads = self.of(run.model, run.loss, *part, out=out)
+        of = self.plain if run.history.steps < self.at_first else self.of
+        (value, prediction), grads = of(run.model, run.loss, *part, out=out)
         loss, (samples, weight) = float(value), counted(part)
         if (factor := run.feed.factor(samples, weight)) != 1:
             grads.vector[...] *= factor

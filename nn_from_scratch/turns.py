@@ -155,7 +155,7 @@ _forks = [0]  # how many lie between the first process and this one
 
 
 def surely(f: Callable, *args: Any):
-    """Do what must be done, however often Ctrl-C comes in between; it goes on afterwards.
+    """Do what must be done, however often Ctrl-C comes in between; it comes afterwards.
 
     Parameters:
         f: does the same, done twice

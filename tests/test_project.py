@@ -56,7 +56,7 @@ ORDER = """
     attention attention_demands fast_attention
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots.convolution plots
     packing states batches ranks evaluation run stopping progress descriptions checkpoints parallel training averaging folds
-    probe trial symptoms checkup
+    probe trial symptoms rehearsal checkup
     data.toy data.mnist data.prepare data.augment data.pictures data.texts data
     architecture onnx norm_files sequence_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks albums reports console answers run_folders
     tokens gpt gpt_files text_command cli

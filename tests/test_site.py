@@ -87,12 +87,14 @@ PAGE = '<html><body><h1>T</h1><h2 id="s">S</h2><p>{}</p></body></html>'
     ('<a href="b.html#gone">x</a>', "no such anchor"),
     ('<img src="a.png" alt="a line">', "picture a.png is missing"),
     ('<img src="there.png">', "no text alternative"),
+    ('<img src="film.gif">', "film.gif has no text alternative"),
     ('<script src="https://example.org/x.js"></script>', "from another host"),
     ('<link rel="stylesheet" href="//example.org/x.css">', "from another host"),
     ("so $$x = 1$$", "raw TeX"),
     ("so \\frac{1}{2}", "raw TeX"),
     ("so $a_i = 1$", "raw TeX"),
     ("and so ::: {.callout-note}", "raw fence"),
+    ("</p><h2>plain.demand {#plain.demand .api}</h2><p>", "raw attribute"),
     ("Exported source", "'Exported source'"),
     ('<a href="/nn_from_scratch/b.html">from the 404 page</a> <a href="/b.html#s">x</a>', ""),
     ('<a href="/gone.html">x</a>', "link to /gone.html, which is not there"),
@@ -105,6 +107,7 @@ def test_pages(tmp_path, text, wrong):
     (tmp_path / "a.html").write_text(PAGE.format(text), encoding="utf-8")
     (tmp_path / "b.html").write_text(PAGE.format(""), encoding="utf-8")
     (tmp_path / "there.png").write_bytes(b"")
+    (tmp_path / "film.gif").write_bytes(b"")
     problems, _ = check.page_problems(tmp_path, check.read_pages(tmp_path, playground=tmp_path / "none"))
     if wrong: assert any(wrong in problem for problem in problems), problems
     else: assert problems == []
@@ -127,6 +130,39 @@ def test_pages_as_quarto_writes_them(tmp_path):
     (tmp_path / "index.html").write_text(QUARTO.format('<b id="s">twice</b> <h2>S ::: {.fold}</h2>'), encoding="utf-8")
     problems = check.page_problems(tmp_path, check.read_pages(tmp_path, none))[0]
     assert len(problems) == 2 and "anchor #s is used 2 times" in problems[0] and "raw fence" in problems[1]
+
+
+def whole_site(folder):
+    "A small site as Quarto and postrender.py leave it: two pages, a solution that is folded whole, search, a list of pages."
+    fold = ('<details class="fold"><summary>Solution</summary><div class="cell"><div class="sourceCode cell-code"><pre>1</pre></div>'
+            '<div class="cell-output cell-output-stdout"><pre><code>1</code></pre></div></div></details>')
+    for name in "index", "optim":
+        page = QUARTO.format(fold).replace("</head>", '<meta property="og:image" content="https://x.org/book/social_card.png"></head>')
+        page = page.replace("<body>", '<body><a class="skip" href="#quarto-document-content">Skip to the text</a>')
+        (folder / f"{name}.html").write_text(page, encoding="utf-8")
+        (folder / f"{name}.llms.md").write_text(name, encoding="utf-8")
+    entry = {"href": "optim.html#s", "section": "S", "text": r"θ moves; plt.title(r'$\\theta$')"}
+    (folder / "search.json").write_text(json.dumps([entry]), encoding="utf-8")
+    (folder / "llms.txt").write_text("## Pages\n\n- [A](index.llms.md)\n- [B](optim.llms.md): about\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(("file", "before", "after", "wrong"), [
+    ("index.html", "T", "T", ""),
+    ("optim.html", 'class="fold"', 'class="code-fold"', "optim.html: a closed solution folds its code alone"),
+    ("optim.html", "social_card.png", "optim_files/figure-html/cell-2.png", "its card is"),
+    ("optim.html", 'class="skip"', 'class="x"', "no link leads past"),
+    ("search.json", r"\u03b8 moves", r"\u03b8\\theta moves", "holds a formula twice"),
+    ("llms.txt", "- [B](optim.llms.md): about", "", "llms.txt does not list optim.html"),
+    ("llms.txt", "optim.llms.md", "04_optim.llms.md", "llms.txt lists 04_optim.llms.md, which is not there"),
+])
+def test_the_site_as_a_whole(tmp_path, file, before, after, wrong):
+    whole_site(tmp_path)
+    text = (tmp_path / file).read_text(encoding="utf-8")
+    assert before in text
+    (tmp_path / file).write_text(text.replace(before, after), encoding="utf-8")
+    problems = check.whole_problems(tmp_path)
+    if wrong: assert any(wrong in problem for problem in problems), problems
+    else: assert problems == []
 
 
 def test_the_playground_is_checked_with_the_site(tmp_path):
@@ -202,6 +238,28 @@ def test_the_sidebar_holds_every_page_once():
     assert [file for file in listed if file.endswith(".ipynb")][1:9] == [
         "01_forward.ipynb", "01b_network.ipynb", "02_losses.ipynb", "03_backprop.ipynb", "03b_autodiff.ipynb", "04_optim.ipynb",
         "04b_after_adam.ipynb", "05_training.ipynb"]
+
+
+def test_chapters_between_chapters_have_numbers():
+    "1b, 3b and 4b stand in the column of numbers, in the preview and in Quarto's sidebar."
+    bar = site.sidebar("03b_autodiff.ipynb", set(site.listed()))
+    assert '<span class="no">3b</span> <span>Automatic differentiation</span>' in bar and '<span class="no">A</span>' in bar
+    assert "match('^(%d+%l?) (.+)$')" in (site.NBS / "filter.lua").read_text(encoding="utf-8")
+
+
+def test_only_what_a_chapter_documents_is_a_heading():
+    "nbdev's own headings for helpers are left out; a function that another made has the name it is asked for by."
+    def shown(call, name): return code(call, {"output_type": "display_data", "data": {"text/markdown": f"---\n\n### {name}\n\ntext"}})
+    cells = [markdown("## Demands"), shown("show_doc(helper)", "helper"), shown("show_doc(positive)", r"plain.\<locals\>.demand"), shown("show_doc(whole)", "whole")]
+    left = site.own_references("F_checks.ipynb", cells)
+    assert [site.text_of(cell["source"]) for cell in left] == ["## Demands", "show_doc(positive)", "show_doc(whole)"]
+    assert "### positive\n" in site.reference_text(left[1]) and "### whole\n" in site.reference_text(left[2])
+    assert site.own_references("index.ipynb", cells) == cells  # a page without a Reference keeps what there is
+
+
+def test_a_dark_system_gets_quartos_dark_pages():
+    html = site.quarto_yml()["format"]["html"]
+    assert html["respect-user-color-scheme"] is True and set(html["theme"]) == {"light", "dark"}
 
 
 def test_a_cell_becomes_a_figure_with_number_caption_and_alternative(tmp_path):

@@ -256,10 +256,44 @@ def page_problems(folder: Path, pages: dict[str, Seen] | None = None) -> tuple[l
         words = " ".join(page.words)
         if raw := RAW_TEX.search(words): problems.append(f"{name}: raw TeX on the page: {raw[0]!r}")
         if fence := re.search(r":::.{0,30}", words): problems.append(f"{name}: a raw fence on the page: {fence[0]!r}")
+        if mark := re.search(r"\{#[\w.<>-]+.{0,30}", words): problems.append(f"{name}: a raw attribute on the page: {mark[0]!r}")
         if "Exported source" in words: problems.append(f"{name}: 'Exported source' in place of the file's name")
         if reference := re.search(r"[?@]fig-[\w-]+", words): problems.append(f"{name}: unresolved reference {reference[0]}")
         formulas += [(name, tex, display) for tex, display in page.formulas]
     return problems, formulas
+
+
+def whole_problems(folder: Path) -> list[str]:
+    "What is wrong with the site as a whole: folds, cards, ways past the navigation, the search, the list for language models."
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.html"))}
+    problems = []
+    for name, text in texts.items():
+        if re.search(r'<details[^>]*class="code-fold"[^>]*>\s*<summary>(?:Solution|Prediction)', text):
+            problems.append(f"{name}: a closed solution folds its code alone, and its output stands open below it")
+        cards = re.findall(r'<meta (?:property|name)="(?:og|twitter):image" content="([^"]*)"', text)
+        problems += [f"{name}: its card is {card}, not social_card.png" for card in cards if not card.endswith("social_card.png")]
+        if not re.search(r'<a class="skip"', text): problems.append(f"{name}: no link leads past the navigation")
+    return problems + search_problems(folder) + llms_problems(folder, set(texts) - {"404.html"})
+
+
+def search_problems(folder: Path) -> list[str]:
+    "The search (Quarto's search.json, the preview's search.js) shows of a formula what is seen, and not its TeX behind it."
+    found = [path.read_text(encoding="utf-8") for path in (folder / "search.json", folder / "search.js") if path.exists()]
+    if not found: return ["the site has no search"]
+    text = json.dumps(json.loads(re.sub(r"^window\.searchIndex = |;\s*$", "", found[0])), ensure_ascii=False)
+    twice = re.search(r"[^\x00-\x7f](?:\\\\)[a-z]{2,}", text)
+    return [f"the search holds a formula twice: {twice[0]!r}"] if twice else []
+
+
+def llms_problems(folder: Path, pages: set[str]) -> list[str]:
+    "llms.txt lists each page, and no other."
+    path = folder / "llms.txt"
+    if not path.exists(): return ["the site has no llms.txt"]
+    listed = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    there = {re.sub(r"\.llms\.md$|\.html$", "", address.rsplit("/", 1)[-1]) for address in listed}
+    problems = [f"llms.txt does not list {name}" for name in sorted(pages) if Path(name).stem not in there]
+    gone = (address for address in listed if not urlsplit(address).netloc and not (folder / address).exists())
+    return problems + [f"llms.txt lists {address}, which is not there" for address in gone]
 
 
 def katex_problems(formulas: list[tuple[str, str, bool]], fetch: bool = True) -> tuple[list[str], str]:
@@ -294,6 +328,7 @@ def main() -> int:
             site.build(built, work=Path(folder) / "work")
             problems += handed_problems(Path(folder) / "work" / "_proc")
         found, formulas = page_problems(built)
+        found += whole_problems(built)
         pages = len(list(built.glob("*.html")))
     wrong, reason = katex_problems(formulas) if formulas else ([], "the pages hold no TeX to parse")
     problems += found + wrong

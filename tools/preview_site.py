@@ -168,6 +168,22 @@ def is_reference(cell: dict) -> bool:
     return cell["cell_type"] == "code" and text_of(cell["source"]).rstrip().split("\n")[-1].startswith("show_doc(")
 
 
+def own_references(file: str, cells: list[dict]) -> list[dict]:
+    """The cells without what nbdev adds of itself: below each helper that is exported and has no show_doc, its name once more as a
+    heading. What a chapter documents stands in its section "Reference", under the name it is asked for by: `number`, where the
+    function that made it left `plain.<locals>.demand`."""
+    for cell in filter(is_reference, cells):
+        asked = re.search(r"show_doc\((?:\w+\.)*(\w+)[^\n]*$", text_of(cell["source"]).rstrip())
+        for output in cell.get("outputs", []):
+            if asked and "text/markdown" in output.get("data", {}):
+                text = text_of(output["data"]["text/markdown"])
+                output["data"]["text/markdown"] = re.sub(r"(?m)^### .*locals.*$", f"### {asked[1]}", text)
+    notebook = json.loads((NBS / file).read_text(encoding="utf-8"))
+    written = {line for cell in notebook["cells"] for line in text_of(cell["source"]).splitlines()}
+    def added(cell: dict) -> bool: return is_reference(cell) and text_of(cell["source"]).rstrip().split("\n")[-1] not in written
+    return [cell for cell in cells if not added(cell)] if any(line.startswith("## Reference") for line in written) else cells
+
+
 def slug(heading: str) -> str:
     "The anchor that pandoc makes of a heading."
     text = re.sub(r"[`*$\\]|\{[^}]*\}\s*$", "", heading).strip()
@@ -270,6 +286,7 @@ def launch(file: str, lite: bool) -> str:
 def prepare(folder: Path, lite: bool = False) -> dict[str, dict]:
     "Adds to the processed notebooks in `folder` what both engines show, saves them, and returns them by name."
     notebooks = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.ipynb"))}
+    for file, notebook in notebooks.items(): notebook["cells"] = own_references(file, notebook["cells"])
     names, own = documented(notebooks), settings()
     entries = bibliography((NBS / "references.bib").read_text(encoding="utf-8"))
     host = re.escape(own.get("doc_host", "") + own.get("doc_baseurl", "")) if own.get("doc_host") else None
@@ -292,7 +309,9 @@ def prepare(folder: Path, lite: bool = False) -> dict[str, dict]:
                 for output in cell["outputs"]:
                     if "text/markdown" not in output.get("data", {}): continue
                     def heading(match: re.Match, own=own_names) -> str:
-                        return f"### {match[1]} {{#{own.get(match[1].replace(chr(92), ''), slug(match[1]) + '-again')} .api}}"
+                        name = match[1].replace("\\", "")
+                        shown = name.replace("_", r"\_")  # or `__call__` would be strong, and take the anchor with it
+                        return f"### {shown} {{#{own.get(name, slug(name) + '-again')} .api}}"
                     text = re.sub(r"^### (.+?)[ \t]*$", heading, text_of(output["data"]["text/markdown"]), flags=re.M)
                     output["data"]["text/markdown"] = with_sources(linked(text, here, page), entries)
             elif (source := text_of(cell["source"])).startswith(EXPORTED) and cell.get("id") in modules:
@@ -480,7 +499,7 @@ def sidebar(current: str, there: set[str]) -> str:
         for text, file in pages:
             if file not in there: continue
             here = ' aria-current="page"' if file == current else ""
-            number, name = re.match(r"(?:(\d+|[A-Z]) )?(.*)", text).groups()
+            number, name = re.match(r"(?:(\d+[a-z]?|[A-Z]) )?(.*)", text).groups()
             label = (f'<span class="no">{number}</span> ' if number else "") + f"<span>{html.escape(name)}</span>"
             lines.append(f'<li><a href="{address(file)}"{here}>{label}</a></li>')
         lines.append("</ul>")
@@ -501,8 +520,8 @@ def render(page: Page, there: list[tuple[str, str]], parts: dict[str, str]) -> t
     name = there[at][0] if at is not None else page.title
     before = there[at - 1] if at else None
     after = there[at + 1] if at is not None and at + 1 < len(there) else None
-    number = re.match(r"(\d+|[A-Z]) ", name)
-    number_text = "" if not number else (f"Chapter {number[1]}" if number[1].isdigit() else f"Appendix {number[1]}")
+    number = re.match(r"(\d+[a-z]?|[A-Z]) ", name)
+    number_text = "" if not number else (f"Chapter {number[1]}" if number[1][0].isdigit() else f"Appendix {number[1]}")
     repo = own.get("git_url", "")
     edit = f'<a href="{repo}/edit/{own["branch"]}/nbs/{page.file}">Edit this page</a> <a href="{repo}/issues/new">Report a mistake</a>'
     short = (f'<details class="toc-small"><summary>On this page</summary><nav aria-label="On this page, short">'
@@ -522,7 +541,7 @@ def render(page: Page, there: list[tuple[str, str]], parts: dict[str, str]) -> t
     }
     template = (ASSETS / "page.html").read_text(encoding="utf-8")
     text = re.sub(r"\{\{(\w+)\}\}", lambda m: fields[m[1]], template)
-    return text, sections(page, body, re.sub(r"^(\d+|[A-Z]) ", "", name))
+    return text, sections(page, body, re.sub(r"^(\d+[a-z]?|[A-Z]) ", "", name))
 
 
 def build_lite(out: Path) -> None:

@@ -26,7 +26,7 @@ from .nodes import Node, Ref
 
 # %% ../../nbs/18_compiler.ipynb #eec1cdfd
 def is_word(name: str) -> bool:
-    "Whether a name from outside may stand in a text that is run, and means nothing yet."
+    "Whether a name from outside may stand in a text that is run, and is still free."
     taken = keyword.iskeyword(name) or hasattr(builtins, name) or name == "run"
     return name.isidentifier() and not taken and not re.fullmatch(r"[a-z]\d+", name)
 

@@ -18,7 +18,7 @@ from .figures import (
 )
 
 # %% ../../nbs/B_plots.ipynb #2bec8754
-def _column(n, room):
+def _places(n, room):
     """The units of a layer of n that are drawn, in a column with room for so many:
     their numbers, their heights, and that of the gap."""
     places = (min(n, room) - 1) / 2 - np.arange(min(n, room))
@@ -110,7 +110,7 @@ def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=
     labels = _check_network(sizes, labels, max_units)
     weights = _check_weights(sizes, weights)
     last, step = len(sizes) - 1, 2.6
-    columns = [_column(n, max_units) for n in sizes]
+    columns = [_places(n, max_units) for n in sizes]
     top = max(places.max() for _, places, _ in columns)
     largest = max(np.abs(w).max() for w in weights) or 1 if weights is not None else 1
     ax = axes_of(ax, size=(1.2 + 1.75 * last, 1.5 + 0.4 * (2 * top + 1)))

@@ -113,6 +113,29 @@ def broken_links(page, folder, address) -> list[str]:
         && !document.getElementById(decodeURIComponent(a.hash.slice(1)))).map((a) => `no such anchor: ${a.href}`)""")
 
 
+def unreadable(page) -> list[str]:
+    "Text that is drawn under AA, and a page that is wider than its window."
+    window, width = page.viewport_size["width"], page.evaluate("document.documentElement.scrollWidth")
+    wide = [f"a page of {window} pixels scrolls sideways: it is {width} wide"] if width > window else []
+    return page.evaluate(CONTRAST) + wide
+
+
+@pytest.mark.parametrize(("planted", "scheme", "wrong"), [
+    ("<p>as it is</p>", "light", ""), ("<p>as it is</p>", "dark", ""),
+    ('<p style="color: #999; background: #fff">pale</p>', "light", "'pale'"),
+    ('<table><caption><code style="color: #bbb; background: #ddd">light on light</code></caption></table>', "dark", "'light on light'"),
+    ('<table style="width: 1842px"><tr><td>wide</td></tr></table>', "light", "scrolls sideways"),
+    ('<p style="white-space: nowrap">' + "a formula that does not scroll by itself " * 9 + "</p>", "light", "scrolls sideways"),
+])
+@pytest.mark.parametrize("window", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_faults_are_seen(opened, planted, scheme, wrong, window):
+    "Each fault, planted at the top of a page, is found."
+    page, _ = opened("404.html", viewport=window, color_scheme=scheme)
+    page.evaluate("(html) => document.querySelector('main').insertAdjacentHTML('afterbegin', html)", planted)
+    if wrong: assert any(wrong in problem for problem in unreadable(page))
+    else: assert unreadable(page) == []
+
+
 def test_every_page_is_there(site):
     assert len(PAGES) >= 10
     assert [name for name in [*PAGES, "404.html", "llms.txt"] if not (site[0] / name).exists()] == []
@@ -126,15 +149,14 @@ def test_page(site, opened, tmp_path, name):
     wrong += page.evaluate("[...document.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => `missing picture: ${i.src}`)")
     wrong += [f"raw TeX: {text}" for text in page.evaluate(RAW_TEX)]
     wrong += broken_links(page, *site)
-    wrong += [f"light: {text}" for text in page.evaluate(CONTRAST)]
+    wrong += [f"light, wide: {text}" for text in unreadable(page)]
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("matchMedia('(prefers-color-scheme: dark)').matches")
     picture(page, name, "dark-wide", tmp_path)
-    wrong += [f"dark: {text}" for text in page.evaluate(CONTRAST)]
+    wrong += [f"dark, wide: {text}" for text in unreadable(page)]
     page.set_viewport_size(NARROW)
     picture(page, name, "dark-narrow", tmp_path)
-    width = page.evaluate("document.documentElement.scrollWidth")
-    if width > NARROW["width"]: wrong.append(f"a page of {NARROW['width']} pixels scrolls sideways: it is {width} wide")
+    wrong += [f"dark, narrow: {text}" for text in unreadable(page)]
     assert wrong == []
 
 

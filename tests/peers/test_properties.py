@@ -16,8 +16,8 @@ import pytest
 
 import nn_from_scratch as nn
 from nn_from_scratch.functions import cast
-from nn_from_scratch.rules import table
 from nn_from_scratch.joining_rules import join as _concatenate
+from nn_from_scratch.rules import table
 
 torch = pytest.importorskip("torch", reason='PyTorch is not installed (pip install ".[peers]")')
 pytest.importorskip("hypothesis", reason='hypothesis is not installed (pip install ".[peers]")')
