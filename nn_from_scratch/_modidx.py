@@ -1050,6 +1050,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                                                                           'nn_from_scratch/gpt.py'),
                                      'nn_from_scratch.gpt._check_draws': ('gpt.html#_check_draws', 'nn_from_scratch/gpt.py'),
                                      'nn_from_scratch.gpt._check_gpt': ('gpt.html#_check_gpt', 'nn_from_scratch/gpt.py'),
+                                     'nn_from_scratch.gpt._dropout': ('gpt.html#_dropout', 'nn_from_scratch/gpt.py'),
                                      'nn_from_scratch.gpt._encoded': ('gpt.html#_encoded', 'nn_from_scratch/gpt.py'),
                                      'nn_from_scratch.gpt._first_seen': ('gpt.html#_first_seen', 'nn_from_scratch/gpt.py'),
                                      'nn_from_scratch.gpt._table': ('gpt.html#_table', 'nn_from_scratch/gpt.py'),

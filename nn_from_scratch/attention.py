@@ -8,7 +8,7 @@ __all__ = ['attention_weights', 'attention', 'rotary', 'angles', 'turned', 'Mult
 # %% ../nbs/15_attention.ipynb #ce4b12cd
 """Attention: every place asks all others, and takes a weighted mean of what they hold.
 
-    softmax(q kᵀ / √d) v      x ──> queries, keys, values of each head ──> their means ──> y
+    softmax(q kᵀ / √d) v     x ──> queries, keys, values of each head ──> means ──> y
 """
 import math
 from typing import Any
@@ -29,7 +29,7 @@ def attention_weights(q: Array, k: Array, causal: bool = False, mask: Array | No
     Parameters:
         q: queries (…, t, d)
         k: keys (…, s, d)
-        causal: whether query i of t may see only the first s - t + i + 1 keys
+        causal: whether query i of t sees only the first s - t + i + 1 keys
         mask: (…, t, s), True where a query may look
 
     Returns:
@@ -49,14 +49,14 @@ def attention_weights(q: Array, k: Array, causal: bool = False, mask: Array | No
 def attention(
     q: Array, k: Array, v: Array, causal: bool = False, mask: Array | None = None
 ) -> Array:
-    """For each query the mean of the values, weighed by how its key fits: softmax(q kᵀ/√d) v
-    (Vaswani et al., 2017).
+    """For each query the mean of the values, weighed by how its key fits:
+    softmax(q kᵀ/√d) v (Vaswani et al., 2017).
 
     Parameters:
         q: queries (…, t, d)
         k: keys (…, s, d)
         v: values (…, s, n)
-        causal: whether query i of t may see only the first s - t + i + 1 keys
+        causal: whether query i of t sees only the first s - t + i + 1 keys
         mask: (…, t, s), True where a query may look
 
     Returns:
@@ -64,7 +64,7 @@ def attention(
 
     Example:
         >>> keys, values = np.eye(3), np.array([[10.0], [20.0], [30.0]])
-        >>> nn.attention(np.array([[0.0, 50.0, 0.0]]), keys, values)  # the query fits the second key
+        >>> nn.attention(np.array([[0.0, 50.0, 0.0]]), keys, values)  # it fits the second key
         array([[20.]])
     """
     return attention_weights(q, k, causal, mask) @ v
@@ -93,8 +93,8 @@ defvjp(attention, _attention_q, _attention_k, _attention_v)
 # %% ../nbs/15_attention.ipynb #c6d10a22
 @operation
 def rotary(x: Array, start: int = 0, base: float = 10_000.0) -> Array:
-    """Positions as angles: number i of a row and number i + d/2 are a pair, turned by the row's
-    position times base^(-2i/d) (Su et al., 2021).
+    """Positions as angles: numbers i and i + d/2 of a row are a pair, turned by the
+    row's position times base^(-2i/d) (Su et al., 2021).
 
     Parameters:
         x: (…, t, d), d even
@@ -122,8 +122,8 @@ def angles(t, d, start, base, dtype):
 
 def turned(x, cos, sin):
     "The pairs of x, each turned by its angle."
-    first, second = np.split(x, 2, axis=-1)
-    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
 def _rotary(g, y, x, start=0, base=10_000.0):
@@ -140,7 +140,7 @@ class MultiHeadAttention(Module):
     Parameters:
         d: features of a place, in and out
         heads: how many; each has d / heads numbers of a place
-        causal: whether a place may look only at itself and what was before
+        causal: whether a place sees only itself and what was before
         kv_heads: heads of keys and values, each shared by several of queries
         rotary: whether to turn queries and keys by their positions
         bias: whether the projections have biases
@@ -177,7 +177,7 @@ class MultiHeadAttention(Module):
 
         Parameters:
             x: (…, t, d)
-            mask: (t, s), or (…, heads, t, s): True where one may look
+            mask: (t, s) or (…, heads, t, s): True where one looks
             cache: keys and values of the places before these
 
         Returns:
@@ -187,7 +187,7 @@ class MultiHeadAttention(Module):
         x = as_floats_of(x, self.in_proj_weight, *what)
         bias = 0.0 if self.in_proj_bias is None else self.in_proj_bias
         h = linear(x, self.in_proj_weight, bias)
-        joint = quicker.get(MultiHeadAttention)  # a quicker way through the heads, if any
+        joint = quicker.get(MultiHeadAttention)  # a quicker way, if there is one
         found = joint(self, h) if joint and mask is cache is None else None
         if found is None: found = self.look_up(h, mask, cache)
         return self.out_proj(found)
@@ -219,12 +219,13 @@ class MultiHeadAttention(Module):
         options = [f"causal={self.causal}"] if not self.causal else []
         options += [f"kv_heads={self.kv_heads}"] if self.kv_heads != self.heads else []
         options += ["rotary=True"] if self.rotary else []
-        inside = ", ".join(map(str, [self.in_proj_weight.shape[0], self.heads, *options]))
+        d = self.in_proj_weight.shape[0]
+        inside = ", ".join(map(str, [d, self.heads, *options]))
         return f"MultiHeadAttention({inside})"
 
 # %% ../nbs/15_attention.ipynb #5bc20380
 class Cache:
-    "The keys and values of a layer for the places it has seen, in arrays with room to grow."
+    "A layer's keys and values for the places it has seen, in arrays with room to grow."
 
     def __init__(self):
         self.length, self.k, self.v = 0, None, None

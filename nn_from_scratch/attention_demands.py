@@ -19,7 +19,8 @@ from .checks import above_0, flag, floating, floats, whole
 def queries(who, name, q):
     "floating-point numbers (…, t, d)"
     if floats(who, name, q).ndim < 2:
-        raise ValueError(f"{who}: {name} must be (…, places, features), but it is {q.shape}")
+        raise ValueError(f"{who}: {name} must be (…, places, features), but it is "
+                         f"{q.shape}")
     return q
 
 
@@ -27,8 +28,8 @@ def keys_for(who, name, k, q):
     "(…, s, d), at least one, where q is (…, t, d)"
     k = queries(who, name, k)
     if k.shape[-1] != q.shape[-1]:
-        raise ValueError(f"{who}: a query has {q.shape[-1]} numbers and a key {k.shape[-1]} "
-                         f"(q is {q.shape}, k is {k.shape})")
+        raise ValueError(f"{who}: a query has {q.shape[-1]} numbers and a key "
+                         f"{k.shape[-1]} (q is {q.shape}, k is {k.shape})")
     if k.shape[-2] == 0:
         raise ValueError(f"{who}: there is no key to look at (k is {k.shape})")
     return _beside(who, name, k, q)
@@ -38,8 +39,8 @@ def values_for(who, name, v, q, k):
     "(…, s, n), one for each key"
     v = queries(who, name, v)
     if v.shape[-2] != k.shape[-2]:
-        raise ValueError(f"{who}: there are {k.shape[-2]} keys and {v.shape[-2]} values "
-                         f"(k is {k.shape}, v is {v.shape})")
+        raise ValueError(f"{who}: there are {k.shape[-2]} keys and {v.shape[-2]} "
+                         f"values (k is {k.shape}, v is {v.shape})")
     return _beside(who, name, v, q)
 
 
@@ -48,8 +49,8 @@ def _beside(who, name, a, q):
     try:
         np.broadcast_shapes(a.shape[:-2], q.shape[:-2])
     except ValueError:
-        raise ValueError(f"{who}: the leading axes of q {q.shape} and {name} {a.shape} do "
-                         "not fit") from None
+        raise ValueError(f"{who}: the leading axes of q {q.shape} and {name} "
+                         f"{a.shape} do not fit") from None
     return a
 
 
@@ -67,8 +68,8 @@ def mask_for(who, name, mask, q, k, v, causal):
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"{who}: {q.shape[-2]} queries and {k.shape[-2]} keys need a mask "
-                         f"{wanted[-2:]}, but it is {mask.shape}")
+        raise ValueError(f"{who}: {q.shape[-2]} queries and {k.shape[-2]} keys need a "
+                         f"mask {wanted[-2:]}, but it is {mask.shape}")
     return mask
 
 
@@ -79,8 +80,8 @@ def in_pairs(who, name, x):
     "floating-point numbers (…, t, d), d even"
     x = queries(who, name, x)
     if x.shape[-1] % 2:
-        raise ValueError(f"{who}: the numbers of a row are turned in pairs, but there are "
-                         f"{x.shape[-1]} (x is {x.shape})")
+        raise ValueError(f"{who}: the numbers of a row are turned in pairs, but there "
+                         f"are {x.shape[-1]} (x is {x.shape})")
     return x
 
 
@@ -90,24 +91,26 @@ ask(rotary, in_pairs, None, above_0)
 def heads_of(who, name, heads, itself, d):
     "a whole number that divides d"
     if d % whole(who, name, heads):
-        raise ValueError(f"{who}: {d} features cannot be shared out among {heads} heads")
+        raise ValueError(f"{who}: {d} features cannot be shared out among {heads} "
+                         "heads")
     return heads
 
 
 def fewer_heads(who, name, kv_heads, itself, d, heads):
     "a whole number that divides heads, or None"
     if kv_heads is not None and heads % whole(who, name, kv_heads):
-        raise ValueError(f"{who}: {heads} heads of queries cannot share {kv_heads} of keys")
+        raise ValueError(f"{who}: {heads} heads of queries cannot share {kv_heads} of "
+                         "keys")
     return kv_heads
 
 
 def turnable(who, name, rotary, itself, d, heads):
     "True or False; True needs an even number of features in each head"
     if flag(who, name, rotary) and d // heads % 2:
-        raise ValueError(f"{who}: rotary positions turn pairs, but a head has {d // heads} "
-                         "features")
+        raise ValueError(f"{who}: rotary positions turn pairs, but a head has "
+                         f"{d // heads} features")
     return rotary
 
 
-ask(MultiHeadAttention.__init__, None, whole, heads_of, flag, fewer_heads, turnable, flag,
-    None, None, floating)
+ask(MultiHeadAttention.__init__, None, whole, heads_of, flag, fewer_heads, turnable,
+    flag, None, None, floating)

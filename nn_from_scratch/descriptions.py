@@ -77,5 +77,7 @@ def differences(now: dict[str, str], first: dict, last: dict) -> list[str]:
     "What is neither as it was at the start of a run, nor as it was last saved."
     known = [what for what in {**now, **first}
              if now.get(what) not in (first.get(what), last.get(what))]
-    return [f"{quoted(what)}: now {now.get(what, 'none')}; "
-            f"then {quoted(last.get(what, 'none'), 600)}" for what in known]
+    absent = {"workers": "1"}  # of one nothing is said
+    return [f"{quoted(what)}: now {now.get(what, absent.get(what, 'none'))}; then "
+            f"{quoted(last.get(what, absent.get(what, 'none')), 600)}"
+            for what in known]

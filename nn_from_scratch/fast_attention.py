@@ -1,4 +1,4 @@
-"""Attention and GELU in less time: scores with the keys first, and what was computed kept.
+"""Attention and GELU in less time: scores with the keys first, and results kept.
 
     rows[attention] = its rules in the text, all of them together
 """
@@ -18,7 +18,7 @@ from .rules import defvjp, table
 
 # %% ../nbs/15_attention.ipynb #64370b9c
 def _attention_together(q, k, v, causal=False, mask=None):
-    "Scores (…, key, query): to add up along rows is several times as quick as along columns."
+    "Scores (…, key, query): to add up along rows is much quicker than along columns."
     t, s, kind = q.shape[-2], k.shape[-2], q.dtype.type
     scale = kind(q.shape[-1] ** -0.5)
     p = k @ np.swapaxes(q * scale, -1, -2)
@@ -39,7 +39,8 @@ def _attention_together(q, k, v, causal=False, mask=None):
         if homes.keys() & {0, 1}:
             slope = v @ np.swapaxes(g, -1, -2)
             slope -= (slope * p).sum(axis=-2, keepdims=True)
-            slope = slope * p if slope.shape != p.shape else np.multiply(slope, p, out=slope)
+            room = slope if slope.shape == p.shape else None
+            slope = np.multiply(slope, p, out=room)
             slope *= scale
             if 0 in homes: new[0] = np.swapaxes(slope, -1, -2) @ k
             if 1 in homes: new[1] = slope @ q
@@ -70,7 +71,7 @@ forms[attention] = lambda *args: _attention_row(*args)[0]
 # %% ../nbs/15_attention.ipynb #b4847a09
 @operation
 def joint_heads(h: np.ndarray, heads: int, causal: bool, rotary: bool) -> np.ndarray:
-    "Attention in all heads at once, from queries, keys and values side by side (n, t, 3 d)."
+    "Attention in all heads at once: queries, keys and values side by side (n, t, 3 d)."
     return _joint_heads(h, heads, causal, rotary)[0]
 
 
@@ -111,12 +112,11 @@ defvjp(joint_heads, together=_joint_heads)
 
 
 def _joint(layer, h):
-    "The heads of a layer at once where they are alike; None where the text has to do it."
+    "The heads of a layer at once where they are alike; None where the text does it."
     plain = getattr(h, "value", h)  # of a Tensor, or of a compiler's traced value
-    if type(plain) is not np.ndarray or plain.ndim != 3 or layer.kv_heads != layer.heads:
-        return None
-    if type(layer).look_up is not _look_up or table.get(attention) is not _attention_row:
-        return None
+    if type(plain) is not np.ndarray or plain.ndim != 3: return None
+    if layer.kv_heads != layer.heads or type(layer).look_up is not _look_up: return None
+    if table.get(attention) is not _attention_row: return None
     return joint_heads(h, layer.heads, layer.causal, layer.rotary)
 
 
@@ -154,7 +154,8 @@ def _gelu_together(x):
 
 
 def _gelu_row(x):
-    if type(x) is np.ndarray and x.dtype.kind == "f" and x.ndim: return _gelu_together(x)
+    if type(x) is np.ndarray and x.dtype.kind == "f" and x.ndim:
+        return _gelu_together(x)
     y = gelu.plain(x)  # type: ignore[attr-defined]
     return y, lambda g, homes: {0: rows[gelu][0][0](g, y, x)}
 

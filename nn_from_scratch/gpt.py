@@ -8,7 +8,7 @@ __all__ = ['norms', 'small', 'TransformerBlock', 'GPT', 'draw', 'generate', 'bit
 # %% ../nbs/16_gpt.ipynb #3b962dab
 """A small GPT: tokens in, for each place the logits of the token that comes next.
 
-    tokens ──> embedding + positions ──> blocks ──> norm ──> logits ──> draw one ──> tokens …
+    tokens ──> embedding + positions ──> blocks ──> norm ──> logits ──> draw ──> tokens
 """
 import math
 from collections.abc import Sequence
@@ -32,23 +32,28 @@ from .norms import LayerNorm, RMSNorm
 norms = {"layer": LayerNorm, "rms": RMSNorm, None: lambda n, dtype: identity}
 
 
+def _dropout(rate, rng):
+    "A layer that drops this share, with a seed of its own; the identity for 0."
+    return Dropout(rate, int(rng.integers(2**62))) if rate else identity
+
+
 def small(scale):
     "An initialiser: normal numbers of this spread."
     return lambda shape, rng, dtype: rng.normal(0, scale, shape).astype(dtype)
 
 
 class TransformerBlock(Module):
-    """Places ask each other, then each thinks for itself; both are added to what was there.
+    """Places ask each other, then each thinks for itself; both add to what was there.
 
     Parameters:
         d: features of a place
         heads: of the attention
         norm: before each half: layer, rms, or None
         activation: between the two layers of the second half
-        causal: whether a place may look only at itself and what was before
-        kv_heads: heads of keys and values; None: as many as of queries
+        causal: whether a place sees only itself and what was before
+        kv_heads: heads of keys and values; None: as of queries
         rotary: whether queries and keys are turned by their positions
-        dropout: share of what each half adds that is left out in training
+        dropout: share of what each half adds, left out in training
         layers: blocks in all: the more, the smaller what each adds at first
         rng: seed or generator
         dtype: of the weights
@@ -67,14 +72,14 @@ class TransformerBlock(Module):
         rng = np.random.default_rng(rng)
         make, last = small(0.02), small(0.02 / math.sqrt(2 * layers))
         self.norm1 = norms[norm](d, dtype=dtype)
-        self.self_attn = MultiHeadAttention(d, heads, causal, kv_heads, rotary, init=make,
-                                            rng=rng, dtype=dtype)
+        self.self_attn = MultiHeadAttention(d, heads, causal, kv_heads, rotary,
+                                            init=make, rng=rng, dtype=dtype)
         self.self_attn.out_proj = Linear(d, d, init=last, rng=rng, dtype=dtype)
         self.norm2 = norms[norm](d, dtype=dtype)
         self.linear1 = Linear(d, 4 * d, init=make, rng=rng, dtype=dtype)
         self.linear2 = Linear(4 * d, d, init=last, rng=rng, dtype=dtype)
         self.activation = activation
-        self.dropout = Dropout(dropout, int(rng.integers(2**62))) if dropout else identity
+        self.dropout = _dropout(dropout, rng)
         self.settings = {
             "heads": heads, "norm": norm, "causal": causal, "rotary": rotary,
             "activation": getattr(activation, "__name__", "?"), "dropout": dropout}
@@ -90,7 +95,8 @@ class TransformerBlock(Module):
             (n, t, d)
         """
         x = x + self.dropout(self.self_attn(self.norm1(x), cache=cache))
-        return x + self.dropout(self.linear2(self.activation(self.linear1(self.norm2(x)))))
+        thought = self.linear2(self.activation(self.linear1(self.norm2(x))))
+        return x + self.dropout(thought)
 
     def __repr__(self):
         d, heads = self.norm2_size(), self.self_attn.heads
@@ -102,7 +108,7 @@ class TransformerBlock(Module):
 
 # %% ../nbs/16_gpt.ipynb #375f8298
 class GPT(Module):
-    """For each place of a text the logits of the token that comes next (Radford et al., 2018).
+    """For each place of a text the logits of the next token (Radford et al., 2018).
 
     Parameters:
         vocabulary: tokens that there are
@@ -114,9 +120,9 @@ class GPT(Module):
         positions: learned, rotary, or None
         activation: in each block
         tie: whether the output weighs with the table of the embedding
-        kv_heads: heads of keys and values, if fewer than of queries
+        kv_heads: heads of keys and values, if fewer than queries'
         dropout: share that is left out in training
-        tokenizer: what makes tokens of a text; kept, and saved, with the model
+        tokenizer: what makes tokens of a text; saved with the model
         rng: seed or generator
         dtype: of the weights
 
@@ -136,11 +142,13 @@ class GPT(Module):
         rng = np.random.default_rng(rng)
         self.context, self.tokenizer = context, tokenizer
         self.embedding = _table(vocabulary, d, rng, dtype)
-        self.positions = _table(context, d, rng, dtype) if positions == "learned" else None
-        self.dropout = Dropout(dropout, int(rng.integers(2**62))) if dropout else identity
+        learned = positions == "learned"
+        self.positions = _table(context, d, rng, dtype) if learned else None
+        self.dropout = _dropout(dropout, rng)
         self.blocks = [TransformerBlock(
             d, heads, norm, activation, kv_heads=kv_heads, rotary=positions == "rotary",
-            dropout=dropout, layers=layers, rng=rng, dtype=dtype) for _ in range(layers)]
+            dropout=dropout, layers=layers, rng=rng, dtype=dtype)
+            for _ in range(layers)]
         self.norm = norms[norm](d, dtype=dtype)
         self.head = None if tie else Linear(d, vocabulary, bias=False, init=small(0.02),
                                             rng=rng, dtype=dtype)
@@ -153,7 +161,7 @@ class GPT(Module):
 
         Parameters:
             tokens: whole numbers (n, t), t at most the context; or (t,)
-            caches: one a block: what it has seen of the places before
+            caches: one a block: what it has seen before
 
         Returns:
             logits (n, t, vocabulary); or (t, vocabulary)
@@ -161,8 +169,8 @@ class GPT(Module):
         start = caches[0].length if caches else 0
         end = start + np.shape(tokens)[-1]
         if end > self.context:
-            raise ValueError(f"GPT: there are {end} places, and it sees {self.context} at "
-                             "most")
+            raise ValueError(f"GPT: there are {end} places, and it sees {self.context} "
+                             "at most")
         x = self.embedding(tokens)
         if self.positions is not None: x = x + self.positions(np.arange(start, end))
         x = self.dropout(x)
@@ -174,8 +182,9 @@ class GPT(Module):
     def __repr__(self):
         (vocabulary, d), s = self.embedding.weight.shape, self.settings
         tied = "" if self.head is None else ", tie=False"
-        return (f"GPT({vocabulary}, {s['context']}, {d}, {s['heads']}, {len(self.blocks)}, "
-                f"positions={s['positions']!r}{tied})")
+        sizes = vocabulary, s["context"], d, s["heads"], len(self.blocks)
+        inside = ", ".join(map(str, sizes))
+        return f"GPT({inside}, positions={s['positions']!r}{tied})"
 
 # %% ../nbs/16_gpt.ipynb #97dd6a56
 def _table(n, d, rng, dtype):
@@ -218,7 +227,9 @@ def draw(
     order = np.argsort(-logp, axis=-1, kind="stable")  # the likeliest first
     p = np.exp(np.take_along_axis(logp, order, axis=-1))
     if top_k is not None: p[:, top_k:] = 0
-    if top_p is not None: p[np.cumsum(p, axis=-1) - p >= top_p * p.sum(axis=-1, keepdims=True)] = 0
+    if top_p is not None:
+        before = np.cumsum(p, axis=-1) - p  # what the likelier ones have together
+        p[before >= top_p * p.sum(axis=-1, keepdims=True)] = 0
     up_to = np.cumsum(p, axis=-1)
     at = np.random.default_rng(rng).random((len(p), 1)) * up_to[:, -1:]
     place = np.minimum((up_to <= at).sum(axis=-1), np.count_nonzero(p, axis=-1) - 1)
@@ -238,9 +249,9 @@ def generate(
         model: asked in evaluation mode
         tokens: how it begins: whole numbers (t,) or (n, t); or a text, with a tokenizer
         n: tokens to add
-        temperature: 0: always the likeliest; above 1: flatter than the model says
+        temperature: 0: always the likeliest; above 1: flatter than it says
         top_k: draw from the k likeliest alone
-        top_p: draw from the likeliest that together have this probability
+        top_p: draw from the likeliest of this probability together
         rng: seed or generator of the draws
         cache: keep keys and values; the tokens are the same without
 
@@ -282,8 +293,9 @@ def _first_seen(length, context):
 def _encoded(model, text):
     "The tokens of a beginning; an error in words where the model has no tokenizer."
     if model.tokenizer is None:
-        raise TypeError("generate: the model has no tokenizer to make tokens of a text: give "
-                        "tokens, or make it with GPT(…, tokenizer=Characters(text))")
+        raise TypeError("generate: the model has no tokenizer to make tokens of a text"
+                        ": give tokens, or make it with "
+                        "GPT(…, tokenizer=Characters(text))")
     return model.tokenizer.encode(text)
 
 
@@ -292,12 +304,13 @@ def _check_draws(temperature, top_k, top_p):
     at_least_0("generate", "temperature", temperature)
     count_or_none("generate", "top_k", top_k)
     if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"generate: top_p must be a share above 0, at most 1, not {top_p!r}")
+        raise ValueError("generate: top_p must be a share above 0, at most 1, not "
+                         f"{top_p!r}")
 
 # %% ../nbs/16_gpt.ipynb #302dd870
 def bits_per_byte(model: GPT, text: str, batch_size: int = 32) -> float:
-    """What it costs to write a text down with the model's help, whatever its tokens are: so
-    that models with different tokens can be compared.
+    """What it costs to write a text down with the model's help, whatever its tokens
+    are: so that models with different tokens can be compared.
 
     Parameters:
         model: with a tokenizer

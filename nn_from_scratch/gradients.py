@@ -166,7 +166,6 @@ def with_tensors(layout, tensors, f, first, rest, kwargs):
 def exclusively(layout, turns, f, arrays, out, has_aux):
     """Run `f` as the only one who puts Tensors into this model. A gradient succeeds, or
     nothing has changed: an exception, or Ctrl-C at any moment, finds the way out."""
-    frame = sys._getframe()
     try:
         try:
             for turn in turns:
@@ -175,9 +174,9 @@ def exclusively(layout, turns, f, arrays, out, has_aux):
                                    "one at a time, or a copy of the model for each")
             return run_on_tape(f, arrays, out, has_aux)
         finally:
-            surely(give_back, layout, turns, frame)
+            surely(give_back, layout, turns, sys._getframe())
     except BaseException:  # an interrupt may have come in between
-        surely(give_back, layout, turns, frame)
+        surely(give_back, layout, turns, sys._getframe())
         raise
 
 

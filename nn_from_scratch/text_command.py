@@ -71,9 +71,10 @@ def read_text(
         if value < 1: raise UsageError(f"--{name} {value}: at least 1")
     if width < 8 or width % 8: raise UsageError(f"--width {width}: 8, 16, 24 and so on")
     if vocabulary and vocabulary < 256:
-        raise UsageError(f"--vocabulary {vocabulary}: 0, for a token for each letter, or "
-                         "256 and more, for pairs of bytes")
-    if not os.path.exists(file): raise UsageError(f"--text {file}: there is no such file")
+        raise UsageError(f"--vocabulary {vocabulary}: 0, for a token for each letter, "
+                         "or 256 and more, for pairs of bytes")
+    if not os.path.exists(file):
+        raise UsageError(f"--text {file}: there is no such file")
     text = load_text(file)
     cut = max(len(text) * 9 // 10, 1)
     learnt, unseen = text[:cut], text[cut:]
@@ -138,14 +139,15 @@ def train_text(
     history: Any = fit(
         model, cross_entropy, AdamW(rate, weight_decay=0.1), windows,
         epochs=math.ceil(steps / each), max_steps=steps, clip_norm=1.0,
-        callbacks=[Samples(reading)], progress=False, checkpoint=checkpoints, resume=resume)
+        callbacks=[Samples(reading)], progress=False, checkpoint=checkpoints,
+        resume=resume)
     path = folder / "model.safetensors"
     save(model, path)
     about = json.dumps(history.to_dict(), indent=2)
     (folder / "history.json").write_text(about + "\n", encoding="utf-8")
     if history.stopped == "interrupted":
-        print(f"interrupted after {len(history.train_loss)} of ten parts; the model so far "
-              f"is in {path}\nto go on: nn_train --resume {folder}")
+        print(f"interrupted after {len(history.train_loss)} of ten parts; the model so "
+              f"far is in {path}\nto go on: nn_train --resume {folder}")
         return 130
     shutil.rmtree(checkpoints, ignore_errors=True)
     if history.stopped == "diverged":
@@ -153,8 +155,8 @@ def train_text(
     if len(model.tokenizer.encode(reading.unseen)) > 1:
         bits = bits_per_byte(model, reading.unseen)
         print(f"the last tenth, unseen: {bits:.3f} bits a byte")
-    print(f'model and history are in {folder}\nto go on with a text: nn_generate {path} '
-          '--prompt "…"')
+    print(f"model and history are in {folder}")
+    print(f'to go on with a text: nn_generate {path} --prompt "…"')
     return 0
 
 # %% ../nbs/16_gpt.ipynb #257e266d
@@ -179,11 +181,11 @@ def _go_on(path, prompt, n, temperature, top_k, top_p, seed):
     path = Path(path) / "model.safetensors" if os.path.isdir(path) else path
     model = load(path)
     if not isinstance(model, GPT):
-        raise UsageError(f"{path}: this model is a {type(model).__name__}, and only a GPT "
-                         "writes: nn_train --text makes one")
+        raise UsageError(f"{path}: this model is a {type(model).__name__}, and only a "
+                         "GPT writes: nn_train --text makes one")
     if model.tokenizer is None:
-        raise UsageError(f"{path}: this GPT was saved without a tokenizer, so it knows no "
-                         "letters")
+        raise UsageError(f"{path}: this GPT was saved without a tokenizer, so it knows "
+                         "no letters")
     begin = _begun(model.tokenizer, prompt)
     tokens = generate(model, begin, n, temperature, top_k or None, top_p, rng=seed)
     print(model.tokenizer.decode(tokens if prompt else tokens[1:]))
@@ -209,8 +211,9 @@ def _begun(tokenizer, prompt):
     except ValueError:
         strange = [c for c in dict.fromkeys(prompt) if not _knows(tokenizer, c)]
         known = tokenizer.decode(np.arange(min(len(tokenizer), 100)))
-        raise UsageError("--prompt: the model has never seen "
-                         f"{' '.join(map(repr, strange))}; it knows {known!r}") from None
+        unseen = " ".join(map(repr, strange))
+        raise UsageError(f"--prompt: the model has never seen {unseen}; it knows "
+                         f"{known!r}") from None
 
 
 def _knows(tokenizer, letter):

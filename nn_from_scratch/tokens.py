@@ -49,8 +49,8 @@ class Characters(Part):
         codes = _codes(text)
         places = np.searchsorted(self._letters, codes).clip(max=len(self) - 1)
         if (wrong := self._letters[places] != codes).any():
-            raise ValueError(f"Characters: {chr(codes[wrong.argmax()])!r} is none of the "
-                             f"{len(self)} letters it knows")
+            raise ValueError(f"Characters: {chr(codes[wrong.argmax()])!r} is none of "
+                             f"the {len(self)} letters it knows")
         return places
 
     def decode(self, tokens: Array) -> str:
@@ -65,7 +65,8 @@ class Characters(Part):
         codes = self._letters[_in_range("Characters", tokens, len(self))]
         return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
-    def __repr__(self): return f"Characters({self.decode(np.arange(min(len(self), 40)))!r})"
+    def __repr__(self):
+        return f"Characters({self.decode(np.arange(min(len(self), 40)))!r})"
 
 
 def _codes(text):
@@ -86,12 +87,13 @@ def _in_range(who, tokens, n):
 
 # %% ../nbs/16_gpt.ipynb #7e44b011
 _LONGEST = 32  # letters of a chunk: no piece is longer, and no text makes it slow
-_CHUNK = re.compile(rf" ?(?:[^\W\d_]{{1,{_LONGEST}}}|\d{{1,3}}|(?:[^\w\s]|_){{1,{_LONGEST}}})"
-                    rf"|\s{{1,{_LONGEST}}}")
+_CHUNK = re.compile(
+    rf" ?(?:[^\W\d_]{{1,{_LONGEST}}}|\d{{1,3}}|(?:[^\w\s]|_){{1,{_LONGEST}}})"
+    rf"|\s{{1,{_LONGEST}}}")
 
 
 def _chunks(text):
-    "A word with the blank before it, some digits, marks, or blanks: what no piece crosses."
+    "A word with the blank before it, digits, marks, or blanks: what no piece crosses."
     return [chunk.encode("utf-8", "surrogatepass") for chunk in _CHUNK.findall(text)]
 
 
@@ -115,8 +117,9 @@ def _pieces_of(ids, ranks):
 
 # %% ../nbs/16_gpt.ipynb #e35fd7ce
 class BytePairs(Part):
-    """The 256 bytes, and the pairs of pieces that most often stand side by side, as pieces in
-    turn (Gage, 1994; Sennrich et al., 2016). Every text can be written, and comes back.
+    """The 256 bytes, and the pairs of pieces that most often stand side by side, as
+    pieces in turn (Gage, 1994; Sennrich et al., 2016). Every text can be written, and
+    comes back.
 
     Parameters:
         merges: pairs of numbers; number i becomes the piece 256 + i
@@ -135,7 +138,7 @@ class BytePairs(Part):
 
     @classmethod
     def train(cls, text: str, vocabulary: int = 512) -> "BytePairs":
-        """Join the pair that occurs most often (of several the smallest), again and again.
+        """Join the pair that occurs most often (of several the smallest), many times.
 
         Parameters:
             text: to learn from
@@ -167,7 +170,7 @@ class BytePairs(Part):
     def __len__(self): return 256 + len(self._merges)
 
     def encode(self, text: str) -> Array:
-        """The numbers of a text's pieces, joined in the order in which the pairs were learnt.
+        """The numbers of a text's pieces, joined in the order the pairs were learnt in.
 
         Parameters:
             text: any
@@ -208,9 +211,10 @@ class BytePairs(Part):
             ranks, pieces = {}, [bytes([i]) for i in range(256)]
             for first, second in self._merges.tolist():
                 fits = 0 <= first < len(pieces) and 0 <= second < len(pieces)
-                if not fits or len(piece := pieces[first] + pieces[second]) > 4 * _LONGEST:
-                    raise ValueError(f"BytePairs: {first} and {second} cannot be joined to "
-                                     f"piece {len(pieces)}")
+                piece = pieces[first] + pieces[second] if fits else b""
+                if not 0 < len(piece) <= 4 * _LONGEST:
+                    raise ValueError(f"BytePairs: {first} and {second} cannot be "
+                                     f"joined to piece {len(pieces)}")
                 ranks[first, second] = len(pieces)
                 pieces.append(piece)
             self._known = known = self._merges, (ranks, pieces, {})
@@ -220,8 +224,8 @@ class BytePairs(Part):
 
 # %% ../nbs/16_gpt.ipynb #6a5b980d
 class Windows:
-    """Random pieces of a long text, with what comes next at each place: batches for `fit`,
-    which goes on with them to the same bits after it was killed.
+    """Random pieces of a long text, with what comes next at each place: batches for
+    `fit`, which goes on with them to the same bits after it was killed.
 
     Parameters:
         tokens: the text in numbers (n,)
@@ -242,15 +246,16 @@ class Windows:
         self, tokens: Array, context: int, batch_size: int = 32, steps: int = 100, rng: Seed = 0
     ):
         if len(tokens) <= context:
-            raise ValueError(f"Windows: {len(tokens)} tokens are no window of {context} and "
-                             "what comes next")
+            raise ValueError(f"Windows: {len(tokens)} tokens are no window of "
+                             f"{context} and what comes next")
         self.tokens, self.context = np.asarray(tokens), context
         self.batch_size, self.steps = batch_size, steps
         self.rng = np.random.default_rng(rng)
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(self.steps):
-            starts = self.rng.integers(len(self.tokens) - self.context, size=self.batch_size)
+            room = len(self.tokens) - self.context
+            starts = self.rng.integers(room, size=self.batch_size)
             rows = self.tokens[starts[:, None] + np.arange(self.context + 1)]
             yield rows[:, :-1], rows[:, 1:]
 

@@ -115,7 +115,7 @@ def test_a_run_of_several_goes_on_to_the_same_bits(tmp_path, step):
 
 def test_another_number_of_workers_is_another_run(tmp_path):
     trained(a_model(), workers=2, epochs=1, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="workers: now none; then 2"): trained(a_model(), epochs=2, checkpoint=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="workers: now 1; then 2"): trained(a_model(), epochs=2, checkpoint=tmp_path, resume=True)
     with pytest.raises(ValueError, match="workers: now 3; then 2"): trained(a_model(), workers=3, epochs=2, checkpoint=tmp_path, resume=True)
 
 

@@ -70,7 +70,7 @@ class Tracing:
 
     def guarded(self):
         "A trace that leaves nothing behind: no traced values, and no numbers drawn."
-        self.drawing, self.chance, frame = [], None, sys._getframe()
+        self.drawing, self.chance = [], None
         try:
             try:
                 for layout in self.layouts:
@@ -80,9 +80,9 @@ class Tracing:
                 self.chance = shared_generators()
                 return self.written(self.drawing, self.chance)
             finally:
-                surely(self.give_back, frame)
+                surely(self.give_back, sys._getframe())
         finally:  # once more, if an interrupt came between
-            surely(self.give_back, frame)
+            surely(self.give_back, sys._getframe())
 
     def give_back(self, frame: Any) -> None:
         "Everything as it was, once; and the turns that are the function's."
