@@ -167,7 +167,7 @@ def through(layers: list, x: Any) -> tuple:
     if type(layers) is not list or not any(type(f) is Conv2d for f in layers[i:]):
         return x, i
     usual = all(table.get(op) is row for op, row in _rows.items()) and all(
-        kind.__call__ is call for kind, call in _calls.items())
+        kind.__call__ is call for kind, call in _as_written.items())
     while i < len(layers):
         ready = usual and _is_stage(*layers[i:i + 3]) and _numbers(layers[i], x)
         x = stage(*ready) if ready else layers[i](x)
@@ -200,5 +200,5 @@ def _numbers(layer, x):
 
 
 _rows = {op: rows[op][1] for op in (conv2d, max_pool2d)} | {relu: table[relu]}
-_calls = {kind: kind.__call__ for kind in (Conv2d, MaxPool2d)}
+_as_written = {kind: kind.__call__ for kind in (Conv2d, MaxPool2d)}
 forms[Sequential] = through
