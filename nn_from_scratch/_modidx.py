@@ -417,6 +417,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                                                                               'nn_from_scratch/compiler/nodes.py'),
                                                 'nn_from_scratch.compiler.nodes.ref_of': ( 'compiler.html#ref_of',
                                                                                            'nn_from_scratch/compiler/nodes.py'),
+                                                'nn_from_scratch.compiler.nodes.shell': ( 'compiler.html#shell',
+                                                                                          'nn_from_scratch/compiler/nodes.py'),
                                                 'nn_from_scratch.compiler.nodes.traced': ( 'compiler.html#traced',
                                                                                            'nn_from_scratch/compiler/nodes.py'),
                                                 'nn_from_scratch.compiler.nodes.value_of': ( 'compiler.html#value_of',
