@@ -51,7 +51,7 @@ ORDER = """
     dropout norms norm_demands fast_norms
     embedding embedding_demands fast_embedding recurrent recurrent_demands fast_recurrent
     optimizer schedules optim modern quick_steps settings
-    convolution transposed pooling image_demands fast_convolution memory
+    convolution transposed pooling image_demands fast_convolution fast_stages memory
     compiler.nodes compiler.traced compiler.trace compiler.backward compiler.passes compiler.memory compiler.loops compiler.write compiler.tracing compiler.update compiler.replay compiler
     attention attention_demands fast_attention
     plots.figures plots.plane plots.surface plots.network plots.graph plots.training plots.images plots.probe plots.convolution plots
