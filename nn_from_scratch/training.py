@@ -216,7 +216,7 @@ def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
     if clip_norm is not None:
         clip_grad_norm(run.grads, clip_norm)
     before = theta.copy() if _could_overflow(run.optimizer, theta, length) else None
-    if not layout.lock.acquire():  # so that other threads predict before an update or after it
+    if not layout.lock.acquire():  # other threads predict before an update or after it
         raise RuntimeError("fit: this model is being read or trained elsewhere: one at "
                            "a time")
     try:

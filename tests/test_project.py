@@ -63,14 +63,9 @@ ORDER = """
 """.split()
 OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba", "PIL", "mpi4py"}  # asked for when they are needed
 
-# Rules of the house that do not hold everywhere yet: what is left of each is printed, and does not fail.
-OPEN = {"order", "short list", "inner imports", "module length", "function length", "complexity", "private names", "columns", "parameters", "examples",
-        "folds", "export cells"}
-
 
 def hold(rule: str, found: list[str]):
-    "Fail if anything was found against `rule`; while the rule is open, say how much is left."
-    if found and rule in OPEN: pytest.xfail(f"{len(found)} left: " + "; ".join(map(str, found))[:400])
+    "Fail if anything was found against `rule`."
     assert found == [], f"{rule}: " + "\n".join(map(str, found))
 
 
