@@ -49,6 +49,8 @@ PLAYS = {  # the chapters' own states of the playground, and what is to be seen 
     "05_training.ipynb": ("Play: noisy moons learnt by heart", NOISY),
     "08_diagnosis.ipynb": ("Play: a learning rate too large", "data=moons&layers=8&optimizer=sgd&lr=10"),
     "09_regularisation.ipynb": ("Play: the same moons with weight decay", NOISY + "&decay=0.1"),
+    "15_attention.ipynb": ("Play: where a small GPT looks as you type", "letters.html"),
+    "16_gpt.ipynb": ("Play: the next letter, with a temperature to turn", "letters.html"),
 }
 READ = "[Read the first chapter](01_forward.ipynb)\n[Train a network of your own](#the-code-of-the-chapters-is-a-library)\n"
 
@@ -282,7 +284,9 @@ def launch(file: str, lite: bool) -> str:
     from build_lite import LEFT_OUT
     if file == "index.ipynb": links = READ + (PLAY if lite else "")
     else:
-        play = "[{}](playground/index.html?{})\n".format(*PLAYS[file]) if lite and file in PLAYS else ""
+        words, state = PLAYS.get(file, ("", ""))
+        page = state if state.endswith(".html") else f"index.html?{state}"
+        play = f"[{words}](playground/{page})\n" if lite and file in PLAYS else ""
         links = (RUN if lite and Path(file).stem not in LEFT_OUT else "") + play + OPEN
     return "::: {.launch}\n" + links.format(file=file) + ":::"
 
