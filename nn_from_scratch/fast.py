@@ -102,7 +102,7 @@ forms[binary_cross_entropy] = _answers_loss
 # Arrays of one number everywhere, and 0, 1, 2, …, kept for the next time: nobody may
 # write into them
 filled = functools.lru_cache(32)(np.full)
-_numbers = functools.lru_cache(32)(np.arange)
+_counting = functools.lru_cache(32)(np.arange)
 
 
 def _cross_entropy_together(
@@ -131,7 +131,7 @@ def _labels_together(logits, target):
     n, k = logits.shape
     e = logits.T.copy()  # classes first
     e -= np.maximum.reduce(e, axis=0)
-    true = n * target.astype(np.intp, copy=False) + _numbers(n)  # in e, as one row
+    true = n * target.astype(np.intp, copy=False) + _counting(n)  # in e, as one row
     losses = e.reshape(-1)[true]
     np.exp(e, out=e)
     total = filled(k, 1, e.dtype).dot(e)  # sums; but as products they are quicker
