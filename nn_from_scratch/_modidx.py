@@ -2457,6 +2457,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                          'nn_from_scratch.sharing._outside': ('sharing.html#_outside', 'nn_from_scratch/sharing.py'),
                                          'nn_from_scratch.sharing._read_file': ('sharing.html#_read_file', 'nn_from_scratch/sharing.py'),
                                          'nn_from_scratch.sharing._read_note': ('sharing.html#_read_note', 'nn_from_scratch/sharing.py'),
+                                         'nn_from_scratch.sharing._refuse_whole_numbers': ( 'sharing.html#_refuse_whole_numbers',
+                                                                                            'nn_from_scratch/sharing.py'),
                                          'nn_from_scratch.sharing._row': ('sharing.html#_row', 'nn_from_scratch/sharing.py'),
                                          'nn_from_scratch.sharing._state': ('sharing.html#_state', 'nn_from_scratch/sharing.py'),
                                          'nn_from_scratch.sharing._tensor': ('sharing.html#_tensor', 'nn_from_scratch/sharing.py'),
