@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .architecture import optional
+from .architecture import brief, optional
 from .checks import counted
 from .columns import (
     Cells, Column, TableError, column_of_array, listed, missing_words)
@@ -78,7 +78,7 @@ class Table:
 
     def where(self, row: int, name: str) -> str:
         "The place of a cell, for messages."
-        return f"{self.name}, line {self.lines[row]}, column {name!r}"
+        return f"{self.name}, line {self.lines[row]}, column {brief(name)}"
 
     def __repr__(self):
         kinds = [f"{name}: {c.kind}" for name, c in self.columns.items()]
@@ -89,12 +89,27 @@ class _NotDecoded(Exception):
     "The file is not in this encoding."
 
 
+_MOST = 2**25  # bytes that any compressed file may become
+
+
+class _Unpacked(gzip.GzipFile):
+    "A compressed file, which may not become 25 times as long: no table does."
+
+    def read1(self, size: int = -1) -> bytes:
+        data, packed = super().read1(size), Path(str(self.name)).stat().st_size
+        if self.tell() > (most := max(_MOST, 25 * packed)):
+            raise TableError(f"{self.name}: the compressed file ({packed:,} bytes) "
+                             f"unpacks into more than {most:,} bytes, which no table "
+                             "does; if this one is meant to, unpack it first")
+        return data
+
+
 def _text_of(path: Path, encoding: str) -> io.TextIOBase:
     "The file as text, unpacked if it is compressed."
     codecs.lookup(encoding)
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    raw: Any = gzip.open(path) if packed else open(path, "rb")
+    raw: Any = _Unpacked(path) if packed else open(path, "rb")
     return io.TextIOWrapper(raw, encoding, newline="")
 
 
@@ -115,15 +130,28 @@ def _encodings(path: Path, encoding: str | None) -> list[str]:
 def _separator(file) -> str:
     """What parts the names in the first line that is not empty. The file is back at
     its start."""
-    first = next((line for line in file if line.strip()), "")
+    first = next(filter(str.strip, iter(lambda: file.readline(_LINE), "")), "")
     file.seek(0)
     return max(",;\t|", key=re.sub(r'"[^"]*"', "", first).count)
+
+
+_LINE = 2**23  # letters; no row of a table is longer
+
+
+def _lines_of(path: Path, file) -> Iterator[str]:
+    "The lines of a file, none of which may fill the memory."
+    while line := file.readline(_LINE):
+        if len(line) == _LINE:
+            raise TableError(f"{path}: a line of more than {_LINE:,} letters is no row "
+                             "of a table")
+        yield line
 
 
 def _rows_in(path: Path, file, separator: str) -> Iterator[tuple[int, list[str]]]:
     "The rows that are not empty, each with the line at which it begins."
     line = 1
-    lines = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
+    lines = csv.reader(_lines_of(path, file), delimiter=separator,
+                       skipinitialspace=True, strict=True)
     try:
         for cells in lines:
             if cells and (cells[0].strip() or any(cell.strip() for cell in cells)):
@@ -146,7 +174,7 @@ def _header(path: Path, cells: list[str], notes: list[str]) -> list[str]:
     if doubled := sorted({name for name in names if name and names.count(name) > 1}):
         raise TableError(f"{path}: the first line must name each column once, but it "
                          "repeats "
-                         f"{', '.join(map(repr, doubled))}")
+                         f"{listed([*map(brief, doubled)])}")
     for i, name in enumerate(names):
         if not name:
             names[i] = f"column {i + 1}"
@@ -221,7 +249,7 @@ def _read_as(path: Path, encoding: str, separator, missing: set, only_empty) -> 
     for column in cells:
         if column.strays and not column.is_words:
             line, text = column.first_stray
-            notes.append(f"column {column.name!r}: "
+            notes.append(f"column {brief(column.name)}: "
                          f"{counted(column.strays, 'cell')} of "
                          f"{len(lines):,} hold no number and count as missing, the "
                          "first in "
