@@ -23,7 +23,6 @@ from .console import guarded, show
 from .losses import softmax
 from .preparation import Preparation
 from .sharing import load
-from .tables import read_table as any_table
 from .training import predict
 
 # %% ../nbs/C_command.ipynb #c0a90b08
@@ -52,7 +51,7 @@ def _answer(path, data, probabilities, output) -> int:
     if not os.path.exists(data):
         raise UsageError(f"{data}: there is no such file")
     files, x = first.encode(data) if isinstance(first, Album) \
-        else (None, first.encode(any_table(data)))
+        else (None, first.encode(data))
     said = np.asarray(predict(model, x))
     if said.ndim != 2 or said.dtype.kind != "f" or not said.size:
         raise ValueError(f"{path}: the answers of this model are {said.dtype} "

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import answers, cli, console, reports, tables, tasks
+from nn_from_scratch import answers, cli, console, reports, table_files, tasks
 from nn_from_scratch.columns import TableError
 from nn_from_scratch.preparation import Preparation
 from nn_from_scratch.tables import read_table
@@ -115,11 +116,86 @@ def test_codes_stay_apart(cells, classes):
 @pytest.mark.parametrize("data, words", [
     (b"a,b\n1,2\n\x1f\x8b", ""), (gzip.compress(b"a,b\n1,2\n")[:-9], "cannot be read"), (b"a,a\n1,2\n", "repeats 'a'"),
     (gzip.compress(bytes(range(97, 123)) * 20)[:12] + b"\xff" * 20, "cannot be read"), (b"\x89PNG\r\n\x1a\n\0\0", "is not text"),
-    (b'a,b\n1,"2\n', "line 2"), (b"a,b\n1,2,3\n", "line 2: 3 cells"), (b"a,b\n", "2 columns and 0 rows")])
+    (b'a,b\n1,"2\n', "line 2"), (b"a,b\n1,2\n1,2,3\n", "line 3: 3 cells"), (b"a,b\n", "2 columns and 0 rows")])
 def test_damaged_tables(data, words):
     try: read_table(table(data))
     except TableError as error: assert "t.csv" in str(error) and words in str(error)
     else: assert not words
+
+
+@pytest.mark.parametrize("cells, form, values", [
+    (['"1,250"', '"$3,000,000.50"', "$7"], "1,234.5 $", [1250, 3000000.5, 7]), (["12%", "3.5 %", "0"], "1,234.5 %", [12, 3.5, 0]),
+    (["(5)", "7", "−1"], "1,234.5", [-5, 7, -1]), (["1\u00a0250", "3'000", "7"], "1,234.5", [1250, 3000, 7]), (["56 m²", "7 m²"], "1,234.5 m²", [56, 7]),
+    (['"3,5"', '"12,25"'], "1.234,5", [3.5, 12.25]), (['"1.250,5 €"', '"3 €"'], "1.234,5 €", [1250.5, 3]), (["8:30", "12:00:36"], "hours:minutes", [8.5, 12.01]),
+    (["31.12.2020", "1.2.1971"], "day/month/year", [18627, 396]), (["12/31/2020", "2/1/71"], "month/day/year", [18627, 396]),
+    (["31/12/2020", "1/2/1971"], "day/month/year", [18627, 396]), (['"Dec 31, 2020"', "February 1 1971"], "month day, year", [18627, 396]),
+    (["31 Dec 2020", "1-Feb-1971"], "day month year", [18627, 396]), (["2020-12-31T06:00:00+06:00", "1971-02-01"], "", [18627, 396]),
+    (["2020/12/31", "1971/2/1"], "year/month/day", [18627, 396])])
+def test_numbers_and_dates_as_people_write_them(cells, form, values):
+    column = read_table(table("a,y\n" + "".join(f"{cell},1\n" for cell in cells)))["a"]
+    assert column.kind != "words" and column.form == form and np.allclose(column.values, values)
+
+
+@pytest.mark.parametrize("cells", [["A1", "A2", "B7"], ["007 %", "5 %", "6 %"], ["5 kg", "5 m", "7 lb"], ["32/12/2020", "1/2/1971"], ["01", "1 250"], ["1st", "2nd"],
+                                   ["2024-02-30", "2024-02-28"], ["10-20", "20-30"], ["3 of 7", "5 of 7"]])
+def test_what_is_no_number_stays_a_word(cells):
+    assert read_table(table("a,y\n" + "".join(f"{cell},1\n" for cell in cells)))["a"].kind == "words"
+
+
+def test_a_few_thousands_among_plain_numbers_are_no_holes():
+    found = read_table(table("a,y\n" + "".join(f'"{i * 60:,}",1\n' for i in range(1, 18))))
+    assert found["a"].values.tolist() == [60 * i for i in range(1, 18)] and "written as 1,234.5" in found.notes[0]
+
+
+def test_new_rows_are_read_as_those_of_the_training_were():
+    "Alone, 03/04/2024 would be the 4th of March, and 1.250 a little more than 1."
+    days = [f"{1 + i % 28:02}/{1 + i % 12:02}/2024" for i in range(60)]
+    text = "day;price;y\n" + "".join(f"{day};{i}.000,50;{i}\n" for i, day in enumerate(days, 1))
+    layer = Preparation(read_table(table(text)), "y")
+    new = table("day;price\n03/04/2024;1.250\n", "new.csv")
+    assert layer.encode(new).tolist() == [[(np.datetime64("2024-04-03") - np.datetime64("1970-01-01")).astype(int), 1250]]
+    with pytest.raises(TableError, match="line 2, column 'day': written as month/day/year, but the model was trained with day/month/year"):
+        layer.encode(read_table(new))
+
+
+PLAIN = "a,b,y\n" + "".join(f"{i},{'pq'[i % 2]},{i / 4}\n" for i in range(30))
+
+
+@pytest.mark.parametrize("data, note", [
+    ("# made on Monday, by\n# a machine\n" + PLAIN, "2 lines before"), ("Prices\n\n" + PLAIN, "1 line before"), (PLAIN.replace("\n", ",\n"), "column 4 has no name"),
+    ("a,b,y\n" + "".join(f"{i},{line}\n" for i, line in enumerate(PLAIN.splitlines()[1:])), "counts the rows: left out"), (PLAIN.replace(",", "  "), ""),
+    ("Unnamed: 0,a,b,y\n" + "".join(f"{i},{line}\n" for i, line in enumerate(PLAIN.splitlines()[1:])), "counts the rows: left out"),
+    ("# a,b,y\n" + PLAIN.split("\n", 1)[1], ""), (PLAIN.encode("utf-16-le"), "utf-16-le"), (PLAIN.replace("\n", ",\n", 1).replace("\n", ",\n").replace(",,\n", ",\n"), "")])
+def test_what_stands_around_a_table(data, note):
+    found = read_table(table(data))
+    assert [*found.columns][:3] == ["a", "b", "y"] and found["y"].values.tolist() == [i / 4 for i in range(30)] and found["b"].words == ["p", "q"]
+    assert any(note in said for said in [*found.notes, ""])
+
+
+@pytest.mark.parametrize("first", ["5.1,x,0", "39,x,7", "3,x,3"])
+def test_a_table_without_names(first):
+    found = read_table(table(first + "\n" + "".join(f"{i},x,{i}\n" for i in range(20))))
+    assert [*found.columns] == ["column 1", "column 2", "column 3"] and len(found) == 21 and "not names" in found.notes[0]
+    assert [*read_table(table("country,1990,1991\nx,1,2\ny,3,4\n")).columns] == ["country", "1990", "1991"]
+
+
+def test_archives():
+    for names, words in (["t.csv"], ""), (["t.csv", "u.csv"], "has 2 files in it"), (["[Content_Types].xml", "xl/a"], "is a spreadsheet"):
+        with zipfile.ZipFile("t.zip", "w") as archive:
+            for name in names: archive.writestr(name, PLAIN)
+        if not words: assert [*read_table("t.zip").columns] == ["a", "b", "y"]
+        else: pytest.raises(TableError, read_table, "t.zip").match(words)
+    Path("t.zip").write_bytes(Path("t.zip").read_bytes()[:40])
+    pytest.raises(TableError, read_table, "t.zip").match("cannot be unpacked")
+
+
+def test_all_ragged_rows_are_named_at_once():
+    with pytest.raises(TableError, match="line 3: 2 cells, but the first line names 3 columns; line 5 has 4, line 6 has 1: 3 rows in all"):
+        read_table(table("a,b,y\n1,2,3\n1,2\n1,2,3\n1,2,3,4\nx\n1,2,3\n1,2,3\n"))
+
+
+def test_words_among_numbers_are_told():
+    assert "15 cells of 30 hold a number, but 'big' is none" in read_table(table("a,y\n" + "".join(f"{i if i % 2 else 'big'},1\n" for i in range(30)))).notes[0]
 
 
 def test_what_is_no_ordinary_file(tmp_path):
@@ -303,6 +379,19 @@ def test_all_unknown_columns_are_named_at_once(capsys):
     assert "--target why --ignore id --group who: t.csv has no such column" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("asked, target", [("3", "y"), ("-1", "y"), ("1", "a"), ("y", "y")])
+def test_the_target_by_its_place(asked, target, capsys):
+    main(data=table(PLAIN), target=asked, epochs=1, output="run")
+    assert json.loads(Path("run/report.json").read_text())["target"] == target
+
+
+def test_columns_that_only_name_are_suspected():
+    rng = np.random.default_rng(0)
+    rows = "".join(f"{9000 + 7 * i},s{i % 9},{rng.normal():.3f},{rng.normal():.3f}\n" for i in rng.permutation(60))
+    notes = "; ".join(tasks.read_task(table("customer_id,subject,a,y\n" + rows), "y").notes)
+    assert "--ignore customer_id" in notes and "--group subject" in notes and "'a'" not in notes
+
+
 def test_a_class_asked_about(capsys):
     main(data=table(mixed()), target="y", epochs=1, positive="yes", output="run")
     said = re.search(r"yes: (\d+) of (\d+) found; said of (\d+) rows? that it is not true of", capsys.readouterr().out)
@@ -405,13 +494,15 @@ def packed(head, piece, megabytes):
 @pytest.mark.parametrize("head, piece, word", [(b"a,b\n", b"1,2\n", "unpacks into more"), (b"a,b\n", b"\n", "unpacks into more"), (b"a,b\n1,", b"1", "no row"), (b"", b"x", "no row"), (b"", b"x,", "no row")],
                          ids=["many rows", "empty lines", "a long cell", "a long name", "many columns"])
 def test_a_small_file_does_not_become_a_large_table(head, piece, word, monkeypatch):
-    monkeypatch.setattr(tables, "_MOST", 2**20)
-    monkeypatch.setattr(tables, "_LINE", 2**18)
+    monkeypatch.setattr(table_files, "_MOST", 2**20)
+    monkeypatch.setattr(table_files, "_LINE", 2**18)
     table(packed(head, piece, 60), "t.csv.gz")
     assert Path("t.csv.gz").stat().st_size < 70_000
     start = time.perf_counter()
     with pytest.raises(TableError, match=word): read_table("t.csv.gz")
     assert time.perf_counter() - start < 60  # all of it would take minutes
+    with zipfile.ZipFile("t.zip", "w", zipfile.ZIP_DEFLATED) as archive: archive.writestr("t.csv", head + piece * (2**21 // len(piece)))
+    with pytest.raises(TableError, match="unpacks into more"): read_table("t.zip")
     monkeypatch.undo()
     table(packed(b"a,b\n", b"1,2\n", 1), "u.csv.gz")  # as much as this is read
     assert len(read_table("u.csv.gz")) == 2**18
