@@ -27,7 +27,7 @@ from .modules import Module
 from .compiler.replay import gradient_for, updating
 from .gradients import value_and_grad
 from .losses import shares
-from .optim import clip_grad_norm
+from .optim import clip_grad_norm, optimizers
 from .optimizer import Optimizer
 from .parallel import Workers, check_workers, end_alike, results_of
 from .progress import progress_bar
@@ -205,8 +205,8 @@ def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
 
     Raises `Diverged`, and leaves the model as it was, where something is not finite.
     """
-    g, theta = run.grads.vector, run.model.parameters().vector
-    length = _length(g)
+    g, layout = run.grads.vector, run.model.layout()
+    theta, length = layout.parameters.vector, _length(g)
     if not math.isfinite(run.batch_loss):
         raise Diverged(f"the loss is {run.batch_loss}")
     if not math.isfinite(length) and not np.isfinite(g).all():
@@ -216,14 +216,13 @@ def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
     if clip_norm is not None:
         clip_grad_norm(run.grads, clip_norm)
     before = theta.copy() if _could_overflow(run.optimizer, theta, length) else None
-    turn = run.model.reading()
-    if not turn.acquire():  # so that other threads predict before an update or after it
+    if not layout.lock.acquire():  # other threads predict before an update or after it
         raise RuntimeError("fit: this model is being read or trained elsewhere: one at "
                            "a time")
     try:
         update(run.model, run.grads)
     finally:
-        turn.release()
+        layout.lock.release()
     if before is not None and not np.isfinite(theta).all():
         theta[...] = before
         raise Diverged("an update made parameters that are not finite")
@@ -240,7 +239,7 @@ def _could_overflow(optimizer, theta, length):
     float32 there is nothing to fear. Other precisions, other optimizers and a tiny eps
     get the copy.
     """
-    known = type(optimizer).__module__.startswith(f"{__package__}.optim")
+    known = type(optimizer) in optimizers.values()
     careful = known and theta.itemsize >= 4 and getattr(optimizer, "eps", 1.0) >= 1e-12
     reach = optimizer.learning_rate() * (1 + length + _length(theta))
     return not (careful and reach < 1e30)
@@ -248,7 +247,7 @@ def _could_overflow(optimizer, theta, length):
 
 def _length(vector: np.ndarray) -> float:
     "The length of a vector, in one quick pass; not finite where a number is enormous."
-    return math.sqrt(float(np.vdot(vector, vector)))
+    return math.sqrt(vector.dot(vector))
 
 # %% ../nbs/05_training.ipynb #8feb5220
 def _check_arguments(model, loss, optimizer, metrics, callbacks, settings):
