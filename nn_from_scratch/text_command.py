@@ -79,6 +79,9 @@ def read_text(
     cut = max(len(text) * 9 // 10, 1)
     learnt, unseen = text[:cut], text[cut:]
     tokenizer = BytePairs.train(learnt, vocabulary) if vocabulary else Characters(text)
+    if len(tokenizer) < 2:
+        raise UsageError(f"--text {file}: it is {text[0]!r} over and over, so there is "
+                         "nothing to tell apart")
     tokens = tokenizer.encode(learnt)
     if len(tokens) <= context:
         raise UsageError(f"--text {file}: {len(tokens):,} tokens to learn from are too "

@@ -27,7 +27,7 @@ from .modules import Module
 from .compiler.replay import gradient_for, updating
 from .gradients import value_and_grad
 from .losses import shares
-from .optim import clip_grad_norm
+from .optim import clip_grad_norm, optimizers
 from .optimizer import Optimizer
 from .parallel import Workers, check_workers, end_alike, results_of
 from .progress import progress_bar
@@ -248,7 +248,7 @@ def _could_overflow(optimizer, theta, length):
     float32 there is nothing to fear. Other precisions, other optimizers and a tiny eps
     get the copy.
     """
-    known = type(optimizer).__module__.startswith(f"{__package__}.optim")
+    known = type(optimizer) in optimizers.values()
     careful = known and theta.itemsize >= 4 and getattr(optimizer, "eps", 1.0) >= 1e-12
     reach = optimizer.learning_rate() * (1 + length + _length(theta))
     return not (careful and reach < 1e30)
@@ -256,7 +256,7 @@ def _could_overflow(optimizer, theta, length):
 
 def _length(vector: np.ndarray) -> float:
     "The length of a vector, in one quick pass; not finite where a number is enormous."
-    return math.sqrt(float(np.vdot(vector, vector)))
+    return math.sqrt(vector.dot(vector))
 
 # %% ../nbs/05_training.ipynb #8feb5220
 def _check_arguments(model, loss, optimizer, metrics, callbacks, settings):
