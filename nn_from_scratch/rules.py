@@ -72,14 +72,14 @@ def check_call(op, rules, together):
         needed = [p.name for p in known
                   if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     else:
-        needed = [f"x{i}" for i in range(op.nin)] if isinstance(op, np.ufunc) else None
+        needed = [f"x{i}" for i in range(getattr(op, "nin", 0))]
+    given = needed if together else ["g", "y", *needed]
     for rule in [together] if together else [rule for rule in rules if rule is not None]:
-        given = needed if together else needed and ["g", "y", *needed]
         if not callable(rule):
             raise TypeError(f"defvjp: a rule of {name_of(op)} is a function, rule(g, y, "
                             f"*args), or None, not {rule!r}")
         try:
-            if given is not None: signature_of(rule).bind(*given)
+            if needed: signature_of(rule).bind(*given)
         except ValueError:  # a function that does not say what it takes
             continue
         except TypeError:
