@@ -37,6 +37,7 @@ from .ranks import joined
 from .states import Held
 from .stopping import (Convergence, EarlyStopping, LearningRateFinder,
                                       ReduceLROnPlateau, has_converged)
+from .turns import alone, surely
 
 _all_ = ["batches", "predict", "evaluate", "History", "Run", "Callback",
          "has_converged", "EarlyStopping", "LearningRateFinder", "ReduceLROnPlateau"]
@@ -110,8 +111,12 @@ def fit(
                             progress and ranks.rank == 0)
         tell = Listeners([*callbacks, *own], run)
         taking = partial(_Gradients, compile=compile)
-        with Workers(run, taking, workers) as take_gradient:
-            _go_through(run, tell, take_gradient, updating(optimizer, compile))
+        update = _in_turn(updating(optimizer, compile))
+        take_gradient = Workers(run, taking, workers)
+        try:
+            with take_gradient: _go_through(run, tell, take_gradient, update)
+        finally:
+            take_gradient.close()  # once more, if an interrupt came in between
         end_alike(run)
         return run.history
 
@@ -141,9 +146,12 @@ def _go_through(run: Run, tell: Callable, take_gradient: Callable,
             run.stop("epochs", all_done(epochs, "epoch"))
     finally:
         try:
-            with ending(run): run.settle()
+            with ending(run): surely(run.settle)
         finally:
-            with ending(run): tell("on_fit_end")
+            try:
+                with ending(run): surely(tell, "on_fit_end")
+            finally:  # if an interrupt came before it had begun
+                surely(tell, "on_fit_end")
 
 # %% ../nbs/05_training.ipynb #aed2f5c7
 class _Gradients:
@@ -205,8 +213,8 @@ def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
 
     Raises `Diverged`, and leaves the model as it was, where something is not finite.
     """
-    g, layout = run.grads.vector, run.model.layout()
-    theta, length = layout.parameters.vector, _length(g)
+    g, theta = run.grads.vector, run.model.parameters().vector
+    length = _length(g)
     if not math.isfinite(run.batch_loss):
         raise Diverged(f"the loss is {run.batch_loss}")
     if not math.isfinite(length) and not np.isfinite(g).all():
@@ -216,18 +224,19 @@ def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
     if clip_norm is not None:
         clip_grad_norm(run.grads, clip_norm)
     before = theta.copy() if _could_overflow(run.optimizer, theta, length) else None
-    if not layout.lock.acquire():  # other threads predict before an update or after it
-        raise RuntimeError("fit: this model is being read or trained elsewhere: one at "
-                           "a time")
-    try:
-        update(run.model, run.grads)
-    finally:
-        layout.lock.release()
+    update(run.model, run.grads)
     if before is not None and not np.isfinite(theta).all():
         theta[...] = before
         raise Diverged("an update made parameters that are not finite")
     run.feed.done += 1
     run.step = run.history.steps = run.step + 1
+
+
+def _in_turn(update):
+    "An update of one's own making, which no other thread's prediction sees half done."
+    if hasattr(update, "takes_turn"):  # those of the library take the turn themselves
+        return update
+    return partial(alone(lambda _, model, grads: update(model, grads)), None)
 
 
 def _could_overflow(optimizer, theta, length):
