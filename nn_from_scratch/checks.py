@@ -185,7 +185,10 @@ def as_array(who: str, name: str, value: Any) -> Array:
         raise TypeError(f"{who}: {name} is a masked array, and its mask would be lost: "
                         "leave those rows out, or give what stands there, "
                         f"{name}.filled(…)")
-    return np.asarray(value)
+    try: return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{who}: the rows of {name} must all be of one shape, but they "
+                         "are of several") from error
 
 
 def floats(who: str, name: str, value: Any) -> Array:
