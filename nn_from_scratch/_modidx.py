@@ -211,6 +211,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/nn_from_scratch', 'doc_hos
                                                                                           'nn_from_scratch/checkpoints.py'),
                                              'nn_from_scratch.checkpoints._Lock.release': ( 'e_checkpoints.html#_lock.release',
                                                                                             'nn_from_scratch/checkpoints.py'),
+                                             'nn_from_scratch.checkpoints._bytes_of': ( 'e_checkpoints.html#_bytes_of',
+                                                                                        'nn_from_scratch/checkpoints.py'),
                                              'nn_from_scratch.checkpoints._found': ( 'e_checkpoints.html#_found',
                                                                                      'nn_from_scratch/checkpoints.py'),
                                              'nn_from_scratch.checkpoints._history_like': ( 'e_checkpoints.html#_history_like',
