@@ -11,6 +11,7 @@ __all__ = ['TableError', 'UsageError', 'Column']
 # %% ../nbs/07_table.ipynb #b1a90b15
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -32,12 +33,14 @@ class Column:
         kind: "numbers", "words" or "dates"
         values: numbers; places in words; days since 1970. NaN or -1: a hole
         words: the different ones, sorted
+        as_words: of numbers, where one is spelt in two ways
     """
 
     name: str
     kind: str
     values: np.ndarray
     words: list[str] = field(default_factory=list)
+    as_words: "Column | None" = None
 
     @property
     def holes(self) -> np.ndarray:
@@ -61,6 +64,12 @@ def spelt(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
 
+def as_date(days: float) -> str:
+    "A day, or a moment, by its days since 1970: 2024-03-01."
+    moment = np.datetime64(round(days * 86400), "s")
+    return str(moment if days % 1 else moment.astype("datetime64[D]"))
+
+
 def is_nothing(value) -> bool:
     "Whether an object stands for a hole: None, NaN, pandas' NA."
     return value is None or type(value).__name__ in ("NAType", "NaTType") \
@@ -71,14 +80,23 @@ missing_words = "", "na", "n/a", "nan", "null", "none", "?"
 _LARGEST = 1e100  # what can still be squared and summed
 _STRAY = 0.1  # the share of words from which on a column is one of words
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?Z?")
+_FIGURE = re.compile(r"[-+]?[$€£¥]? ?[-+]?(\d{1,3}([., \u00a0\u202f'’]\d{3})+|\d+)"
+                     r"([.,]\d+)? ?[%$€£¥]?")
 _CODE = re.compile(r"^0\d|^\d+[eE]\d+$", re.M)  # 01, and 1E2: names made of digits
+
+
+def _bare(number: str) -> str:
+    "A number without a fraction that is nothing: 1 for 1.0."
+    return re.sub(r"[.,]0*$", "", number)
 
 
 class Cells:
     "One column as it is read, piece by piece: its numbers so far, its words so far."
 
-    def __init__(self, name: str, missing: set, comma: bool, words: bool):
+    def __init__(self, name: str, missing: set, comma: bool, words: bool,
+                 classes: bool = False):
         self.name, self.missing, self.comma, self.is_words = name, missing, comma, words
+        self.classes = classes  # whether its numbers may be names of classes
         self.numbers: list[np.ndarray] = []
         self.codes: list[np.ndarray] = []
         self.index: dict[str, int] = {}
@@ -92,7 +110,8 @@ class Cells:
             self.numbers.append(
                 self._one_by_one(cells, lines) if numbers is None else numbers
             )
-        if self.is_words or self.strays:
+        self.classes &= len(self.index) <= 1000
+        if self.is_words or self.strays or self.classes:
             self.codes.append(self._coded(cells))
             self.read_as_words += len(cells)
         self.rows += len(cells)
@@ -161,11 +180,39 @@ class Cells:
             or self.real_words > _STRAY * (known + self.real_words)
         return self.is_words and self.read_as_words < self.rows
 
+    def note(self) -> str:
+        "A sentence where numbers are written as they are not read."
+        some = [*islice(self.index, 1000)]
+        odd = [word for word in some
+               if _FIGURE.fullmatch(word) and self._number(word) is None]
+        if not self.is_words or len(odd) <= len(some) / 2:
+            return ""
+        return (f"column {self.name!r} is one of words, since {odd[0]!r} is no number "
+                "here: write 1234.5 for 1,234.5, 1234,5, 1.234,5, $1234.5, 1234.5%")
+
+    def _spelt(self) -> Column | None:
+        """The column as words, where it writes one number in several ways: as classes,
+        1.1 and 1.10 are two; 1 and 1.0, 0 and -0 are one."""
+        if not self.classes:
+            return None
+        numbers = {word: number for word in self.index
+                   if (number := self._number(word)) is not None}
+        names = {word: _bare(word) if number else "0"
+                 for word, number in numbers.items()}
+        words = sorted(set(names.values()))
+        if len(words) == len(set(numbers.values())):
+            return None
+        places = np.full(len(self.index) + 1, -1, np.int32)
+        for word, name in names.items():
+            places[self.index[word]] = words.index(name)
+        return Column(self.name, "words", places[np.concatenate(self.codes)], words)
+
     def column(self) -> Column:
         "The column, when all rows are there."
         numbers, self.numbers = self.numbers, []  # the memory of one column at a time
         if not self.is_words:
-            return Column(self.name, "numbers", np.concatenate(numbers))
+            return Column(self.name, "numbers", np.concatenate(numbers),
+                          as_words=self._spelt())
         words = sorted(self.index)
         places = np.full(len(words) + 1, -1, np.int32)  # the last one serves the holes
         for place, word in enumerate(words):

@@ -6,13 +6,9 @@
 __all__ = ['Table', 'read_table']
 
 # %% ../nbs/07_table.ipynb #b1a90b02
-import codecs
 import csv
-import gzip
-import io
 import os
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +20,7 @@ from .architecture import optional
 from .checks import counted
 from .columns import (
     Cells, Column, TableError, column_of_array, listed, missing_words)
+from .text_files import DAMAGES, encodings_of, text_of
 
 # %% ../nbs/07_table.ipynb #b1a90b16
 @dataclass
@@ -89,47 +86,29 @@ class _NotDecoded(Exception):
     "The file is not in this encoding."
 
 
-def _text_of(path: Path, encoding: str) -> io.TextIOBase:
-    "The file as text, unpacked if it is compressed."
-    codecs.lookup(encoding)
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    raw: Any = gzip.open(path) if packed else open(path, "rb")
-    return io.TextIOWrapper(raw, encoding, newline="")
-
-
-def _encodings(path: Path, encoding: str | None) -> list[str]:
-    "The encodings to try, the likeliest first."
-    if encoding is not None:
-        return [encoding]
-    with _text_of(path, "latin-1") as file:
-        start = file.read(1000).encode("latin-1")
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return ["utf-16"]
-    if b"\0" in start:
-        raise TableError(f"{path} is not text (a picture, a spreadsheet?): save it as "
-                         'CSV; of UTF-16 without a mark say encoding="utf-16-le"')
-    return ["utf-8-sig", "cp1252", "latin-1"]
-
-
-def _separator(file) -> str:
-    """What parts the names in the first line that is not empty. The file is back at
-    its start."""
+def _separator(file) -> tuple[str, int]:
+    """What parts the names in the first line that is not empty, and where the table
+    begins: below a line such as sep=; that Excel writes. The file is there."""
     first = next((line for line in file if line.strip()), "")
     file.seek(0)
-    return max(",;\t|", key=re.sub(r'"[^"]*"', "", first).count)
+    if said := re.fullmatch(r'\ufeff?"?sep=(.)"?\s*', first):
+        file.readline()
+        return said[1], 2
+    return max(",;\t|", key=re.sub(r'"[^"]*"', "", first).count), 1
 
 
-def _rows_in(path: Path, file, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _rows_in(
+    path: Path, file, separator: str, line: int
+) -> Iterator[tuple[int, list[str]]]:
     "The rows that are not empty, each with the line at which it begins."
-    line = 1
+    above = line - 1
     lines = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
     try:
         for cells in lines:
             if cells and (cells[0].strip() or any(cell.strip() for cell in cells)):
                 yield line, cells
             # a cell in quotation marks may go on over several lines
-            line = lines.line_num + 1
+            line = above + lines.line_num + 1
     except UnicodeDecodeError:
         raise _NotDecoded from None
     except csv.Error as error:
@@ -149,8 +128,9 @@ def _header(path: Path, cells: list[str], notes: list[str]) -> list[str]:
                          f"{', '.join(map(repr, doubled))}")
     for i, name in enumerate(names):
         if not name:
-            names[i] = f"column {i + 1}"
-            notes.append(f"column {i + 1} has no name in the first line")
+            place = f"column {i + 1}"
+            names[i] = place if place not in names else f"{place} (nameless)"
+            notes.append(f"{names[i]} has no name in the first line")
     return names
 
 
@@ -164,7 +144,7 @@ def _in_pieces(
         if len(cells) != width:
             raise TableError(f"{path}, line {line}: {counted(len(cells), 'cell')}, "
                              "but the first "
-                             f"line names {width} columns")
+                             f"line names {counted(width, 'column')}")
         lines.append(line)
         piece.append(cells)
         if len(piece) == size:
@@ -179,16 +159,17 @@ def _parse(
 ) -> tuple:
     "The columns in the making, the lines of the rows, and notes."
     notes: list[str] = []
-    with _text_of(path, encoding) as file:
+    with text_of(path, encoding) as file:
         try:
-            separator = separator or _separator(file)
+            found, line = _separator(file)
         except UnicodeDecodeError:
             raise _NotDecoded from None
-        rows = _rows_in(path, file, separator)
+        separator = separator or found
+        rows = _rows_in(path, file, separator, line)
         _, first = next(rows, (0, []))
         names = _header(path, first, notes)
         cells = [Cells(name, {""} if name in only_empty else missing, separator != ",",
-                       name in as_words) for name in names]
+                       name in as_words, name in only_empty) for name in names]
         all_lines = [np.empty(0, np.int64)]
         for lines, columns in _in_pieces(path, rows, len(names)):
             all_lines.append(np.array(lines))
@@ -217,7 +198,8 @@ def _read_as(path: Path, encoding: str, separator, missing: set, only_empty) -> 
             break
         as_words |= more
     if encoding not in ("utf-8-sig", "utf-16"):
-        notes.append(f"the file is not in UTF-8; it was read as {encoding}")
+        notes.append(f"the file is not in UTF-8; it was read as {encoding} (if letters "
+                     "look wrong, save it as UTF-8)")
     for column in cells:
         if column.strays and not column.is_words:
             line, text = column.first_stray
@@ -226,6 +208,7 @@ def _read_as(path: Path, encoding: str, separator, missing: set, only_empty) -> 
                          f"{len(lines):,} hold no number and count as missing, the "
                          "first in "
                          f"line {line}: {text[:40]!r}")
+    notes += [note for column in cells if (note := column.note())]
     columns = {column.name: column.column() for column in cells}
     if (first := columns.get("column 1")) and first.kind == "numbers" and notes \
             and notes[0].startswith("column 1 ") and np.all(np.diff(first.values) == 1):
@@ -246,7 +229,7 @@ def read_table(
     with its line.
 
     Parameters:
-        file: path of a CSV or TSV file, perhaps gzipped; or a DataFrame
+        file: path of a CSV or TSV file, perhaps packed; or a DataFrame
         separator: by default , ; tab or |, as the first line shows
         encoding: by default UTF-8 or UTF-16, else Windows-1252
         missing: what stands for a hole, in small letters
@@ -269,12 +252,12 @@ def read_table(
         what = "a folder" if path.is_dir() else "no ordinary file"
         raise TableError(f"{path} is {what}, and a table is read from a file")
     try:
-        for name in _encodings(path, encoding):
+        for name in encodings_of(path, encoding):
             try:
                 return _read_as(path, name, separator, set(missing), only_empty)
             except _NotDecoded:
                 continue
-    except (OSError, EOFError, zlib.error) as error:
+    except DAMAGES as error:
         why = getattr(error, "strerror", None) or error
         raise TableError(f"{path} cannot be read: {why}") from None
     except LookupError as error:

@@ -58,7 +58,7 @@ ORDER = """
     packing states batches ranks evaluation run stopping progress descriptions checkpoints parallel training averaging folds
     probe trial symptoms rehearsal checkup
     data.toy data.mnist data.prepare data.augment data.pictures data.texts data
-    architecture onnx norm_files sequence_files sharing image_files units columns tables preparation seen learners estimators splits questions tasks albums reports console answers run_folders
+    architecture onnx norm_files sequence_files sharing image_files units columns text_files tables preparation seen learners estimators splits questions tasks albums reports console answers run_folders
     tokens gpt gpt_files text_command cli
 """.split()
 OPTIONAL = {"threadpoolctl", "matplotlib", "IPython", "sklearn", "onnx", "safetensors", "pooch", "pyarrow", "numba", "PIL", "mpi4py"}  # asked for when they are needed
