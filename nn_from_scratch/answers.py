@@ -22,7 +22,6 @@ from .console import guarded
 from .losses import softmax
 from .preparation import Preparation
 from .sharing import load
-from .tables import read_table as any_table
 from .training import predict
 
 # %% ../nbs/C_command.ipynb #c0a90b08
@@ -51,7 +50,7 @@ def _answer(path, data, probabilities, output) -> int:
     if not os.path.exists(data):
         raise UsageError(f"{data}: there is no such file")
     files, x = first.encode(data) if isinstance(first, Album) \
-        else (None, first.encode(any_table(data)))
+        else (None, first.encode(data))
     said = predict(model, x)
     names, rows = [about["target"]], [[value] for value in said[:, 0].tolist()]
     classes = about.get("classes")

@@ -228,7 +228,9 @@ class Cache:
     "A layer's keys and values for the places it has seen, in arrays with room to grow."
 
     def __init__(self):
-        self.length, self.k, self.v = 0, None, None
+        self.length = 0
+        self.k: Any = None
+        self.v: Any = None
 
     def __bool__(self): return True
 
@@ -242,16 +244,17 @@ class Cache:
         Returns:
             those of all places so far (…, s, d)
         """
-        start, self.length = self.length, self.length + k.shape[-2]
-        self.k, self.v = (_with_room(old, new, self.length) for old, new in
-                          ((self.k, k), (self.v, v)))
-        self.k[..., start:self.length, :], self.v[..., start:self.length, :] = k, v
-        return self.k[..., :self.length, :], self.v[..., :self.length, :]
+        start, end = self.length, self.length + k.shape[-2]
+        if self.k is None or end > self.k.shape[-2]:
+            self.k, self.v = _with_room(self.k, k, end), _with_room(self.v, v, end)
+        self.k[..., start:end, :], self.v[..., start:end, :] = k, v
+        self.length = end
+        return self.k[..., :end, :], self.v[..., :end, :]
 
 
 def _with_room(old, new, length):
-    "An array in which `length` rows have room, with what was in `old`."
-    if old is not None and old.shape[-2] >= length: return old
+    "An array in which more than `length` rows have room, with what was in `old`."
     room = np.zeros((*new.shape[:-2], max(64, 2 * length), new.shape[-1]), new.dtype)
     if old is not None: room[..., :old.shape[-2], :] = old
     return room
+

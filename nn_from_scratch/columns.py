@@ -11,9 +11,11 @@ __all__ = ['TableError', 'UsageError', 'Column']
 # %% ../nbs/07_table.ipynb #b1a90b15
 import re
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
+
+from .checks import counted
+from .forms import form_of, in_form, is_number, kind_of, looks_written
 
 # %% ../nbs/07_table.ipynb #b1a90b04
 class TableError(ValueError):
@@ -33,6 +35,7 @@ class Column:
         kind: "numbers", "words" or "dates"
         values: numbers; places in words; days since 1970. NaN or -1: a hole
         words: the different ones, sorted
+        form: how it is written, where that is not plain: "1,234.5 %"
         as_words: of numbers, where one is spelt in two ways
     """
 
@@ -40,7 +43,12 @@ class Column:
     kind: str
     values: np.ndarray
     words: list[str] = field(default_factory=list)
+    form: str = ""
     as_words: "Column | None" = None
+
+    def take(self, rows: np.ndarray) -> "Column":
+        "Some of its cells."
+        return Column(self.name, self.kind, self.values[rows], self.words, self.form)
 
     @property
     def holes(self) -> np.ndarray:
@@ -76,27 +84,21 @@ def is_nothing(value) -> bool:
         or isinstance(value, float) and value != value
 
 
-missing_words = "", "na", "n/a", "nan", "null", "none", "?"
+missing_words = ("", "na", "n/a", "n.a.", "nan", "null", "none", "?", "-", "--", ".", "..",
+                 "#n/a", "<na>", "nat", "n/d")
 _LARGEST = 1e100  # what can still be squared and summed
 _STRAY = 0.1  # the share of words from which on a column is one of words
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?Z?")
-_FIGURE = re.compile(r"[-+]?[$€£¥]? ?[-+]?(\d{1,3}([., \u00a0\u202f'’]\d{3})+|\d+)"
-                     r"([.,]\d+)? ?[%$€£¥]?")
 _CODE = re.compile(r"^0\d|^\d+[eE]\d+$", re.M)  # 01, and 1E2: names made of digits
-
-
-def _bare(number: str) -> str:
-    "A number without a fraction that is nothing: 1 for 1.0."
-    return re.sub(r"[.,]0*$", "", number)
 
 
 class Cells:
     "One column as it is read, piece by piece: its numbers so far, its words so far."
 
     def __init__(self, name: str, missing: set, comma: bool, words: bool,
-                 classes: bool = False):
-        self.name, self.missing, self.comma, self.is_words = name, missing, comma, words
+                 form: str = "", classes: bool = False):
         self.classes = classes  # whether its numbers may be names of classes
+        self.name, self.missing, self.comma = name, missing, comma
+        self.is_words, self.form, self.written = words or form != "", form, False
         self.numbers: list[np.ndarray] = []
         self.codes: list[np.ndarray] = []
         self.index: dict[str, int] = {}
@@ -153,6 +155,7 @@ class Cells:
             self.first_stray = self.first_stray if self.strays \
                 else (lines[odd[0]], cells[odd[0]])
             self.strays += len(odd)
+            self.written |= any(map(looks_written, words))
             self.real_words += sum(cells[i].lower() not in missing_words for i in odd)
         known = {cell: number for cell, number in found.items() if number is not None}
         self._look_for_codes(np.array([*known.values()]), "\n".join(known))
@@ -176,19 +179,9 @@ class Cells:
     def needs_words(self) -> bool:
         "Whether the column turns out to be one of words, and must be read as such."
         known = self.rows - sum(int(np.isnan(part).sum()) for part in self.numbers)
-        self.is_words |= known == 0 < self.strays \
+        self.is_words |= self.written or known == 0 < self.strays \
             or self.real_words > _STRAY * (known + self.real_words)
         return self.is_words and self.read_as_words < self.rows
-
-    def note(self) -> str:
-        "A sentence where numbers are written as they are not read."
-        some = [*islice(self.index, 1000)]
-        odd = [word for word in some
-               if _FIGURE.fullmatch(word) and self._number(word) is None]
-        if not self.is_words or len(odd) <= len(some) / 2:
-            return ""
-        return (f"column {self.name!r} is one of words, since {odd[0]!r} is no number "
-                "here: write 1234.5 for 1,234.5, 1234,5, 1.234,5, $1234.5, 1234.5%")
 
     def _spelt(self) -> Column | None:
         """The column as words, where it writes one number in several ways: as classes,
@@ -197,7 +190,7 @@ class Cells:
             return None
         numbers = {word: number for word in self.index
                    if (number := self._number(word)) is not None}
-        names = {word: _bare(word) if number else "0"
+        names = {word: re.sub(r"[.,]0*$", "", word) if number else "0"
                  for word, number in numbers.items()}
         words = sorted(set(names.values()))
         if len(words) == len(set(numbers.values())):
@@ -218,19 +211,44 @@ class Cells:
         for place, word in enumerate(words):
             places[self.index[word]] = place
         codes = places[np.concatenate(self.codes)]
-        if words and all(_DATE.fullmatch(word) for word in words):
-            try:
-                stamps = np.array(
-                    [w.rstrip("Z").replace(" ", "T") for w in words], "datetime64[s]"
-                )
-            except ValueError:
-                return Column(self.name, "words", codes, words)
-            days = np.append(stamps.astype(np.int64) / 86400, np.nan)
-            return Column(self.name, "dates", days[codes])
-        return Column(self.name, "words", codes, words)
+        self.counts = np.bincount(codes[codes >= 0], minlength=len(words))
+        values = np.full(len(words), np.nan)
+        if self.form: values = in_form(self.form, words)
+        if np.isnan(values).all():  # no form was asked for, or none of the cells has it
+            self.form = form_of(words, self.counts, self.comma)
+            values = in_form(self.form, words) if self.form else values
+        if not self.form:
+            self.words = words
+            return Column(self.name, "words", codes, words)
+        self.words = [w for w, lost in zip(words, np.isnan(values).tolist()) if lost]
+        self.counts = self.counts[np.isnan(values)]
+        return Column(self.name, kind_of(self.form), np.append(values, np.nan)[codes],
+                      form=self.form if self.form != "year-month-day" else "")
+
+    def notes(self) -> list[str]:
+        "What somebody should know of how the column was read."
+        start, n, said = f"column {self.name!r}: ", self.rows, []
+        if not self.is_words and self.strays:
+            line, text = self.first_stray
+            said = [f"{counted(self.strays, 'cell')} of {n:,} hold no number and count as "
+                    f"missing, the first in line {line}: {text[:40]!r}"]
+        if self.is_words and self.form not in ("", "year-month-day"):
+            said = [f"{kind_of(self.form)} written as {self.form}"]
+            if self.words:
+                said[0] += f"; {counted(int(self.counts.sum()), 'cell')} of {n:,} are not, " \
+                           f"and count as missing, such as {self.words[0][:40]!r}"
+        elif self.is_words and self.words and not self.form:
+            plain = [is_number(word) for word in self.words]
+            known = int(self.counts[plain].sum())
+            if 0.3 * self.counts.sum() < known < self.counts.sum():
+                said = [f"{counted(known, 'cell')} of {n:,} hold a number, but "
+                        f"{self.words[plain.index(False)][:40]!r} is none: all count as words"]
+        return [start + text for text in said]
 
 # %% ../nbs/07_table.ipynb #b1a90b17
-def column_of_array(name: str, a: np.ndarray, missing: set) -> Column:
+def column_of_array(
+    name: str, a: np.ndarray, missing: set, form: str = ""
+) -> Column:
     "A column from an array of numbers, dates, yes and no, or whatever objects."
     if a.dtype.kind in "iuf":
         numbers = np.array(a, np.float64)
@@ -246,7 +264,7 @@ def column_of_array(name: str, a: np.ndarray, missing: set) -> Column:
         if None not in numbers:
             return Column(name, "numbers", np.array(numbers, np.float64))
     texts = ["" if is_nothing(v) else str(v).strip() for v in values]
-    cells = Cells(name, missing, False, True)
+    cells = Cells(name, missing, False, True, form)
     cells.add(texts, list(range(len(texts))))
     return cells.column()
 

@@ -286,18 +286,22 @@ class NetworkEstimator(BaseEstimator):
         kind: Any = None
         y = check_array(y, ensure_2d=False, dtype=kind)
         check_consistent_length(x, y)
-        table = table_of(x)
         if first:
-            self._look = Preparation(table)
+            self._look = Preparation(table_of(x))
         look: Any = self._look if first else self._work.look
-        return look(look.encode(table)), y
+        return look(self._encoded(look, x)), y
+
+    @staticmethod
+    def _encoded(look: Preparation, x) -> np.ndarray:
+        "The cells of a DataFrame, read as those of the first one were."
+        return look.encode(table_of(x, forms=look.forms))
 
     def _outputs(self, x: Any):
         "The network's outputs for new rows."
         check_is_fitted(self, "model_")
         if self._work.look is not None:
             validate_data(self, x, reset=False, skip_check_array=True)
-            return predict(self.model_, self._work.look.encode(table_of(x)))
+            return predict(self.model_, self._encoded(self._work.look, x))
         x = validate_data(self, x, dtype=[np.float64, np.float32], reset=False,
                                accept_sparse="csr")
         return predict(self.model_, x.toarray() if hasattr(x, "toarray") else x)

@@ -9,18 +9,20 @@
 __all__ = ['keep_memory']
 
 # %% ../nbs/12_convolution.ipynb #d455ca5b
+import ctypes
 import sys
 
-import numpy as np
-
 # %% ../nbs/12_convolution.ipynb #be3fb8cb
-def keep_memory():
-    """Let the C library keep what is freed, up to 64 MB, and not give it back.
+def keep_memory(most: int = 2**28):
+    """Let the C library keep what is freed, up to `most` bytes, and not give it back.
 
     A step frees all its activations at once. glibc would hand the top of its heap back
     to the system, and the next step would get it again page by page, thousands of page
-    faults a step. A freed block of just under 32 MB raises glibc's two limits to their
-    largest values (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD). It is never touched, so it
-    costs nothing; where there is no glibc, nothing changes.
+    faults a step. `mallopt` says how much may stay (M_TRIM_THRESHOLD, -1), and that
+    blocks of up to 32 MB come from there (M_MMAP_THRESHOLD, -3), which is its largest
+    value. Where there is no glibc, nothing changes.
     """
-    if sys.platform == "linux": np.empty(2**25 - 2**14, np.uint8)
+    mallopt = sys.platform == "linux" and getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(-3, 2**25)
+        mallopt(-1, most)

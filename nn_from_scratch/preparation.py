@@ -74,6 +74,12 @@ class Preparation(Module):
         "The names of the columns that it reads."
         return [name for name, _, _ in self.about()["columns"]]
 
+    @property
+    def forms(self) -> dict[str, str]:
+        "How columns are written that are not plain: price as 1,234.5 $, say."
+        plan = self.about()["columns"]
+        return {name: form for name, kind, more in plan if kind != "words" for form in more}
+
     def about(self) -> dict:
         "What it knows beside numbers: the columns, and what else was told to it."
         return json.loads(self._about.tobytes())
@@ -96,7 +102,8 @@ class Preparation(Module):
         Returns:
             (n, columns), float64; NaN for a hole, -1 for a word never seen
         """
-        table = table if isinstance(table, Table) else read_table(table)
+        if not isinstance(table, Table):
+            table = read_table(table, forms=self.forms)
         plan = self.about()["columns"]
         x, wrong = np.empty((len(table), len(plan))), []
         if lost := [name for name, _, _ in plan if name not in table.columns]:
@@ -176,7 +183,8 @@ def _planned(columns: list[Column], most: int, constant: bool = False) -> tuple:
         features = _feature_rows(column, words, constant)
         if features:
             parts += [(len(plan), *feature) for feature in features]
-            plan.append([column.name, column.kind, words])
+            known = words if column.kind == "words" else [column.form] * bool(column.form)
+            plan.append([column.name, column.kind, known])
         else:
             notes.append(_why_nothing(column))
     return parts, plan, tuple(notes)
@@ -226,6 +234,13 @@ def _as_numbers(
 ) -> np.ndarray:
     "A number for each cell of a column that should be of this kind."
     if kind != "words":
+        form, other = words[0] if words else "", column.form
+        if column.kind == kind and form != other and {form, other} != {"", "1,234.5"} \
+                and not column.holes.all():
+            raise TableError(f"{table.where(int(np.argmin(column.holes)), column.name)}: "
+                             f"written as {other or 'plain ' + kind}, but the model was "
+                             f"trained with {form or 'plain ' + kind} there; give the "
+                             "file itself, or read_table(file, forms=layer.forms)")
         if column.kind == kind or column.holes.all():
             return np.where(column.holes, np.nan, column.values)
         try:

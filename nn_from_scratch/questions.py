@@ -9,6 +9,7 @@
 __all__ = []
 
 # %% ../nbs/C_command.ipynb #c0a90b16
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -125,9 +126,33 @@ def weights_of_rows(table: Table, name: str | None, rows) -> list:
     return [weight]
 
 
+_NAMES = re.compile(r"(^|[_. ])(id|nr|no|number|key|index|uuid|code)$|[a-z]I[Dd]$", re.I)
+_WHO = re.compile(r"subject|patient|person|user|customer|client|participant|student|"
+                  r"household|family|writer|speaker|animal|device|sensor|session|group",
+                  re.I)
+
+
 def suspects(table: Table, features: Sequence[str]) -> list[str]:
-    "Columns that look like names of rows."
-    return [f"column {name!r} counts the rows: if it only names them, leave it out "
-            "with --ignore"
-            for name in features if (column := table[name]).kind == "numbers"
-            and len(table) > 20 and np.all(np.diff(column.values) == 1)]
+    "Columns that look like names of rows, or of what several rows belong to."
+    found = []
+    for name in features if len(table) > 20 else ():
+        values = table[name].values[~table[name].holes]
+        steps, different = np.diff(values), len(np.unique(values))
+        each = different == len(values) and bool(np.all(values == np.floor(values)))
+        if table[name].kind == "numbers" and np.all(steps == 1):
+            found.append(f"column {name!r} counts the rows: if it only names them, leave "
+                         f"it out with --ignore {name}")
+        elif table[name].kind == "numbers" and each and _NAMES.search(name):
+            found.append(f"column {name!r} has another number in every row: if it only "
+                         f"names them, leave it out with --ignore {name}")
+        elif (_NAMES.search(name) or _WHO.search(name)) and 4 < different < len(values) / 2:
+            found.append(f"column {name!r}: if rows with the same value belong together, "
+                         f"and new rows will have other values, say --group {name}")
+    return found
+
+
+def one_of(names: list[str], asked: str) -> str:
+    "A column by its name, or by its place: 1 is the first, -1 the last."
+    if asked in names or not re.fullmatch(r"-?[1-9]\d{0,6}", asked): return asked
+    place = int(asked) - (int(asked) > 0)
+    return names[place] if -len(names) <= place < len(names) else asked

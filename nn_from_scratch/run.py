@@ -163,7 +163,7 @@ class Run:
             if not np.isfinite(theta).all():
                 theta[...] = before
 
-
+# %% ../nbs/05_training.ipynb #2de079e1
 class Callback:
     """Something that is told what happens; a method that returns True stops the run.
 

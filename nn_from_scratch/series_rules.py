@@ -9,6 +9,7 @@
 __all__ = ['composed', 'trapezoid', 'outers', 'sums_by_place']
 
 # %% ../nbs/A_rules.ipynb #144a3403
+import copy
 import functools
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from .calls import composed
 from .functions import operation
+from .numpy_rules import nonzero
 from .rules import defvjp, table
 from .tape import value_of
 
@@ -25,12 +27,14 @@ def _interp(x, xp, fp, left: Any = None, right: Any = None, period=None):
         raise TypeError("np.interp: the derivative is known without a period")
     x, xp, fp = (v if hasattr(v, "astype") else np.asarray(v) for v in (x, xp, fp))
     at, knots = value_of(x), value_of(xp)
-    i = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(knots) - 2)
+    last = len(knots) - 1
+    i = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, max(last - 1, 0))
+    after = np.minimum(i + 1, last)  # the same one if there is but one
     x0, f0 = np.take(xp, i), np.take(fp, i)
-    y = f0 + (x - x0) / (np.take(xp, i + 1) - x0) * (np.take(fp, i + 1) - f0)
-    first, last = np.take(fp, 0), np.take(fp, len(knots) - 1)
-    y = np.where(at < knots[0], first if left is None else left, y)
-    return np.where(at > knots[-1], last if right is None else right, y)
+    width = nonzero(np.take(xp, after) - x0)
+    y = f0 + (x - x0) / width * (np.take(fp, after) - f0)
+    y = np.where(at < knots[0], np.take(fp, 0) if left is None else left, y)
+    return np.where(at > knots[-1], np.take(fp, last) if right is None else right, y)
 
 
 def _linspace(start: Any, stop: Any, num=50, endpoint=True, retstep=False,
@@ -166,14 +170,27 @@ composed |= {
 
 
 def _in_numpys_dtype(function, form):
-    "`form`, with an answer of the dtype that NumPy's own has: float32 among float64."
+    "`form`, computed in the dtype that NumPy's own answer has: float32 or float64."
     @functools.wraps(form)
     def exact(*args, **kwargs):
-        y = form(*args, **kwargs)
-        if not hasattr(y, "astype"): return y
-        dtype = np.result_type(function(*value_of(args), **value_of(kwargs)))
+        plain = value_of((args, kwargs))
+        try:  # with copies, since an option may allow to overwrite them
+            answer = function(*map(copy.copy, plain[0]), **plain[1])
+        except (TypeError, ValueError, IndexError):
+            answer = None  # the form says it in its own words
+        if not hasattr(answer, "dtype") or answer.dtype.kind != "f":
+            return form(*args, **kwargs)
+        dtype = answer.dtype
+        y = form(*(_widened(a, dtype) for a in args),
+                 **{name: _widened(a, dtype) for name, a in kwargs.items()})
         return y if y.dtype == dtype else y.astype(dtype)
     return exact
+
+
+def _widened(a, dtype):
+    "A Tensor of less precision than `dtype`, in it; anything else as it is."
+    narrow = hasattr(type(a), "__operation__") and a.dtype.itemsize < dtype.itemsize
+    return a.astype(dtype) if narrow else a
 
 
 outers = {ufunc.outer for ufunc in table if isinstance(ufunc, np.ufunc)}

@@ -188,8 +188,8 @@ def _diagflat(v, k=0): return np.diag(np.ravel(v), k)
 
 
 def _trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
-    y = np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
-    return y if dtype is None else y.astype(dtype)
+    there = np.diagonal(a, offset, axis1, axis2)
+    return np.sum(there if dtype is None else there.astype(dtype), axis=-1)
 
 
 def _select(condlist, choicelist, default=0):

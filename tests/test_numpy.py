@@ -101,6 +101,19 @@ def test_the_answer_has_numpys_dtype_and_the_gradient_that_of_x(what, dtype):
     np.testing.assert_allclose(seen[0].value, plain, rtol=1e-6)
 
 
+def test_a_quantile_that_may_overwrite_leaves_the_tensor_alone():
+    x = np.array([3.0, 1.0, 2.0, 5.0])
+    for q in (0.0, [0.2, 0.9]):
+        gradient = nn.grad(lambda x: np.sum(np.quantile(x, q, overwrite_input=True) * x[0]))(x)  # noqa: B023
+        np.testing.assert_allclose(gradient, nn.numeric_grad(lambda x: np.sum(np.quantile(x, q) * x[0]), x), atol=1e-6)  # noqa: B023
+    assert x.tolist() == [3, 1, 2, 5]
+
+
+def test_where_a_function_has_no_slope_it_is_0_not_nan():
+    for f in (lambda x: np.arctan2(x, x), lambda x: np.hypot(x, x), lambda x: np.interp(x, np.array([1.0]), np.array([4.0]))):
+        assert nn.grad(lambda x: np.sum(f(x)))(np.zeros(2)).tolist() == [0, 0]  # noqa: B023
+
+
 def test_a_nan_goes_on_in_running_extremes():
     x, seen = np.array([1.0, 3.0, np.nan, 4.0, np.nan, 2.0]), []
     nn.grad(lambda x: (seen.extend([np.maximum.accumulate(x), np.minimum.accumulate(x)]), np.sum(x))[1])(x)

@@ -1,6 +1,7 @@
 """The checks of the site find what is broken on purpose; the small parts of the preview do what they say."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -62,6 +63,12 @@ def test_outputs():
     assert check.output_problems("x", notebook(code("1", shows("text/plain")))) == []
     assert "text/html" in check.output_problems("x", notebook(code("1", shows("text/html"))))[0]
     assert "ValueError" in check.output_problems("x", notebook(code("1", {"output_type": "error", "ename": "ValueError"})))[0]
+
+
+def test_marks_that_jupyterlab_shows_raw():
+    assert check.raw_mark_problems("x", "## A\n\n```\n::: in code\n```\n\n`:::` and $\\{#a\\}$") == []
+    for wrong in "::: {.callout-note}\nb\n:::", "## A {#a}", "## A {.unnumbered}":
+        assert "JupyterLab" in check.raw_mark_problems("x", wrong)[0], wrong
 
 
 def test_citations():
@@ -245,6 +252,54 @@ def test_chapters_between_chapters_have_numbers():
     bar = site.sidebar("03b_autodiff.ipynb", set(site.listed()))
     assert '<span class="no">3b</span> <span>Automatic differentiation</span>' in bar and '<span class="no">A</span>' in bar
     assert "match('^(%d+%l?) (.+)$')" in (site.NBS / "filter.lua").read_text(encoding="utf-8")
+
+
+STUB = """quarto = {doc = {is_format = function() return true end, output_file = '04_optim.html'}, base64 = {decode = function(x) return x end}}
+return dofile(%r)
+"""
+
+
+def filtered(folder, markdown):
+    "Markdown as Quarto's pandoc would see it, through nbs/filter.lua, with what that asks of Quarto stubbed."
+    pypandoc = pytest.importorskip("pypandoc", reason="needs the extra site")
+    (folder / "stub.lua").write_text(STUB % str(site.NBS / "filter.lua"), encoding="utf-8")
+    return pypandoc.convert_text(markdown, "html5", format="markdown", extra_args=["--wrap=none", f"--lua-filter={folder / 'stub.lua'}"])
+
+
+@pytest.mark.parametrize(("id", "text", "shown"), [
+    ("quarto-breadcrumbs-x", "4 Optimization", "Chapter 4"), ("quarto-breadcrumbs-x", "3b Automatic differentiation", "Chapter 3b"),
+    ("quarto-breadcrumbs-x", "A The rules", "Appendix A"), ("quarto-breadcrumbs-x", "I  How a network learns", "I How a network learns"),
+    ("quarto-breadcrumbs-x", "IV  Fast, wide, elsewhere", "IV Fast, wide, elsewhere"), ("quarto-breadcrumbs-x", "Appendix", "Appendix"),
+    ("quarto-int-sidebar:x", "12 Convolution", '<span class="no">12</span> <span>Convolution</span>'),
+    ("quarto-int-sidebar:x", "I  How a network learns", "I How a network learns"),
+])
+def test_the_filter_names_chapters_and_leaves_parts(tmp_path, id, text, shown):
+    page = filtered(tmp_path, f'[{text}]{{.quarto-markdown-envelope-contents render-id="{id}"}}')
+    assert f">{shown}</span></p>" in page, page
+
+
+@pytest.mark.parametrize(("cell", "code", "shown"), [
+    ('fold="Solution"', "", '<details class="fold"><summary>Solution</summary>'),
+    ("", 'code-fold="true" code-summary="Prediction"', '<details class="fold"><summary>Prediction</summary>'),
+    ("", 'code-fold="true" code-summary="Drawing"', 'data-code-summary="Drawing"'),  # Quarto folds the code alone
+    ('exported="nn_from_scratch/optim.py"', 'code-fold="show" code-summary="Exported source"', 'data-filename="nn_from_scratch/optim.py"'),
+])
+def test_the_filter_folds_a_cell_with_its_output(tmp_path, cell, code, shown):
+    page = filtered(tmp_path, f"::: {{.cell {cell}}}\n``` {{.python .cell-code {code}}}\n1\n```\n\n::: {{.cell-output}}\n```\none\n```\n:::\n:::")
+    assert shown in page and "Exported source" not in page
+    whole = "fold" in cell or "Prediction" in code
+    assert bool(re.search(r"<details.*one.*</details>", page, flags=re.S)) == whole
+
+
+def test_the_filter_lets_tables_and_formulas_scroll(tmp_path):
+    page = filtered(tmp_path, "| a | b |\n|---|---|\n| 1 | 2 |\n\n$$x = 1$$")
+    assert re.search(r'<div class="wide" tabindex="0"[^>]*role="region"', page) and '<span class="display" tabindex="0">' in page
+
+
+def test_links_to_notebooks_are_left_to_themselves():
+    "Quarto takes what ends in .ipynb for one of its pages and warns, unless it is told otherwise."
+    line = site.launch("04_optim.ipynb", True)
+    assert line.count(".ipynb){noresolveinput=1}") == 2 and "{{" not in line
 
 
 def test_only_what_a_chapter_documents_is_a_heading():

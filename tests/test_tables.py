@@ -116,12 +116,87 @@ def test_codes_stay_apart(cells, classes):
 
 @pytest.mark.parametrize("data, words", [
     (b"a,b\n1,2\n\x1f\x8b", ""), (gzip.compress(b"a,b\n1,2\n")[:-9], "cannot be read"), (b"a,a\n1,2\n", "repeats 'a'"),
-    (gzip.compress(bytes(range(97, 123)) * 20)[:12] + b"\xff" * 20, "cannot be read"), (b"\x89PNG\r\n\x1a\n\0\0", "is a picture"),
-    (b'a,b\n1,"2\n', "line 2"), (b"a,b\n1,2,3\n", "line 2: 3 cells"), (b"a,b\n", "2 columns and 0 rows")])
+    (gzip.compress(bytes(range(97, 123)) * 20)[:12] + b"\xff" * 20, "cannot be read"), (b"\x89PNG\r\n\x1a\n\0\0", "is not text"),
+    (b'a,b\n1,"2\n', "line 2"), (b"a,b\n1,2\n1,2,3\n", "line 3: 3 cells"), (b"a,b\n", "2 columns and 0 rows")])
 def test_damaged_tables(data, words):
     try: read_table(table(data))
     except TableError as error: assert "t.csv" in str(error) and words in str(error)
     else: assert not words
+
+
+@pytest.mark.parametrize("cells, form, values", [
+    (['"1,250"', '"$3,000,000.50"', "$7"], "1,234.5 $", [1250, 3000000.5, 7]), (["12%", "3.5 %", "0"], "1,234.5 %", [12, 3.5, 0]),
+    (["(5)", "7", "−1"], "1,234.5", [-5, 7, -1]), (["1\u00a0250", "3'000", "7"], "1,234.5", [1250, 3000, 7]), (["56 m²", "7 m²"], "1,234.5 m²", [56, 7]),
+    (['"3,5"', '"12,25"'], "1.234,5", [3.5, 12.25]), (['"1.250,5 €"', '"3 €"'], "1.234,5 €", [1250.5, 3]), (["8:30", "12:00:36"], "hours:minutes", [8.5, 12.01]),
+    (["31.12.2020", "1.2.1971"], "day/month/year", [18627, 396]), (["12/31/2020", "2/1/71"], "month/day/year", [18627, 396]),
+    (["31/12/2020", "1/2/1971"], "day/month/year", [18627, 396]), (['"Dec 31, 2020"', "February 1 1971"], "month day, year", [18627, 396]),
+    (["31 Dec 2020", "1-Feb-1971"], "day month year", [18627, 396]), (["2020-12-31T06:00:00+06:00", "1971-02-01"], "", [18627, 396]),
+    (["2020/12/31", "1971/2/1"], "year/month/day", [18627, 396])])
+def test_numbers_and_dates_as_people_write_them(cells, form, values):
+    column = read_table(table("a,y\n" + "".join(f"{cell},1\n" for cell in cells)))["a"]
+    assert column.kind != "words" and column.form == form and np.allclose(column.values, values)
+
+
+@pytest.mark.parametrize("cells", [["A1", "A2", "B7"], ["007 %", "5 %", "6 %"], ["5 kg", "5 m", "7 lb"], ["32/12/2020", "1/2/1971"], ["01", "1 250"], ["1st", "2nd"],
+                                   ["2024-02-30", "2024-02-28"], ["10-20", "20-30"], ["3 of 7", "5 of 7"]])
+def test_what_is_no_number_stays_a_word(cells):
+    assert read_table(table("a,y\n" + "".join(f"{cell},1\n" for cell in cells)))["a"].kind == "words"
+
+
+def test_a_few_thousands_among_plain_numbers_are_no_holes():
+    found = read_table(table("a,y\n" + "".join(f'"{i * 60:,}",1\n' for i in range(1, 18))))
+    assert found["a"].values.tolist() == [60 * i for i in range(1, 18)] and "written as 1,234.5" in found.notes[0]
+
+
+def test_new_rows_are_read_as_those_of_the_training_were():
+    "Alone, 03/04/2024 would be the 4th of March, and 1.250 a little more than 1."
+    days = [f"{1 + i % 28:02}/{1 + i % 12:02}/2024" for i in range(60)]
+    text = "day;price;y\n" + "".join(f"{day};{i}.000,50;{i}\n" for i, day in enumerate(days, 1))
+    layer = Preparation(read_table(table(text)), "y")
+    new = table("day;price\n03/04/2024;1.250\n", "new.csv")
+    assert layer.encode(new).tolist() == [[(np.datetime64("2024-04-03") - np.datetime64("1970-01-01")).astype(int), 1250]]
+    with pytest.raises(TableError, match="line 2, column 'day': written as month/day/year, but the model was trained with day/month/year"):
+        layer.encode(read_table(new))
+
+
+PLAIN = "a,b,y\n" + "".join(f"{i},{'pq'[i % 2]},{i / 4}\n" for i in range(30))
+
+
+@pytest.mark.parametrize("data, note", [
+    ("# made on Monday, by\n# a machine\n" + PLAIN, "2 lines before"), ("Prices\n\n" + PLAIN, "1 line before"), (PLAIN.replace("\n", ",\n"), "column 4 has no name"),
+    ("a,b,y\n" + "".join(f"{i},{line}\n" for i, line in enumerate(PLAIN.splitlines()[1:])), "counts the rows: left out"), (PLAIN.replace(",", "  "), ""),
+    ("Unnamed: 0,a,b,y\n" + "".join(f"{i},{line}\n" for i, line in enumerate(PLAIN.splitlines()[1:])), "counts the rows: left out"),
+    ("# a,b,y\n" + PLAIN.split("\n", 1)[1], ""), (PLAIN.encode("utf-16-le"), "utf-16-le"), (PLAIN.replace("\n", ",\n", 1).replace("\n", ",\n").replace(",,\n", ",\n"), "")])
+def test_what_stands_around_a_table(data, note):
+    found = read_table(table(data))
+    assert [*found.columns][:3] == ["a", "b", "y"] and found["y"].values.tolist() == [i / 4 for i in range(30)] and found["b"].words == ["p", "q"]
+    assert any(note in said for said in [*found.notes, ""])
+
+
+@pytest.mark.parametrize("first", ["5.1,x,0", "39,x,7", "3,x,3"])
+def test_a_table_without_names(first):
+    found = read_table(table(first + "\n" + "".join(f"{i},x,{i}\n" for i in range(20))))
+    assert [*found.columns] == ["column 1", "column 2", "column 3"] and len(found) == 21 and "not names" in found.notes[0]
+    assert [*read_table(table("country,1990,1991\nx,1,2\ny,3,4\n")).columns] == ["country", "1990", "1991"]
+
+
+def test_archives():
+    for names, words in (["t.csv"], ""), (["t.csv", "u.csv"], "has 2 files in it"), (["[Content_Types].xml", "xl/a"], "is a spreadsheet"):
+        with zipfile.ZipFile("t.zip", "w") as archive:
+            for name in names: archive.writestr(name, PLAIN)
+        if not words: assert [*read_table("t.zip").columns] == ["a", "b", "y"]
+        else: pytest.raises(TableError, read_table, "t.zip").match(words)
+    Path("t.zip").write_bytes(Path("t.zip").read_bytes()[:40])
+    pytest.raises(TableError, read_table, "t.zip").match("cannot be unpacked")
+
+
+def test_all_ragged_rows_are_named_at_once():
+    with pytest.raises(TableError, match="line 3: 2 cells, but the first line names 3 columns; line 5 has 4, line 6 has 1: 3 rows in all"):
+        read_table(table("a,b,y\n1,2,3\n1,2\n1,2,3\n1,2,3,4\nx\n1,2,3\n1,2,3\n"))
+
+
+def test_words_among_numbers_are_told():
+    assert "15 cells of 30 hold a number, but 'big' is none" in read_table(table("a,y\n" + "".join(f"{i if i % 2 else 'big'},1\n" for i in range(30)))).notes[0]
 
 
 def zipped(**files):
@@ -147,9 +222,9 @@ def test_lines_below_a_line_about_the_separator_keep_their_numbers():
 
 
 @pytest.mark.parametrize("data, words", [
-    (zipped(a="x", b="y"), "holds 2 files, and a table is one: a, b"), (zipped(), "holds 0 files"), (zipped(**{"[Content_Types]_dot_xml": ""}), "workbook of Excel"), (b"\xd0\xcf\x11\xe0" + b"\0" * 50, "workbook of Excel"),
+    (zipped(a="x", b="y"), "has 2 files in it"), (zipped(), "has 0 files in it"), (zipped(**{"[Content_Types]_dot_xml": ""}), "is a spreadsheet"), (b"\xd0\xcf\x11\xe0" + b"\0" * 50, "workbook of Excel"),
     (b"PAR1" + b"\x15\0" * 50, "Parquet"), (b"\x28\xb5\x2f\xfd" + bytes(99), "Zstandard"), (b"%PDF-1.4" + bytes(9), "PDF"), (b'[{"a": 1}]', "JSON"), (b"<html><table></table>", "web page"), (b"SQLite format 3" + bytes(9), "database"),
-    (b"\x93NUMPY" + bytes(9), "array"), (bz2.compress(TEXT.encode() * 99)[:-9], "cannot be read"), (lzma.compress(TEXT.encode() * 99)[:-9], "cannot be read"), (zipped(t=TEXT)[:60], "cannot be read"), (gzip.compress(b"t.csv".ljust(257, b"\0") + b"ustar" + bytes(99)), "archive of files")])
+    (b"\x93NUMPY" + bytes(9), "array"), (bz2.compress(TEXT.encode() * 99)[:-9], "cannot be read"), (lzma.compress(TEXT.encode() * 99)[:-9], "cannot be read"), (zipped(t=TEXT)[:60], "cannot be unpacked"), (gzip.compress(b"t.csv".ljust(257, b"\0") + b"ustar" + bytes(99)), "archive of files")])
 def test_other_files_are_called_what_they_are(data, words):
     with pytest.raises(TableError, match=re.escape(words)): read_table(table(data))
 
@@ -189,12 +264,6 @@ def test_classes_that_look_alike_are_named():
     for cells in (["a", "A", "b"], ["é", "e\u0301", "b"], ["TRUE", "true"], ["１x", "1x"]):
         assert any("look alike" in note for note in answers(cells).notes), cells
     assert not any("look alike" in note for note in answers(["a", "b"]).notes)
-
-
-@pytest.mark.parametrize("cell", ["1.234,5{}", "1,234.5{}", "12.{}%", "$12.{}", "€ 1.23{}", "1 234,{}", "1\u00a0234.{}", "12,{}"])
-def test_words_that_a_reader_takes_for_numbers_are_named(cell):
-    notes = read_table(table("a,b\n" + "".join(f'"{cell.format(i % 10)}",{i}\n' for i in range(30)))).notes
-    assert any("is one of words, since" in note for note in notes), notes
 
 
 def test_weights_of_0_are_refused_before_anything_is_trained():
@@ -390,6 +459,19 @@ def test_all_unknown_columns_are_named_at_once(capsys):
     assert "--ignore id,name: t.csv has no such column" in capsys.readouterr().err
     with pytest.raises(SystemExit): main(data="t.csv", target="why", ignore=["id"], group="who", weights="code")
     assert "--target why --ignore id --group who: t.csv has no such column" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked, target", [("3", "y"), ("-1", "y"), ("1", "a"), ("y", "y")])
+def test_the_target_by_its_place(asked, target, capsys):
+    main(data=table(PLAIN), target=asked, epochs=1, output="run")
+    assert json.loads(Path("run/report.json").read_text())["target"] == target
+
+
+def test_columns_that_only_name_are_suspected():
+    rng = np.random.default_rng(0)
+    rows = "".join(f"{9000 + 7 * i},s{i % 9},{rng.normal():.3f},{rng.normal():.3f}\n" for i in rng.permutation(60))
+    notes = "; ".join(tasks.read_task(table("customer_id,subject,a,y\n" + rows), "y").notes)
+    assert "--ignore customer_id" in notes and "--group subject" in notes and "'a'" not in notes
 
 
 def test_a_class_asked_about(capsys):

@@ -37,14 +37,20 @@ from postrender import mathml
 ROOT = Path(__file__).resolve().parent.parent
 NBS, ASSETS = ROOT / "nbs", ROOT / "tools" / "site"
 READER = "markdown+emoji-example_lists"
-RUN = "[Run this page in your browser (fetches Python, about 25 MB)](lite/lab/index.html?path={file})\n"
-OPEN = "[Open the notebook](notebooks/{file})\n"
+AS_IS = "{{noresolveinput=1}}"  # Quarto takes a link that ends in .ipynb for one of its pages, and warns
+RUN = f"[Run this page in your browser (fetches Python, about 25 MB)](lite/lab/index.html?path={{file}}){AS_IS}\n"
+OPEN = f"[Open the notebook](notebooks/{{file}}){AS_IS}\n"
 PLAY = "[Play with a network](playground/index.html)\n"  # that page says what it fetches before it does
-PLAYS = {  # the chapters' own states of the playground
-    "01_forward.ipynb": "?data=circles&layers=3&optimizer=adam",
-    "03_backprop.ipynb": "?data=xor&layers=4&optimizer=sgd&lines=grads",
-    "04_optim.ipynb": "?data=moons&layers=4,4&optimizer=momentum",
-    "05_training.ipynb": "?data=moons&noise=0.35&layers=8,8&optimizer=adam&lr=0.03",
+NOISY = "data=moons&noise=0.35&layers=8,8&optimizer=adam&lr=0.03"
+PLAYS = {  # the chapters' own states of the playground, and what is to be seen there
+    "01_forward.ipynb": ("Play: three units on circles", "data=circles&layers=3&optimizer=adam"),
+    "03_backprop.ipynb": ("Play: the gradient of each weight on XOR", "data=xor&layers=4&optimizer=sgd&lines=grads"),
+    "04_optim.ipynb": ("Play: two moons with momentum", "data=moons&layers=4,4&optimizer=momentum"),
+    "05_training.ipynb": ("Play: noisy moons learnt by heart", NOISY),
+    "08_diagnosis.ipynb": ("Play: a learning rate too large", "data=moons&layers=8&optimizer=sgd&lr=10"),
+    "09_regularisation.ipynb": ("Play: the same moons with weight decay", NOISY + "&decay=0.1"),
+    "15_attention.ipynb": ("Play: where a small GPT looks as you type", "letters.html"),
+    "16_gpt.ipynb": ("Play: the next letter, with a temperature to turn", "letters.html"),
 }
 READ = "[Read the first chapter](01_forward.ipynb)\n[Train a network of your own](#the-code-of-the-chapters-is-a-library)\n"
 
@@ -278,7 +284,9 @@ def launch(file: str, lite: bool) -> str:
     from build_lite import LEFT_OUT
     if file == "index.ipynb": links = READ + (PLAY if lite else "")
     else:
-        play = PLAY.replace("index.html", "index.html" + PLAYS[file]) if lite and file in PLAYS else ""
+        words, state = PLAYS.get(file, ("", ""))
+        page = state if state.endswith(".html") else f"index.html?{state}"
+        play = f"[{words}](playground/{page})\n" if lite and file in PLAYS else ""
         links = (RUN if lite and Path(file).stem not in LEFT_OUT else "") + play + OPEN
     return "::: {.launch}\n" + links.format(file=file) + ":::"
 
@@ -526,10 +534,9 @@ def render(page: Page, there: list[tuple[str, str]], parts: dict[str, str]) -> t
     edit = f'<a href="{repo}/edit/{own["branch"]}/nbs/{page.file}">Edit this page</a> <a href="{repo}/issues/new">Report a mistake</a>'
     short = (f'<details class="toc-small"><summary>On this page</summary><nav aria-label="On this page, short">'
              f'{toc.replace(" id=", " data-id=")}</nav></details>')
-    heading = re.sub(r"^Appendix: (.)", lambda m: m[1].upper(), page.title)  # the line above it says so
     fields = {
         "title": html.escape(page.title if page.file == "index.ipynb" else f"{page.title} · {own['title']}"),
-        "heading": html.escape(heading).replace("_", "_<wbr>"), "subtitle": html.escape(page.subtitle),
+        "heading": html.escape(page.title).replace("_", "_<wbr>"), "subtitle": html.escape(page.subtitle),
         "site": html.escape(own["title"]),
         "kind": "front" if page.file == "index.ipynb" else "page", "number": number_text,
         "description": html.escape(page.subtitle, quote=True), "sidebar": sidebar(page.file, set(files)),
