@@ -38,6 +38,7 @@ Data goes in, pictures and files come out.
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx, norm_files   a model as a file, in words, for other programs     20
     tables, columns, preparation     a table of your own, and what makes numbers of it            7
+    forms, table_files          numbers and dates as people write them; the file of a table       7
     tasks, questions, splits, reports, units   what the commands learn, and what they say of it   C
     albums                      a folder of pictures, one sub-folder a class                      C
     cli, answers, console, run_folders   the commands nn_train and nn_predict                     C

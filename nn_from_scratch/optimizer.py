@@ -25,6 +25,7 @@ from .functions import asked, quicker
 from .modules import Module
 from .parameters import Parameters
 from .tree import is_parameter
+from .turns import alone
 
 # %% ../nbs/04_optim.ipynb #b2dde8c6
 Groups = Mapping[str, Mapping[str, Any]] | None  # pattern of names -> settings
@@ -101,6 +102,7 @@ class Optimizer:
         "name -> the optimizer that steps for this parameter: here by `groups` alone."
         return rules_by_name(self, shapes)
 
+    @alone  # no other thread predicts meanwhile
     def update(self, model, grads) -> None:
         """One step downhill. Raises `ValueError` or `TypeError`, and changes nothing,
         where parameters, gradients and earlier steps do not fit together.

@@ -178,9 +178,9 @@ def _in_numpys_dtype(function, form):
             answer = function(*map(copy.copy, plain[0]), **plain[1])
         except (TypeError, ValueError, IndexError):
             answer = None  # the form says it in its own words
-        if not hasattr(answer, "dtype") or answer.dtype.kind != "f":
+        dtype = getattr(answer, "dtype", None)
+        if dtype is None or dtype.kind != "f":
             return form(*args, **kwargs)
-        dtype = answer.dtype
         y = form(*(_widened(a, dtype) for a in args),
                  **{name: _widened(a, dtype) for name, a in kwargs.items()})
         return y if y.dtype == dtype else y.astype(dtype)

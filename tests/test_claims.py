@@ -56,6 +56,8 @@ CLAIMS = [
     ("06_data", "60 to 190 steps of Adam at 0.05, from ten starts, where `xor` takes 10 to 20", "test_claims", "test_a_spiral_takes_the_longest"),
     ("06_data", "39 of 100 are left", "test_claims", "test_one_pixel_to_the_side"),
     ("06_data", "With the ruler both arrive, from every start.", "test_claims", "test_with_the_ruler_both_arrive"),
+    ("08_diagnosis", "With Adam the ladder stands a little lower: 78% at −3, 95 to 97% from −2.7 to −2.1", "test_claims", "test_one_part_in_a_thousand"),
+    ("08_diagnosis", "Steps of one part in a hundred, ten times larger, read 94% in the same time", "test_claims", "test_one_part_in_a_thousand"),
     ("11_digits", "of 100 digits by people it has met, the network reads 97 or 98; by strangers, 94", DIGITS, "test_hands_that_were_met_and_strangers"),
 ]
 
@@ -395,3 +397,17 @@ def test_with_the_ruler_both_arrive():
             raw, ruled = nn.mlp([2, 16, 16, 2], rng=seed), nn.Sequential(nn.Standardize(train[0]), nn.mlp([2, 16, 16, 2], rng=seed))
             for model in raw, ruled: nn.fit(model, nn.cross_entropy, make(), train, epochs=20, progress=False)
             assert nn.accuracy(ruled(valid[0]), valid[1]) > 0.95 > 0.9 > nn.accuracy(raw(valid[0]), valid[1])
+
+
+def test_one_part_in_a_thousand():
+    "Five first weights: log10 of update over weight, and what five epochs make of the digits."
+    train, valid = nn.train_valid_split(*nn.load_digits(), valid=0.2, rng=0, stratify=True)
+    for optimizer, height, low, high in ((nn.SGD(0.01), -3.06, 0.58, 0.75), (nn.SGD(0.1), -2.06, 0.91, 0.96), (nn.Adam(0.0003), -3.06, 0.72, 0.84), (nn.Adam(0.003), -2.45, 0.94, 0.98)):
+        heights, right = [], []
+        for seed in range(5):
+            probe, copied = nn.Probe(every=36), copy.deepcopy(optimizer)
+            history = nn.fit(nn.mlp([64, 64, 32, 10], rng=seed), nn.cross_entropy, copied, train, valid, epochs=5, metrics=[nn.accuracy], rng=seed, progress=False,
+                             callbacks=[probe])
+            heights.append(np.mean([probe.to_dict()["update"][f"{i}.weight"].mean() for i in (0, 2, 4)]))
+            right.append(history.metrics["accuracy"]["valid"][-1])
+        assert abs(np.mean(heights) - height) < 0.15 and low < np.mean(right) < high, (optimizer, heights, right)

@@ -99,7 +99,7 @@ def test_the_glossary_names_the_chapter_where_a_term_is_introduced():
     bold = {name: " | ".join(re.findall(r"\*\*([^*]+)\*\*", text)) for name, text in texts.items()}
     rows = re.findall(r"(?m)^\| ([^|]+) \| [^|]+ \| \[\w+\]\((\w+)\.ipynb\) \|$", "\n".join(cell["source"] for cell in cells("notation")).partition("## Glossary")[2])
     assert len(rows) > 100
-    elsewhere = {"derivative", "gradient", "iteration", "loss function", "norm"}  # in bold for another reason, or before it is explained
+    elsewhere = {"derivative", "gradient", "iteration", "loss function", "norm", "batch normalisation"}  # in bold for another reason, or before it is explained
     for terms, chapter in rows:
         names = [term.strip(" `*").lower() for term in re.split(r"[(),]", terms) if term.strip(" `*")]
         first = next((name for name in book if any(re.search(rf"(?<!\w){re.escape(term)}(?:s|es|ed)?(?!\w)", bold[name]) for term in names)), chapter)
