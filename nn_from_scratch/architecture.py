@@ -274,13 +274,16 @@ def build(words: Any, arrays: dict, path: str = "", made: dict | None = None) ->
 
 def _looked_up(words, kind, path: str) -> tuple[Any, Recipe, dict]:
     "The row that a description means: the layer or function, its recipe, its options."
-    for thing, recipe in recipes.items():
-        if isinstance(kind, str) and thing.__name__ == kind:
-            try:
-                given = {key: value for key, value in words.items() if key != "layer"}
-                return thing, recipe, _checked_options(recipe, given)
-            except ValueError:
-                break
+    rows = [row for row in recipes.items() if row[0].__name__ == kind]
+    if len(rows) > 1:
+        raise ValueError(f"layer {brief(path)} is {brief(kind, str)}, and {len(rows)} "
+                         "rows of recipes have that name: del recipes[the other one]")
+    for thing, recipe in rows:
+        try:
+            given = {key: value for key, value in words.items() if key != "layer"}
+            return thing, recipe, _checked_options(recipe, given)
+        except ValueError:
+            break
     raise ValueError(f"layer {brief(path)} is described as {brief(words)}, which is no "
                      "layer of this library")
 

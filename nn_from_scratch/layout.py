@@ -98,6 +98,7 @@ class Layout:
             self.parameters = before.parameters  # something else has changed
         else:
             self.parameters = gather(arrays)
+            if before is not None: before.parameters.stale = True
         self.arrays = list(self.parameters.values())
         self._write(self.arrays)
         self._remember(model, found)

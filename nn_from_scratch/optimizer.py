@@ -191,6 +191,9 @@ def arranged(optimizer, model, grads):
     if isinstance(model, Module):
         layout = model.layout()
         frozen, model = layout.frozen, _recognised(optimizer, model, layout.parameters)
+    elif isinstance(model, Parameters) and model.stale:
+        raise ValueError("update: the model has other arrays since these Parameters "
+                         "were taken: give the model, or its model.parameters() of now")
     if isinstance(model, Parameters) and isinstance(grads, Parameters):
         shapes = _same_shapes(model, grads)
         named = "the parameter vector", model.vector, grads.vector

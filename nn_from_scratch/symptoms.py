@@ -222,10 +222,11 @@ def gradients(s: Setup) -> Iterator[Finding]:
 
 
 def in_float64(model: Module) -> Module:
-    "The model itself, its parameters in float64; one that stands twice stays one."
+    """The model itself, its numbers in float64, state as well: a layer in float32 would
+    round what the differences are made of. An array that stands twice stays one."""
     wide: dict[int, np.ndarray] = {}
-    for _, holder, key, value, state in list(slots(model)):
-        if state or not is_parameter(value) or isinstance(holder, tuple): continue
+    for _, holder, key, value, _ in list(slots(model)):
+        if not is_parameter(value) or isinstance(holder, tuple): continue
         wide.setdefault(id(value), value.astype(np.float64))
         holder[key] = wide[id(value)]
     return model

@@ -39,7 +39,7 @@ class NotDecoded(Exception):
     "The file is not in this encoding."
 
 
-_MOST = 2**25  # bytes that any compressed file may become
+_MOST = 2**24  # bytes that any compressed file may become
 _LINE = 2**23  # letters; no row of a table is longer
 
 
@@ -274,7 +274,8 @@ def _are_values(names: list[str], rows: list[list[str]]) -> bool:
 
 def _each_once(path: Path, names: list[str], notes: list[str]) -> list[str]:
     "The names, each there once; a column without one gets one."
-    if doubled := sorted({name for name in names if name and names.count(name) > 1}):
+    counts = Counter(names)
+    if doubled := sorted(name for name in counts if name and counts[name] > 1):
         raise TableError(f"{path}: the first line must name each column once, but it "
                          f"repeats {listed([*map(brief, doubled)])}")
     for i, name in enumerate(names):

@@ -632,3 +632,16 @@ def test_a_terminal_is_shown_nothing_that_it_obeys(monkeypatch):
         monkeypatch.setattr(sys, "stdout", stream)
         console.show("a\tb\n\x1b[2Jc")
         assert stream.getvalue() == ("a\tb\n�[2Jc\n" if terminal else "a\tb\n\x1b[2Jc\n")  # a file gets what there is
+
+
+def test_the_names_of_many_columns_cost_what_they_weigh():
+    def seconds(n):
+        table(",".join(f"c{i}" for i in range(n)) + "\n" + ",".join(["1"] * n) + "\n")
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            read_table("t.csv")
+            times.append(time.perf_counter() - start)
+        return min(times)
+    seconds(500)
+    assert seconds(16_000) < 24 * seconds(2_000)  # eight times as many; squared it would be 64
