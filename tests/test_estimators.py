@@ -122,7 +122,7 @@ def test_a_falling_rate_falls_anew_with_each_fit(iris):
     for _ in range(2):
         network.fit(x, y)
         rate, last = network._work.optimizer.lr, network._work.optimizer.steps
-        assert rate(last) == 0 and rate(last - 15) == 0.003 and 0 < rate(last - 1) < 0.0003
+        assert rate(last) == 0 and rate(last - 30) == 0.003 and 0 < rate(last - 1) < 0.0003
     network.partial_fit(x, y)
     assert network._work.optimizer.learning_rate() == 0.003
     with pytest.raises(ValueError, match="learning_rate must be one of falling, not 'adaptive'"): NeuralNetworkClassifier(learning_rate="adaptive").fit(x, y)
