@@ -10,7 +10,9 @@ __all__ = ['Album', 'image_network', 'read_album']
 
 # %% ../nbs/C_command.ipynb #d1b00a01
 import json
+import math
 import os
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from .tasks import Task, split_task
 # %% ../nbs/C_command.ipynb #d1b00a03
 endings = ".png .jpg .jpeg .bmp .gif .tif .tiff .webp .ppm .pgm .pbm".split()
 most_bytes = 2**31  # of all pictures, as float32
+most_pixels = 2**26  # of one; a file of a few bytes can claim any number
 
 
 def _hidden(name): return name.startswith((".", "__MACOSX"))
@@ -46,12 +49,14 @@ def _fail(error): raise error
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    "The files with a picture's ending in a folder and below it, and the other ones."
+    """The files with a picture's ending in a folder and below it, and the other ones.
+    A pipe or a device is no file."""
     found, other = [], []
     for place, inner, names in os.walk(folder, onerror=_fail):
         inner[:] = sorted(name for name in inner if not _hidden(name))
         for path in (Path(place, name) for name in sorted(names) if not _hidden(name)):
-            (found if path.suffix.lower() in endings else other).append(path)
+            picture = path.suffix.lower() in endings and path.is_file()
+            (found if picture else other).append(path)
     return found, other
 
 
@@ -87,7 +92,12 @@ def _opened(path, side: int) -> np.ndarray:
     image = optional("PIL.Image", "a folder of pictures", "pillow")
     ops = optional("PIL.ImageOps", "a folder of pictures", "pillow")
     try:
-        with image.open(path) as file:
+        with warnings.catch_warnings():  # Pillow's own, of a third more pixels
+            warnings.simplefilter("ignore", image.DecompressionBombWarning)
+            file = image.open(path)
+        with file:
+            if (n := math.prod(file.size)) > most_pixels:
+                raise ValueError(f"it has {n:,} pixels, more than {most_pixels:,}")
             picture = ops.exif_transpose(file)
             if picture.mode.startswith("I"):  # 16 bits of grey
                 picture = image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
@@ -99,7 +109,7 @@ def _opened(path, side: int) -> np.ndarray:
             return np.asarray(ops.fit(picture, (side, side)) if side else picture)
     except MemoryError: raise
     except Exception as error:  # Pillow's readers raise what they please
-        raise ValueError(f"{path}: this picture cannot be read "
+        raise ValueError(f"{brief(str(path), str, 300)}: this picture cannot be read "
                          f"({brief(str(error), str)})") from None
 
 

@@ -19,6 +19,7 @@ from .evaluation import evaluate
 from .modules import Module
 from .run import Callback
 from .tree import slots
+from .turns import surely
 
 # %% ../nbs/09_regularisation.ipynb #6e20c0e7
 class WeightAverage(Callback):
@@ -46,9 +47,11 @@ class WeightAverage(Callback):
         self.decay = checks.at_most_1("WeightAverage", "decay", decay)
         self.start = checks.whole("WeightAverage", "start", start + 1) - 1
         self.mean, self.steps, self.valid_loss = [], 0, []
+        self.before, self.placed = [], False
 
     def on_fit_start(self, run):
         self.mean, self.steps, self.valid_loss = [], 0, []
+        self.before, self.placed = [], False  # what stood where the mean is put
 
     def on_step_end(self, run):
         if run.step <= self.start: return
@@ -67,18 +70,14 @@ class WeightAverage(Callback):
             self.valid_loss.append(loss)
         run.history.noted.setdefault("averaged_loss", []).append(loss)
 
+    ends_surely = True
+
     def on_fit_end(self, run):
-        if self.steps: self.exchange(run.model)
-
-    def exchange(self, model: Module) -> None:
-        """Put the mean into the model, and keep what stood there.
-
-        Parameters:
-            model: the one that was trained
-        """
-        with model.reading():
-            for mean, a in zip(self.mean, numbers_of(model)):
-                mean[...], a[...] = a.copy(), mean.copy()
+        "Put the mean into the model, and keep what stood there."
+        if not self.steps or self.placed: return
+        self.before = self.before or [a.copy() for a in numbers_of(run.model)]
+        put_in(run.model, self.mean)
+        vars(self).update(mean=self.before, before=[], placed=True)
 
     @contextmanager
     def averaged(self, model: Module):
@@ -87,9 +86,15 @@ class WeightAverage(Callback):
         Parameters:
             model: the one that is being trained
         """
-        self.exchange(model)
-        try: yield
-        finally: self.exchange(model)
+        before = [a.copy() for a in numbers_of(model)]
+        try:
+            try:
+                put_in(model, self.mean)
+                yield
+            finally: surely(put_in, model, before)
+        except KeyboardInterrupt:  # which may have come before that
+            surely(put_in, model, before)
+            raise
 
     def state_dict(self):
         return {"mean": self.mean, "steps": self.steps, "valid_loss": self.valid_loss}
@@ -102,3 +107,9 @@ def numbers_of(model):
     kept = [value for *_, value, is_state in slots(model)
             if is_state and isinstance(value, np.ndarray) and value.dtype.kind == "f"]
     return [model.parameters().vector, *kept]
+
+
+def put_in(model, numbers):
+    "Other numbers into the places of `numbers_of`, while no other thread reads them."
+    with model.reading():
+        for a, new in zip(numbers_of(model), numbers): a[...] = new

@@ -118,10 +118,26 @@ def disagreements(f, a, name, eps):
         error = np.nan_to_num(np.abs(analytic - numeric) / scale, nan=np.inf)
         if error.size:
             at = np.unravel_index(np.argmax(error), error.shape)
+            kink = kink_at(lambda: f(a), array, at, eps)
             found.append((float(error[at]), f"{place} at {tuple(map(int, at))}: the "
                                             f"rules say {analytic[at]:.9g}, finite "
-                                            f"differences {numeric[at]:.9g}"))
+                                            f"differences {numeric[at]:.9g}{kink}"))
     return found or [(0.0, name)]
+
+
+def kink_at(f, x, at, eps):
+    "Words for a number of x at which `f()` has one slope to the left, one to the right."
+    here, old, sides = f(), x[at], []
+    for step in (-eps, eps):
+        try:
+            x[at] = old + step
+            sides.append(float(f() - here) / step + 0.0)  # no -0
+        finally:
+            x[at] = old
+    left, right = sides
+    if abs(left - right) <= 1e-2 * max(1, abs(left), abs(right)): return ""
+    return (f". There is a kink: the slope is {left:.3g} to its left and {right:.3g} to "
+            "its right, and differences across it tell nothing. Check beside it")
 
 
 def places_of(f, a, name):

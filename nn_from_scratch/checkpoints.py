@@ -281,6 +281,8 @@ class Checkpoints(Callback):
         if run.history.stopped != "steps":
             self.save(run)
 
+    ends_surely = True
+
     def on_fit_end(self, run):
         "Let others have the folder."
         if self.lock is not None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from .aliases import Array, Dtype, Layer, Seed
 from .attention import Cache, MultiHeadAttention
-from .checks import at_least_0, count_or_none, whole
+from .checks import at_least_0, count_or_none, kind, whole
 from .dropout import Dropout
 from .embedding import Embedding
 from .evaluation import asking
@@ -138,7 +138,7 @@ class GPT(Module):
         tie: bool = True, kv_heads: int | None = None, dropout: float = 0.0, tokenizer: Any = None,
         rng: Seed = None, dtype: Dtype = np.float32
     ):
-        _check_gpt(vocabulary, context, d, heads, layers, norm, positions)
+        _check_gpt(vocabulary, context, d, heads, layers, norm, positions, tokenizer)
         rng = np.random.default_rng(rng)
         self.context, self.tokenizer = context, tokenizer
         self.embedding = _table(vocabulary, d, rng, dtype)
@@ -167,10 +167,10 @@ class GPT(Module):
             logits (n, t, vocabulary); or (t, vocabulary)
         """
         start = caches[0].length if caches else 0
-        end = start + np.shape(tokens)[-1]
-        if end > self.context:
-            raise ValueError(f"GPT: there are {end} places, and it sees {self.context} "
-                             "at most")
+        end = start + (np.shape(tokens) or [0])[-1]
+        if not start < end <= self.context:
+            raise ValueError(f"GPT: there are {end} places, and it sees "
+                             f"{self.context} at most, 1 at least: (n, t) or (t,)")
         x = self.embedding(tokens)
         if self.positions is not None: x = x + self.positions(np.arange(start, end))
         x = self.dropout(x)
@@ -194,7 +194,7 @@ def _table(n, d, rng, dtype):
     return table
 
 
-def _check_gpt(vocabulary, context, d, heads, layers, norm, positions):
+def _check_gpt(vocabulary, context, d, heads, layers, norm, positions, tokenizer):
     "An error in words for sizes and options that make no model."
     sizes = {"vocabulary": vocabulary, "context": context, "d": d, "heads": heads,
              "layers": layers}
@@ -204,6 +204,10 @@ def _check_gpt(vocabulary, context, d, heads, layers, norm, positions):
     if positions not in ("learned", "rotary", None):
         raise ValueError('GPT: positions must be "learned", "rotary" or None, '
                          f"not {positions!r}")
+    if tokenizer is not None and len(tokenizer) > vocabulary:
+        raise ValueError(f"GPT: the tokenizer has {len(tokenizer)} tokens, and the "
+                         f"vocabulary {vocabulary}")
+
 
 # %% ../nbs/16_gpt.ipynb #fd364c81
 def draw(
@@ -294,11 +298,11 @@ def generate(
         >>> len(nn.generate(model, "a", 10, temperature=0.8, rng=0))
         11
     """
+    _check_draws(model, n, temperature, top_k, top_p)
     if isinstance(tokens, str):
         begun = _encoded(model, tokens)
         told = generate(model, begun, n, temperature, top_k, top_p, rng, cache)
         return model.tokenizer.decode(told)
-    _check_draws(n, temperature, top_k, top_p)
     begun, rng = _beginnings(tokens), np.random.default_rng(rng)
     rows = np.concatenate([begun, np.zeros((len(begun), n), begun.dtype)], axis=1)
     hear, begin, seen = quicker.get(Listener, Listener)(model), -1, 0
@@ -338,9 +342,10 @@ def _beginnings(tokens):
     return rows.astype(np.int64)
 
 
-def _check_draws(n, temperature, top_k, top_p):
+def _check_draws(model, n, temperature, top_k, top_p):
     "An error in words for settings that make no sense."
-    count_or_none("generate", "n", n or None)
+    kind("generate", "model", model, GPT, "a GPT")
+    if not (isinstance(n, int) and n == 0): whole("generate", "n", n)
     at_least_0("generate", "temperature", temperature)
     count_or_none("generate", "top_k", top_k)
     if top_p is not None and not 0 < top_p <= 1:
@@ -367,6 +372,9 @@ def bits_per_byte(model: GPT, text: str, batch_size: int = 32) -> float:
         8.0
     """
     tokens = _encoded(model, text)
+    if len(tokens) < 2:
+        raise ValueError(f"bits_per_byte: the text is {len(tokens)} token"
+                         f"{'s'[len(tokens):]}; to predict one takes one before it")
     t = min(model.context, len(tokens) - 1)
     starts = np.arange(0, len(tokens) - 1, t)
     places = np.minimum(starts[:, None] + np.arange(t + 1), len(tokens) - 1)

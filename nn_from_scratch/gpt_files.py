@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .aliases import Array
-from .architecture import Arrays, Recipe, below, recipes
+from .architecture import Arrays, Recipe, below, recipes, unfilled
 from .attention import MultiHeadAttention, angles
 from .functions import activations
 from .gpt import GPT, TransformerBlock, norms
@@ -43,10 +43,7 @@ def _make_attention(arrays: Arrays, heads: int, causal: bool, rotary: bool):
         raise ValueError(f"an attention of {heads} heads does not fit {(wide, d)}")
     return MultiHeadAttention(
         d, heads, causal, kv_heads, rotary, arrays.get("in_proj_bias") is not None,
-        init=_zeros, dtype=arrays["in_proj_weight"].dtype)
-
-
-def _zeros(shape, rng, dtype): return np.zeros(shape, dtype)
+        init=unfilled, dtype=arrays["in_proj_weight"].dtype)
 
 
 def _matrix(arrays, name):

@@ -166,13 +166,18 @@ def with_tensors(layout, tensors, f, first, rest, kwargs):
 def exclusively(layout, turns, f, arrays, out, has_aux):
     """Run `f` as the only one who puts Tensors into this model. A gradient succeeds, or
     nothing has changed: an exception, or Ctrl-C at any moment, finds the way out."""
+    back: Any = ()  # how the numbers get back, once the turn is ours
     try:
         try:
             for turn in turns:
                 if turn.acquire(): continue
                 raise RuntimeError("a gradient of this model is already being taken: "
                                    "one at a time, or a copy of the model for each")
+            back = layout.way_back()
             return run_on_tape(f, arrays, out, has_aux)
+        except BaseException:
+            any(back)  # one call into C, before Python looks for the next Ctrl-C
+            raise
         finally:
             surely(give_back, layout, turns, sys._getframe())
     except BaseException:  # an interrupt may have come in between

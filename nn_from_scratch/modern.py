@@ -21,7 +21,7 @@ from .aliases import Array, Schedule
 from .optim import AdamW, smallest
 from .optimizer import (
     Optimizer, arrays_by_name, rules_by_name, settle, twin)
-from .turns import Turn
+from .turns import Turn, surely
 
 # %% ../nbs/04b_after_adam.ipynb #1d6c91b6
 @dataclass
@@ -267,10 +267,14 @@ class ScheduleFree(Optimizer):
             y [0.18159275]
         """
         before = {name: theta.copy() for name, theta in arrays_by_name(model).items()}
-        self.average(model)
-        try: yield model
-        finally:
-            _put(model, before)
+        try:
+            try:
+                self.average(model)
+                yield model
+            finally: surely(_put, model, before)
+        except KeyboardInterrupt:  # which may have come before that
+            surely(_put, model, before)
+            raise
 
 
 def _put(model, values):

@@ -185,7 +185,8 @@ def add_layer(g: Graph, layer: Any, path: str, x: str) -> str:
         known = ", ".join(sorted(key.__name__ for key in to_onnx))
         raise ValueError(f"export_onnx: {what_it_is(layer, path)}, which has no "
                          "counterpart in "
-                         f"ONNX; Sequential and these have: {known}")
+                         f"ONNX; Sequential and these have: {known}. A row of "
+                         "nn_from_scratch.onnx.to_onnx gives it one")
     return to_onnx[kind](g, x, **options)
 
 # %% ../nbs/20_sharing.ipynb #f3a90b20

@@ -25,6 +25,7 @@ from .functions import asked, quicker
 from .modules import Module
 from .parameters import Parameters
 from .tree import is_parameter
+from .turns import alone
 
 # %% ../nbs/04_optim.ipynb #b2dde8c6
 Groups = Mapping[str, Mapping[str, Any]] | None  # pattern of names -> settings
@@ -101,6 +102,7 @@ class Optimizer:
         "name -> the optimizer that steps for this parameter: here by `groups` alone."
         return rules_by_name(self, shapes)
 
+    @alone  # no other thread predicts meanwhile
     def update(self, model, grads) -> None:
         """One step downhill. Raises `ValueError` or `TypeError`, and changes nothing,
         where parameters, gradients and earlier steps do not fit together.
@@ -189,6 +191,9 @@ def arranged(optimizer, model, grads):
     if isinstance(model, Module):
         layout = model.layout()
         frozen, model = layout.frozen, _recognised(optimizer, model, layout.parameters)
+    elif isinstance(model, Parameters) and model.stale:
+        raise ValueError("update: the model has other arrays since these Parameters "
+                         "were taken: give the model, or its model.parameters() of now")
     if isinstance(model, Parameters) and isinstance(grads, Parameters):
         shapes = _same_shapes(model, grads)
         named = "the parameter vector", model.vector, grads.vector

@@ -41,6 +41,7 @@ class Parameters(Mapping):
             raise ValueError(f"Parameters: the shapes need {sum(sizes)} numbers "
                              f"but the vector is {vector.shape}")
         self._vector = vector
+        self.stale = False  # whether the model they were taken from has other arrays now
         self._arrays: dict[str, Array] = {}
         start = 0
         for (name, shape), size in zip(shapes.items(), sizes, strict=True):

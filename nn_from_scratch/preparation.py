@@ -220,11 +220,12 @@ def _feature_rows(column: Column, words: list[str], constant: bool) -> list[tupl
 
 def _why_nothing(column: Column) -> str:
     "Why a column is left out."
+    name = brief(column.name)
     if column.holes.all():
-        return f"column {column.name!r} is empty, and left out"
+        return f"column {name} is empty, and left out"
     if len(set(column.texts()) - {""}) == 1:
-        return f"column {column.name!r} has one value in every row, and is left out"
-    return f"column {column.name!r}: no word stands in it twice, and it is left out"
+        return f"column {name} has one value in every row, and is left out"
+    return f"column {name}: no word stands in it twice, and it is left out"
 
 
 def _as_numbers(

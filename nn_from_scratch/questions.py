@@ -14,20 +14,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .architecture import brief
 from .columns import Column, TableError, UsageError, listed, spelt
+from .packing import quoted
 from .tables import Table
 
 # %% ../nbs/C_command.ipynb #13a9110c
 def answers_of(table: Table, column: Column, rows, task: str) -> tuple:
     """Labels and the names of the classes, or numbers and None; of the rows that have
     one."""
-    where = f"{table.name}, column {column.name!r}"
+    where = f"{table.name}, column {brief(column.name)}"
     values, is_words = column.values[rows], column.kind == "words"
     found, labels = np.unique(values, return_inverse=True)
     if len(found) < 2:
-        what = (
-            f"has the value {column.texts()[rows[0]]!r}" if len(found) else "is empty"
-        )
+        first = brief(column.texts()[rows[0]]) if len(found) else ""
+        what = f"has the value {first}" if first else "is empty"
         raise TableError(f"{where}: every row {what}, so there is nothing to predict")
     whole = not is_words and bool(np.all(values == np.floor(values)))
     if task == "auto":
@@ -36,9 +37,8 @@ def answers_of(table: Table, column: Column, rows, task: str) -> tuple:
     if task == "regression":
         if is_words:
             raise TableError(f"{table.where(rows[0], column.name)}: the value is "
-                             f"{column.texts()[rows[0]]!r}, not a number. To predict "
-                             "numbers, "
-                             "every row needs one")
+                             f"{brief(column.texts()[rows[0]])}, not a number. To "
+                             "predict numbers, every row needs one")
         return values[:, None], None
     if len(found) > len(rows) // 2:
         advice = (
@@ -64,7 +64,7 @@ def _a_word(table: Table, column: Column, rows) -> str:
         try:
             float(text)
         except ValueError:
-            return f"line {table.lines[row]} has {text!r}"
+            return f"line {table.lines[row]} has {brief(text)}"
     return "they begin with 0, or are written as 1E2"
 
 
@@ -97,7 +97,7 @@ def weights_of_rows(table: Table, name: str | None, rows) -> list:
         row = rows[int(np.argmin(weight[rows] >= 0))]
         raise TableError(f"{table.where(row, name)}: a weight is a number of at least "
                          "0, not "
-                         f"{column.texts()[row]!r}")
+                         f"{brief(column.texts()[row])}")
     return [weight]
 
 
@@ -111,18 +111,19 @@ def suspects(table: Table, features: Sequence[str]) -> list[str]:
     "Columns that look like names of rows, or of what several rows belong to."
     found = []
     for name in features if len(table) > 20 else ():
+        said, quote = brief(name), quoted(name)
         values = table[name].values[~table[name].holes]
         steps, different = np.diff(values), len(np.unique(values))
         each = different == len(values) and bool(np.all(values == np.floor(values)))
         if table[name].kind == "numbers" and np.all(steps == 1):
-            found.append(f"column {name!r} counts the rows: if it only names them, leave "
-                         f"it out with --ignore {name}")
+            found.append(f"column {said} counts the rows: if it only names them, leave "
+                         f"it out with --ignore {quote}")
         elif table[name].kind == "numbers" and each and _NAMES.search(name):
-            found.append(f"column {name!r} has another number in every row: if it only "
-                         f"names them, leave it out with --ignore {name}")
+            found.append(f"column {said} has another number in every row: if it only "
+                         f"names them, leave it out with --ignore {quote}")
         elif (_NAMES.search(name) or _WHO.search(name)) and 4 < different < len(values) / 2:
-            found.append(f"column {name!r}: if rows with the same value belong together, "
-                         f"and new rows will have other values, say --group {name}")
+            found.append(f"column {said}: if rows with the same value belong together, "
+                         f"and new rows will have other values, say --group {quote}")
     return found
 
 

@@ -390,6 +390,8 @@ class LSTM(Recurrent):
     gates = 4
 
     def run(self, x, state):
+        if state is not None and len(state) != 2:
+            raise TypeError("LSTM: the state must be the pair (h, c), as it gives them")
         h, c = (None, None) if state is None else state
         h, c, hs, cs = self.first(x, h, " h"), self.first(x, c, " c"), [], []
         for k in range(self.layers):

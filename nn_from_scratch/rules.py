@@ -50,6 +50,7 @@ def defvjp(op: Callable, *rules: Callable | None, together: Callable | None = No
     if not can_be_followed(op):
         raise TypeError(f"defvjp: {name_of(op)} is not an operation, so its rules "
                         "would never be asked for: put @operation above its def")
+    check_call(op, rules, together)
     for rule in rules if hasattr(op, "plain") else ():
         check_defaults(op, rule, after=2)  # g and y
     if together and hasattr(op, "plain"):
@@ -62,6 +63,31 @@ def can_be_followed(op):
     steps."""
     return (isinstance(op, np.ufunc) or hasattr(op, "plain")
             or hasattr(op, "__wrapped__") or op is operator.getitem)
+
+
+def check_call(op, rules, together):
+    "Raise `TypeError` for a rule that cannot be called with the arguments of `op`."
+    if hasattr(op, "plain"):
+        known = signature_of(op.plain).parameters.values()
+        needed = [p.name for p in known
+                  if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    else:
+        needed = [f"x{i}" for i in range(getattr(op, "nin", 0))]
+    given = needed if together else ["g", "y", *needed]
+    for rule in [together] if together else [rule for rule in rules if rule is not None]:
+        if not callable(rule):
+            raise TypeError(f"defvjp: a rule of {name_of(op)} is a function, rule(g, y, "
+                            f"*args), or None, not {rule!r}")
+        try:
+            if needed: signature_of(rule).bind(*given)
+        except ValueError:  # a function that does not say what it takes
+            continue
+        except TypeError:
+            name = "together" if together else "rule"
+            raise TypeError(
+                f"defvjp: the {'joint ' * bool(together)}rule of {name_of(op)} is called "
+                f"as {name}({', '.join(given)}), but takes {signature_of(rule)}"
+            ) from None
 
 
 def check_defaults(op, rule, after):

@@ -11,7 +11,7 @@ __all__ = ['History', 'Run', 'Callback']
 # %% ../nbs/05_training.ipynb #12f74f1a
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -163,14 +163,15 @@ class Run:
             if not np.isfinite(theta).all():
                 theta[...] = before
 
-
+# %% ../nbs/05_training.ipynb #2de079e1
 class Callback:
     """Something that is told what happens; a method that returns True stops the run.
 
     Every method is optional. `fit` takes any object with some of these methods, and
     takes a plain function for an `on_epoch_end`. One that remembers something from step
     to step may offer it to checkpoints, `state_dict()`, and take it back,
-    `load_state_dict(state)`.
+    `load_state_dict(state)`. `ends_surely = True`: what its `on_fit_end` puts back it
+    may put back twice, and is asked again if Ctrl-C came in between.
 
     Example:
         >>> class Good(nn.Callback):
@@ -210,28 +211,32 @@ class Diverged(Exception):
     "Something is not finite."
 
 
-@contextmanager
-def ending(run: Run):
-    "Write the sudden ways to end into the history; an error goes on its way."
-    where = lambda: f"in epoch {run.epoch}, after {checks.counted(run.step, 'step')}"
-    history = run.history
-    try:
-        yield
-    except KeyboardInterrupt:
-        history.stopped, history.stopped_because = "interrupted", (
-            f"Interrupted {where()}; the model keeps what it has learnt so far.")
-    except Diverged as why:
-        run.held.put_back()
-        history.stopped, history.stopped_because = "diverged", (
-            f"Diverged {where()}: {why}. The model keeps its last finite parameters. "
-            "Try a smaller learning rate (it was "
-            f"{run.optimizer.learning_rate():.3g}), clip_norm=1.0, or standardised "
-            "inputs.")
-    except Exception as error:
-        history.stopped = "error"
-        history.stopped_because = f"{type(error).__name__} {where()}: {error}"
-        error.history = history  # type: ignore[attr-defined]
-        raise
+class ending:
+    """`with ending(run):` writes the sudden ways to end into the history; an error goes
+    on its way."""
+
+    def __init__(self, run: Run): self.run = run
+
+    def __enter__(self): pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+        run, history = self.run, self.run.history
+        where = f"in epoch {run.epoch}, after {checks.counted(run.step, 'step')}"
+        if isinstance(error, KeyboardInterrupt):
+            history.stopped, history.stopped_because = "interrupted", (
+                f"Interrupted {where}; the model keeps what it has learnt so far.")
+        elif isinstance(error, Diverged):
+            run.held.put_back()
+            history.stopped, history.stopped_because = "diverged", (
+                f"Diverged {where}: {error}. The model keeps its last finite "
+                "parameters. Try a smaller learning rate (it was "
+                f"{run.optimizer.learning_rate():.3g}), clip_norm=1.0, or standardised "
+                "inputs.")
+        elif isinstance(error, Exception):
+            history.stopped = "error"
+            history.stopped_because = f"{type(error).__name__} {where}: {error}"
+            error.history = history  # type: ignore[attr-defined]
+        return isinstance(error, (KeyboardInterrupt, Diverged))
 
 # %% ../nbs/05_training.ipynb #7a7fb8c5
 _events = [name for name in vars(Callback) if name.startswith("on_")]
@@ -245,15 +250,28 @@ class Listeners:
         run.callbacks = sorted(found, key=lambda one: getattr(one, "told_last", False))
         self.run = run
         self.heard = {event: _who_hears(event, run.callbacks) for event in _events}
+        self.ends = self.heard["on_fit_end"][::-1]  # those that are still to be told
 
     def __call__(self, event: str) -> None:
-        if event == "on_fit_end":  # all are told, even if one of them raises
-            with ExitStack() as ends:
-                for callback, hear in reversed(self.heard[event]):
-                    ends.callback(self.tell, callback, hear)
+        if event == "on_fit_end":
+            self.end()
             return
         for callback, hear in self.heard[event]:
             self.tell(callback, hear)
+
+    def end(self):
+        """Tell all, even if one of them raises. One that Ctrl-C interrupts stays to be
+        told again if it `ends_surely`."""
+        while self.ends:
+            callback, hear = self.ends[-1]
+            again = getattr(callback, "ends_surely", False)
+            if not again: self.ends.pop()
+            try: self.tell(callback, hear)
+            except Exception:
+                if again: self.ends.pop()
+                self.end()
+                raise
+            if again: self.ends.pop()
 
     def tell(self, callback, hear):
         answer = hear(self.run)

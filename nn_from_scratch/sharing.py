@@ -20,7 +20,7 @@ from .architecture import (
 from .files import write
 from .modules import Module
 from .onnx import export_onnx
-from .tree import holder_of
+from .tree import holder_of, is_parameter, slots
 
 _all_ = ["export_onnx"]
 
@@ -126,11 +126,22 @@ def save(model: Module, path: str | os.PathLike):
     write(path, to_bytes(tensors, metadata={"nn_from_scratch": text}))
 
 
+def _refuse_whole_numbers(model: Module):
+    "Raise `ValueError` for a weight that is no parameter, and would stay behind."
+    for name, holder, key, value, is_state in slots(model):
+        if is_state or not isinstance(value, np.ndarray) or is_parameter(value): continue
+        if any(type(part) in recipes and vars(part) is holder
+               for part in model.modules()):
+            raise ValueError(f"save: {name!r} is an array of {value.dtype}, and so no "
+                             f"parameter: {key}.astype(np.float32) makes it one")
+
+
 def _written(model: Module) -> tuple[dict[str, np.ndarray], str]:
     "What a file is to hold: the arrays, and all else in words."
     if (dtype := model.parameters().vector.dtype).name not in ("float32", "float64"):
         raise ValueError(f"save: the parameters are {dtype}; a file can hold float32 "
                          "and float64")
+    _refuse_whole_numbers(model)
     # a view must become an array of its own: numbers are written as they lie in memory
     tensors = {name: np.array(view, order="C") for name, view in _views(model).items()}
     state = _state(model)
@@ -296,6 +307,7 @@ def _build_model(tensors: dict, note: dict) -> Module:
         return model
     why = "is not in the file, which another program wrote"
     if "unknown" in note:
-        why = f"cannot be rebuilt: {brief(note['unknown'], str, 300)}"
+        why = (f"cannot be rebuilt: {brief(note['unknown'], str, 300)} (a row of "
+               "nn_from_scratch.architecture.recipes, before save, makes it known)")
     raise ValueError(f"the architecture {why}. Make the model, and fill it with "
                      "load(path, into=model)")

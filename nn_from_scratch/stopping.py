@@ -206,6 +206,8 @@ class EarlyStopping(Callback):
             run.stop("callback", f"EarlyStopping: the validation {what} has not "
                                  f"improved for {epochs}; {end}.")
 
+    ends_surely = True
+
     def on_fit_end(self, run):
         if self._best is not None:
             surely(restore, run.model, self._best)
@@ -264,6 +266,8 @@ class LearningRateFinder(Callback):
             self.ended = "complete"
             run.stop("callback", "The learning-rate finder has seen enough after "
                                  f"{checks.counted(len(self.rates), 'step')}.")
+
+    ends_surely = True
 
     def on_fit_end(self, run):
         surely(self._put_back, run)

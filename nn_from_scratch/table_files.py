@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 # %% ../nbs/07_table.ipynb #b1a90f04
+from .architecture import brief
 from .checks import counted
-from .columns import TableError
+from .columns import TableError, listed
 from .forms import is_number
 
 # %% ../nbs/07_table.ipynb #b1a90b06
@@ -31,12 +32,43 @@ class NotDecoded(Exception):
     "The file is not in this encoding."
 
 
+_MOST = 2**25  # bytes that any compressed file may become
+_LINE = 2**23  # letters; no row of a table is longer
+
+
+def _check_size(path: Any, unpacked: int):
+    "A table does not become 25 times as long when it is unpacked."
+    packed = Path(str(path)).stat().st_size
+    if unpacked > (most := max(_MOST, 25 * packed)):
+        raise TableError(f"{path}: the compressed file ({packed:,} bytes) unpacks into "
+                         f"more than {most:,} bytes, which no table does; if this one "
+                         "is meant to, unpack it first")
+
+
+class _Unpacked(gzip.GzipFile):
+    "A compressed file, which is not believed without end."
+
+    def read1(self, size: int = -1) -> bytes:
+        data = super().read1(size)
+        _check_size(self.name, self.tell())
+        return data
+
+
+def lines_of(path: Path, file) -> Iterator[str]:
+    "The lines of a file, none of which may fill the memory."
+    while line := file.readline(_LINE):
+        if len(line) == _LINE:
+            raise TableError(f"{path}: a line of more than {_LINE:,} letters is no row "
+                             "of a table")
+        yield line
+
+
 def text_of(path: Path, encoding: str) -> io.TextIOBase:
     "The file as text, unpacked if it is compressed."
     codecs.lookup(encoding)
     with open(path, "rb") as file:
         start = file.read(4)
-    raw: Any = gzip.open(path) if start[:2] == b"\x1f\x8b" else \
+    raw: Any = _Unpacked(path) if start[:2] == b"\x1f\x8b" else \
         _unzipped(path) if start == b"PK\x03\x04" else open(path, "rb")
     return io.TextIOWrapper(raw, encoding, newline="")
 
@@ -48,6 +80,7 @@ def _unzipped(path: Path):
         names = [name for name in archive.namelist()
                  if not name.endswith("/") and not name.startswith("__MACOSX")]
         if "[Content_Types].xml" not in names and len(names) == 1:
+            _check_size(path, archive.getinfo(names[0]).file_size)
             return archive.open(names[0])
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
         raise TableError(f"{path} cannot be unpacked: {error}") from None
@@ -98,7 +131,7 @@ class Layout:
 def layout_of(path: Path, file, separator: str | None) -> Layout:
     "The layout, by the first hundred lines. The file is back at its start."
     try:
-        lines = [line for line, _ in zip(file, range(100))]
+        lines = [line for line, _ in zip(lines_of(path, file), range(100))]
     except UnicodeDecodeError:
         raise NotDecoded from None
     file.seek(0)
@@ -178,7 +211,7 @@ def _each_once(path: Path, names: list[str], notes: list[str]) -> list[str]:
     "The names, each there once; a column without one gets one."
     if doubled := sorted({name for name in names if name and names.count(name) > 1}):
         raise TableError(f"{path}: the first line must name each column once, but it "
-                         f"repeats {', '.join(map(repr, doubled))}")
+                         f"repeats {listed([*map(brief, doubled)])}")
     for i, name in enumerate(names):
         if not name or re.fullmatch(r"Unnamed: \d+", name):
             names[i] = f"column {i + 1}"
@@ -189,7 +222,8 @@ def _each_once(path: Path, names: list[str], notes: list[str]) -> list[str]:
 def rows_in(path: Path, file, separator: str) -> Iterator[tuple[int, list[str]]]:
     "The rows that are not empty, each with the line at which it begins."
     line = 1
-    lines = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
+    lines = csv.reader(lines_of(path, file), delimiter=separator,
+                       skipinitialspace=True, strict=True)
     try:
         for cells in lines:
             if cells and (cells[0].strip() or any(cell.strip() for cell in cells)):

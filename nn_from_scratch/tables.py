@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .architecture import optional
+from .architecture import brief, optional
 from .checks import counted
 from .columns import (
     Cells, Column, TableError, column_of_array, listed, missing_words)
@@ -74,7 +74,7 @@ class Table:
 
     def where(self, row: int, name: str) -> str:
         "The place of a cell, for messages."
-        return f"{self.name}, line {self.lines[row]}, column {name!r}"
+        return f"{self.name}, line {self.lines[row]}, column {brief(name)}"
 
     def __repr__(self):
         kinds = [f"{name}: {c.kind}" for name, c in self.columns.items()]

@@ -22,7 +22,7 @@ from fastcore.script import call_parse
 
 from .aliases import Array
 from .columns import UsageError
-from .console import guarded
+from .console import guarded, show
 from .data import load_text
 from .gpt import GPT, bits_per_byte, generate
 from .losses import cross_entropy
@@ -79,6 +79,9 @@ def read_text(
     cut = max(len(text) * 9 // 10, 1)
     learnt, unseen = text[:cut], text[cut:]
     tokenizer = BytePairs.train(learnt, vocabulary) if vocabulary else Characters(text)
+    if len(tokenizer) < 2:
+        raise UsageError(f"--text {file}: it is {text[0]!r} over and over, so there is "
+                         "nothing to tell apart")
     tokens = tokenizer.encode(learnt)
     if len(tokens) <= context:
         raise UsageError(f"--text {file}: {len(tokens):,} tokens to learn from are too "
@@ -188,7 +191,7 @@ def _go_on(path, prompt, n, temperature, top_k, top_p, seed):
                          "no letters")
     begin = _begun(model.tokenizer, prompt)
     tokens = generate(model, begin, n, temperature, top_k or None, top_p, rng=seed)
-    print(model.tokenizer.decode(tokens if prompt else tokens[1:]))
+    show(model.tokenizer.decode(tokens if prompt else tokens[1:]))
     return 0
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .aliases import Array, Batch, Seed
+from .checks import kind, whole
 from .tree import Part
 
 # %% ../nbs/16_gpt.ipynb #d5b5be1c
@@ -71,6 +72,7 @@ class Characters(Part):
 
 def _codes(text):
     "The numbers that Unicode gives to the letters."
+    kind("Characters", "text", text, str, "a text, a str")
     return np.frombuffer(bytearray(text.encode("utf-32-le", "surrogatepass")), "<u4")
 
 
@@ -94,6 +96,7 @@ _CHUNK = re.compile(
 
 def _chunks(text):
     "A word with the blank before it, digits, marks, or blanks: what no piece crosses."
+    kind("BytePairs", "text", text, str, "a text, a str")
     return [chunk.encode("utf-8", "surrogatepass") for chunk in _CHUNK.findall(text)]
 
 
@@ -147,6 +150,9 @@ class BytePairs(Part):
         Returns:
             fewer pieces where no pair occurs twice
         """
+        if vocabulary < 256:
+            raise ValueError(f"BytePairs: a vocabulary of {vocabulary} has no room for "
+                             "the 256 bytes")
         words = [[list(chunk), n] for chunk, n in Counter(_chunks(text)).items()]
         counts, places = Counter(), defaultdict(set)
         def count(i, sign):
@@ -245,10 +251,16 @@ class Windows:
     def __init__(
         self, tokens: Array, context: int, batch_size: int = 32, steps: int = 100, rng: Seed = 0
     ):
+        sizes = {"context": context, "batch_size": batch_size, "steps": steps}
+        for name, value in sizes.items(): whole("Windows", name, value)
+        tokens = np.asarray(tokens)
+        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+            raise TypeError("Windows: tokens must be whole numbers (n,), not "
+                            f"{tokens.dtype} {tokens.shape}")
         if len(tokens) <= context:
             raise ValueError(f"Windows: {len(tokens)} tokens are no window of "
                              f"{context} and what comes next")
-        self.tokens, self.context = np.asarray(tokens), context
+        self.tokens, self.context = tokens, context
         self.batch_size, self.steps = batch_size, steps
         self.rng = np.random.default_rng(rng)
 

@@ -27,7 +27,7 @@ from .modules import Module
 from .compiler.replay import gradient_for, updating
 from .gradients import value_and_grad
 from .losses import shares
-from .optim import clip_grad_norm
+from .optim import clip_grad_norm, optimizers
 from .optimizer import Optimizer
 from .parallel import Workers, check_workers, end_alike, results_of
 from .progress import progress_bar
@@ -37,6 +37,7 @@ from .ranks import joined
 from .states import Held
 from .stopping import (Convergence, EarlyStopping, LearningRateFinder,
                                       ReduceLROnPlateau, has_converged)
+from .turns import alone, surely
 
 _all_ = ["batches", "predict", "evaluate", "History", "Run", "Callback",
          "has_converged", "EarlyStopping", "LearningRateFinder", "ReduceLROnPlateau"]
@@ -110,8 +111,12 @@ def fit(
                             progress and ranks.rank == 0)
         tell = Listeners([*callbacks, *own], run)
         taking = partial(_Gradients, compile=compile)
-        with Workers(run, taking, workers) as take_gradient:
-            _go_through(run, tell, take_gradient, updating(optimizer, compile))
+        update = _in_turn(updating(optimizer, compile))
+        take_gradient = Workers(run, taking, workers)
+        try:
+            with take_gradient: _go_through(run, tell, take_gradient, update)
+        finally:
+            take_gradient.close()  # once more, if an interrupt came in between
         end_alike(run)
         return run.history
 
@@ -141,9 +146,12 @@ def _go_through(run: Run, tell: Callable, take_gradient: Callable,
             run.stop("epochs", all_done(epochs, "epoch"))
     finally:
         try:
-            with ending(run): run.settle()
+            with ending(run): surely(run.settle)
         finally:
-            with ending(run): tell("on_fit_end")
+            try:
+                with ending(run): surely(tell, "on_fit_end")
+            finally:  # if an interrupt came before it had begun
+                surely(tell, "on_fit_end")
 
 # %% ../nbs/05_training.ipynb #aed2f5c7
 class _Gradients:
@@ -216,19 +224,19 @@ def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
     if clip_norm is not None:
         clip_grad_norm(run.grads, clip_norm)
     before = theta.copy() if _could_overflow(run.optimizer, theta, length) else None
-    turn = run.model.reading()
-    if not turn.acquire():  # so that other threads predict before an update or after it
-        raise RuntimeError("fit: this model is being read or trained elsewhere: one at "
-                           "a time")
-    try:
-        update(run.model, run.grads)
-    finally:
-        turn.release()
+    update(run.model, run.grads)
     if before is not None and not np.isfinite(theta).all():
         theta[...] = before
         raise Diverged("an update made parameters that are not finite")
     run.feed.done += 1
     run.step = run.history.steps = run.step + 1
+
+
+def _in_turn(update):
+    "An update of one's own making, which no other thread's prediction sees half done."
+    if hasattr(update, "takes_turn"):  # those of the library take the turn themselves
+        return update
+    return partial(alone(lambda _, model, grads: update(model, grads)), None)
 
 
 def _could_overflow(optimizer, theta, length):
@@ -240,7 +248,7 @@ def _could_overflow(optimizer, theta, length):
     float32 there is nothing to fear. Other precisions, other optimizers and a tiny eps
     get the copy.
     """
-    known = type(optimizer).__module__.startswith(f"{__package__}.optim")
+    known = type(optimizer) in optimizers.values()
     careful = known and theta.itemsize >= 4 and getattr(optimizer, "eps", 1.0) >= 1e-12
     reach = optimizer.learning_rate() * (1 + length + _length(theta))
     return not (careful and reach < 1e30)
@@ -248,7 +256,7 @@ def _could_overflow(optimizer, theta, length):
 
 def _length(vector: np.ndarray) -> float:
     "The length of a vector, in one quick pass; not finite where a number is enormous."
-    return math.sqrt(float(np.vdot(vector, vector)))
+    return math.sqrt(vector.dot(vector))
 
 # %% ../nbs/05_training.ipynb #8feb5220
 def _check_arguments(model, loss, optimizer, metrics, callbacks, settings):

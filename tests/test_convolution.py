@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import fast, fast_convolution
+from nn_from_scratch import fast, fast_convolution, fast_stages
 from nn_from_scratch.convolution import windows_of
 
 
@@ -149,6 +149,128 @@ def test_a_batch_in_many_parts_is_the_batch_in_one(monkeypatch, room, broad):
     finally: fast.enable()
     assert np.isclose(quick[0], text[0], rtol=1e-12)
     for name in "xwb": np.testing.assert_allclose(quick[1][name], text[1][name], rtol=1e-9, atol=1e-9)
+
+
+class Loop(nn.Module):
+    "The same layers, one after the other."
+    def __init__(self, model): self.layers = model.layers
+    def __call__(self, x):
+        for layer in self.layers: x = layer(x)
+        return x
+
+
+def staged(rng):
+    "Some layers of which at least three are one stage, and pictures for them, many of whose numbers are equal."
+    rng = np.random.default_rng(rng)
+    c, o, n, kh, kw = (int(rng.integers(low, high)) for low, high in ((1, 6), (1, 5), (1, 9), (1, 5), (1, 4)))
+    padding = [0, 1, (0, 2), "same", "valid"][rng.integers(0, 5)]
+    first = nn.Conv2d(c, o, (kh, kw), padding=padding, bias=bool(rng.integers(0, 4)), rng=rng, dtype=np.float64)
+    if first.bias is not None: first.bias[:] = np.round(3 * rng.normal(size=o))
+    first.weight[:] = np.round(3 * first.weight)
+    two = [nn.relu, nn.MaxPool2d(*[(2,), (2, 2), ((2, 2), (2, 2))][rng.integers(0, 3)])]
+    layers = [first, *two[::[1, -1][rng.integers(0, 2)]]]
+    if rng.integers(0, 2): layers = [nn.Conv2d(2, c, 1, rng=rng, dtype=np.float64), nn.tanh, *layers]
+    x = np.round(2 * rng.normal(size=(n, kh + int(rng.integers(1, 9)), kw + int(rng.integers(1, 9)), layers[0].weight.shape[2])))
+    return nn.Sequential(*layers), x
+
+
+def both_ways(model, x, direction):
+    def loss(model, x): return np.sum(model(x) * direction)
+    slopes = nn.grad(loss)(model, x)
+    return model(x), slopes.vector, nn.grad(lambda x: loss(model, x))(x)
+
+
+def steps(model, x):
+    seen = nn.graph(lambda x: np.sum(model(x)), x)
+    return [node["label"] for node in seen[1:-1]]
+
+
+@pytest.mark.parametrize("room", [1, 300, 2**18])
+@pytest.mark.parametrize("seed", range(40))
+def test_a_stage_is_its_three_layers(monkeypatch, seed, room):
+    monkeypatch.setattr(fast_stages, "room", room)
+    fast.enable()
+    model, x = staged(seed)
+    y = Loop(model)(x)
+    direction = numbers(seed, *y.shape)
+    assert steps(model, x)[-1] == "stage"
+    for mine, its in zip(both_ways(model, x, direction), both_ways(Loop(model), x, direction)):
+        assert mine.shape == its.shape and mine.dtype == its.dtype
+        np.testing.assert_allclose(mine, its, atol=1e-11)
+
+
+def test_the_text_of_a_stage():
+    x, w, b = numbers(0, 3, 9, 8, 2), numbers(1, 3, 3, 2, 4), numbers(2, 4)
+    fast.enable()
+    quick = fast_stages.stage(x, w, b, 1)
+    fast.disable()
+    try: text, three = fast_stages.stage(x, w, b, 1), nn.relu(nn.max_pool2d(nn.conv2d(x, w, b, 1, 1)))
+    finally: fast.enable()
+    np.testing.assert_array_equal(text, three)
+    np.testing.assert_allclose(quick, text, atol=1e-12)
+    nn.grad_check(lambda *a: fast_stages.stage(*a, padding=1), x, w, b, tol=1e-8)
+
+
+class Own(nn.Conv2d):
+    def __call__(self, x): return 2 * super().__call__(x)
+
+
+def conv(**options): return nn.Conv2d(2, 4, 3, rng=0, dtype=np.float64, **options)
+
+
+NO_STAGES = {
+    "stride": lambda: [conv(stride=2), nn.relu, nn.MaxPool2d(2)],
+    "dilation": lambda: [conv(dilation=(1, 2)), nn.relu, nn.MaxPool2d(2)],
+    "groups": lambda: [conv(groups=2), nn.relu, nn.MaxPool2d(2)],
+    "another activation": lambda: [conv(), nn.tanh, nn.MaxPool2d(2)],
+    "no activation": lambda: [conv(), nn.MaxPool2d(2)],
+    "a wider pool": lambda: [conv(), nn.relu, nn.MaxPool2d(3)],
+    "pools that overlap": lambda: [conv(), nn.relu, nn.MaxPool2d(2, 1)],
+    "means": lambda: [conv(), nn.relu, nn.AvgPool2d(2)],
+    "a layer of one's own": lambda: [Own(2, 4, 3, rng=0, dtype=np.float64), nn.relu, nn.MaxPool2d(2)],
+    "relu of one's own": lambda: [conv(), lambda x: nn.relu(x), nn.MaxPool2d(2)],
+}
+
+
+@pytest.mark.parametrize("name", NO_STAGES)
+def test_what_is_no_stage(name):
+    fast.enable()
+    model, x = nn.Sequential(*NO_STAGES[name]()), numbers(0, 3, 12, 12, 2)
+    assert "stage" not in steps(model, x)
+    for mine, its in zip(both_ways(model, x, 1.0), both_ways(Loop(model), x, 1.0)): np.testing.assert_array_equal(mine, its)
+
+
+def test_a_rule_of_ones_own_is_heard():
+    fast.enable()
+    model, x = nn.Sequential(conv(), nn.relu, nn.MaxPool2d(2)), numbers(0, 3, 12, 12, 2)
+    nn.defvjp(nn.conv2d, lambda g, y, x, *rest: 0 * x, lambda g, y, x, w, *rest: 0 * w, lambda g, y, x, w, b=0.0, *rest: np.zeros_like(b))
+    assert not nn.grad(lambda m: np.sum(m(x)))(model).vector.any()
+
+
+@pytest.mark.parametrize("x", [X := numbers(0, 2, 9, 9, 2), X[..., 0], X[..., :1], X[:, :3], X[:, :2], X[:0], X.astype(int), X.astype(np.float32), X.tolist(),
+                               X.transpose(0, 3, 1, 2), X.reshape(2, -1)], ids=lambda x: str(getattr(x, "shape", "list")))
+@pytest.mark.parametrize("change", [{}, {"padding": -1}, {"padding": "full"}, {"bias": np.zeros(3)}, {"bias": np.zeros(4, np.float32)},
+                                    {"weight": np.zeros((3, 3, 2))}, {"stride": "a"}], ids=str)
+def test_a_stage_answers_as_its_layers_do(x, change):
+    fast.enable()
+    model = nn.Sequential(conv(), nn.relu, nn.MaxPool2d(2))
+    for name, value in change.items(): setattr(model[0], name, value)
+    found = []
+    for net in model, Loop(model):
+        try: found.append(net(x))
+        except Exception as error: found.append((type(error), str(error)))
+    if isinstance(found[1], tuple): assert found[0] == found[1]
+    else: np.testing.assert_allclose(found[0], found[1], atol=1e-12)
+
+
+def test_a_frozen_layer_in_a_stage():
+    fast.enable()
+    model, x = nn.Sequential(conv(), nn.relu, nn.MaxPool2d(2), conv2 := nn.Conv2d(4, 3, 2, rng=1, dtype=np.float64), nn.MaxPool2d(2), nn.relu), numbers(0, 3, 12, 12, 2)
+    conv2.freeze()
+    before = model.parameters().vector.copy()
+    nn.fit(model, lambda p, y: np.sum(p ** 2), nn.SGD(0.01), (x, np.zeros(3)), epochs=2, progress=False)
+    after = model.parameters()
+    assert (before != after.vector).any() and (conv2.weight == nn.Conv2d(4, 3, 2, rng=1, dtype=np.float64).weight).all()
 
 
 def test_windows_are_a_view():

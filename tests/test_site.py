@@ -77,7 +77,8 @@ def test_citations():
     assert entries == {"polyak1964": (["Polyak"], "1964"), "he2015": (["He", "Zhang"], "2015")}
     fine = "Momentum (Polyak, 1964), as Polyak (1964) and He et al. (2015) [@he2015] say; (He et al., 2015); f(2000, 0)."
     assert check.citation_problems("x", fine, entries) == []
-    for wrong in "(Polyak, 1965)", "Nesterov (1983)", "(He et al., 2016)", "(Kingma and Ba, 2015)", "[@polyak]":
+    for wrong in ("(Polyak, 1965)", "Nesterov (1983)", "(He et al., 2016)", "(Kingma and Ba, 2015)", "[@polyak]", "(a line; Zhang and He, 2015)",
+                  "(Polyak, 1964; Hornik et al., 1989)", "(Cybenko and others, 1989)"):
         assert len(check.citation_problems("x", wrong, entries)) == 1, wrong
 
 
@@ -231,6 +232,7 @@ def test_sources_are_linked_where_they_are_named():
     link = lambda text: site.with_sources(text, entries)
     assert link("(Polyak, 1964)") == "([Polyak, 1964](sources.qmd#ref-polyak1964))"
     assert link("as He et al. (2015) say") == "as He et al. ([2015](sources.qmd#ref-he2015)) say"
+    assert link("(x; He and others, 2015, say)") == "(x; [He and others, 2015](sources.qmd#ref-he2015), say)"
     for same in "(Nesterov, 1983)", "# (Polyak, 1964)", "```python\n# (Polyak, 1964)\n```": assert link(same) == same
 
 
@@ -293,7 +295,7 @@ def test_the_filter_folds_a_cell_with_its_output(tmp_path, cell, code, shown):
 
 def test_the_filter_lets_tables_and_formulas_scroll(tmp_path):
     page = filtered(tmp_path, "| a | b |\n|---|---|\n| 1 | 2 |\n\n$$x = 1$$")
-    assert re.search(r'<div class="wide" tabindex="0"[^>]*role="region"', page) and '<span class="display" tabindex="0">' in page
+    assert re.search(r'<div class="wide"(?=[^>]*tabindex="0")[^>]*role="region"', page) and '<span class="display" tabindex="0">' in page
 
 
 def test_links_to_notebooks_are_left_to_themselves():
@@ -308,8 +310,13 @@ def test_only_what_a_chapter_documents_is_a_heading():
     cells = [markdown("## Demands"), shown("show_doc(helper)", "helper"), shown("show_doc(positive)", r"plain.\<locals\>.demand"), shown("show_doc(whole)", "whole")]
     left = site.own_references("F_checks.ipynb", cells)
     assert [site.text_of(cell["source"]) for cell in left] == ["## Demands", "show_doc(positive)", "show_doc(whole)"]
+    made = site.as_asked("### plain.<locals>.demand\n\n```python\ndef demand(x)\n```\n\ntext", "positive")
+    assert made == "### positive\n\n```python\ndef positive(x)\n```\n\ntext"
+    text = "### f\n\ntext\n\nParameters:\n    x: a number\n        or two\n    **more: too\n\nReturns:\n    another\n\nExample:\n    >>> f(1)\n    2"
+    assert site.as_asked(text, "f") == ("### f\n\ntext\n\n**Parameters**\n\n- `x`: a number or two\n- `**more`: too\n\n"
+                                        "**Returns**\n\n- another\n")
     assert "### positive\n" in site.reference_text(left[1]) and "### whole\n" in site.reference_text(left[2])
-    assert site.own_references("index.ipynb", cells) == cells  # a page without a Reference keeps what there is
+    assert site.own_references("index.ipynb", cells) == cells[:1]  # which shows nothing of the kind itself
 
 
 def test_a_dark_system_gets_quartos_dark_pages():

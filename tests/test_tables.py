@@ -1,6 +1,7 @@
 """Tables as they come: what is read, how words and holes become features, and how new rows are answered."""
 
 import gzip
+import io
 import json
 import os
 import re
@@ -9,13 +10,14 @@ import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import answers, cli, console, reports, tasks
+from nn_from_scratch import answers, cli, console, reports, table_files, tasks
 from nn_from_scratch.columns import TableError
 from nn_from_scratch.preparation import Preparation
 from nn_from_scratch.tables import read_table
@@ -478,3 +480,67 @@ def test_no_error_stream_at_all(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     console.say("nn_train", "nobody hears this")
     with pytest.raises(SystemExit): main(epochs=0)
+
+
+# ---------------------------------------------------------------- files and names of somebody else
+
+def packed(head, piece, megabytes):
+    "A small gzip file of that much."
+    pack = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = piece * (2**20 // len(piece))
+    return b"".join([pack.compress(head), *(pack.compress(block) for _ in range(megabytes)), pack.flush()])
+
+
+@pytest.mark.parametrize("head, piece, word", [(b"a,b\n", b"1,2\n", "unpacks into more"), (b"a,b\n", b"\n", "unpacks into more"), (b"a,b\n1,", b"1", "no row"), (b"", b"x", "no row"), (b"", b"x,", "no row")],
+                         ids=["many rows", "empty lines", "a long cell", "a long name", "many columns"])
+def test_a_small_file_does_not_become_a_large_table(head, piece, word, monkeypatch):
+    monkeypatch.setattr(table_files, "_MOST", 2**20)
+    monkeypatch.setattr(table_files, "_LINE", 2**18)
+    table(packed(head, piece, 60), "t.csv.gz")
+    assert Path("t.csv.gz").stat().st_size < 70_000
+    start = time.perf_counter()
+    with pytest.raises(TableError, match=word): read_table("t.csv.gz")
+    assert time.perf_counter() - start < 60  # all of it would take minutes
+    with zipfile.ZipFile("t.zip", "w", zipfile.ZIP_DEFLATED) as archive: archive.writestr("t.csv", head + piece * (2**21 // len(piece)))
+    with pytest.raises(TableError, match="unpacks into more"): read_table("t.zip")
+    monkeypatch.undo()
+    table(packed(b"a,b\n", b"1,2\n", 1), "u.csv.gz")  # as much as this is read
+    assert len(read_table("u.csv.gz")) == 2**18
+
+
+NASTY = "\x1b[2J\x1b]0;evil\x07" + "n" * 100_000
+
+
+@pytest.mark.parametrize("call", [
+    lambda t: t[NASTY], lambda t: tasks.read_task("t.csv", NASTY), lambda t: tasks.read_task("t.csv", "y", group=NASTY), lambda t: tasks.read_task("t.csv", list(t.columns)[1], "regression"),
+    lambda t: Preparation(t).encode(read_table("u.csv")), lambda t: Preparation(read_table("u.csv")).encode(t), lambda t: Preparation(t, "y", [*t.columns]), lambda t: read_table("v.csv"),
+    lambda t: read_table(table(f"{NASTY},{NASTY},b\n1,2,3\n", "w.csv")), lambda t: tasks.read_task("t.csv", "y", weights=list(t.columns)[1])])
+def test_what_a_message_quotes_of_a_table_is_short_and_printable(call):
+    table(f"{NASTY}1,{NASTY}2,y\n" + "".join(f"{i % 9},{NASTY[:200]}{i % 3},{i % 2}\n" for i in range(60)))
+    table("a,y\n" + "".join(f"{i % 9},{i % 2}\n" for i in range(60)), "u.csv")
+    Path("v.csv").write_bytes(b"\0\0\x1b[2J")
+    t = read_table("t.csv")
+    with pytest.raises(ValueError) as error: call(t)
+    assert len(str(error.value)) <= 2001 and str(error.value).replace("\n", "").isprintable()
+
+
+def test_notes_and_reports_are_short_printable_and_mean_nothing_but_themselves():
+    name, cell = "<img src=x onerror=alert(1)>\x1b[2J" + "n" * 5000, "[a](javascript:b)|<b>|`*_"
+    table(f"{name},empty,y\n" + "".join(f"{i % 9},,{[cell, 'no'][i % 2]}\n" for i in range(60)))
+    report = tasks.train_task(tasks.read_task("t.csv", "y"), epochs=1, progress=False)
+    report.task.target = report.task.name = name
+    for text in reports.report_text(report), reports.asked_about(report, cell):
+        assert text.replace("\n", "").isprintable() and len(text) <= 10_001
+    reports.write_pictures(report, Path("."), positive=cell)
+    said = Path("report.md").read_text(encoding="utf-8")
+    assert len(said) < 5000 and not re.search(r"(?<!\\)[<>`*_\[]", re.sub(r"!\[[a-z ]*\]\([a-z_]*\.png\)", "", said))
+    assert not [line for line in said.splitlines() if line.startswith("|") and len(re.findall(r"(?<!\\)\|", line)) != 5]
+
+
+def test_a_terminal_is_shown_nothing_that_it_obeys(monkeypatch):
+    for terminal in True, False:
+        stream = io.StringIO()
+        stream.isatty = lambda: terminal  # noqa: B023
+        monkeypatch.setattr(sys, "stdout", stream)
+        console.show("a\tb\n\x1b[2Jc")
+        assert stream.getvalue() == ("a\tb\n�[2Jc\n" if terminal else "a\tb\n\x1b[2Jc\n")  # a file gets what there is

@@ -239,7 +239,7 @@ def link_problem(folder: Path, pages: dict[str, Seen], name: str, link: str, bas
 def read_pages(folder: Path, playground: Path = site.ROOT / "playground") -> dict[str, Seen]:
     "Every page of the site by name, and the playground's, which is made beside it."
     files = {path.name: path for path in sorted(folder.glob("*.html"))}
-    if (playground / "index.html").exists(): files["playground/index.html"] = playground / "index.html"
+    files |= {f"playground/{path.name}": path for path in sorted(playground.glob("*.html"))}
     return {name: Seen(path.read_text(encoding="utf-8")) for name, path in files.items()}
 
 

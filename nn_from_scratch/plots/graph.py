@@ -26,7 +26,7 @@ def _short(value):
     if value.ndim == 0: return f"{float(value):.4g}".replace("-", "−")
     if value.ndim == 1 and 0 < value.size <= 3:
         return "[" + ", ".join(f"{a:.3g}" for a in value).replace("-", "−") + "]"
-    return f"array {value.shape}"
+    return str(value.shape)
 
 
 def _graph_node(i, node):

@@ -87,7 +87,7 @@ def plot_probe(record: Mapping, axes=None) -> np.ndarray:
                          "callbacks=[probe]")
     spread = record["quantiles"]
     n = len(spread) + 2
-    columns = min(n, 4)
+    columns = min(n, 3)
     rows = -(-n // columns)
     own = axes is None
     axes = axes_of(axes, rows, columns, size=(3.1 * columns, 2.6 * rows))
