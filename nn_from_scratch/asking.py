@@ -51,6 +51,7 @@ def ask(f: Callable, *demands: Callable | None):
     text = "\n    ".join([first, *lines, last])
     exec(compile(text, f"<what {who} asks>", "exec"), known)
     row = asked[f] = known["row"]
+    row.__qualname__ = who  # Python says it where an argument is missing
     row.demands = {name: demand for name, demand in zip(names, demands) if demand}
 
 

@@ -37,6 +37,15 @@ def files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
+def _bytes_of(path: Path) -> bytes:
+    "What is in a file. Raises `Damaged` for one that claims more than the memory holds."
+    try:
+        return path.read_bytes()
+    except MemoryError:
+        size = path.stat().st_size
+        raise Damaged(f"{size:,} bytes, more than fit into the memory") from None
+
+
 def newest(folder: Path) -> tuple[Path, dict, list[Path]]:
     """The newest checkpoint that is whole, its state, and the damaged ones after it.
 
@@ -46,7 +55,7 @@ def newest(folder: Path) -> tuple[Path, dict, list[Path]]:
     reason: Damaged | None = None
     for path in reversed(files(folder)):
         try:
-            state = from_bytes(path.read_bytes())
+            state = from_bytes(_bytes_of(path))
             if damaged:
                 names = ", ".join(map(str, damaged))
                 warnings.warn(f"damaged: {names}; going on from the checkpoint "

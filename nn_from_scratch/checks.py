@@ -90,7 +90,7 @@ def whole(who: str, name: str, value: Any) -> int:
     """
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{who}: {name} must be a whole number of at least 1, "
-                         f"not {value!r}")
+                         f"not {value!r:.60}")
     return int(value)
 
 
@@ -163,6 +163,9 @@ def all_callable(who: str, name: str, layers: Sequence[Any]) -> Sequence[Layer]:
     for i, layer in enumerate(layers):
         if not callable(layer):
             raise TypeError(f"{who}: layer {i} is not callable: {layer!r}")
+        if isinstance(layer, type) and hasattr(layer, "parameters"):
+            raise TypeError(f"{who}: layer {i} is a class, not a layer: "
+                            f"{layer.__name__}(…) makes one")
     return layers
 
 # %% ../nbs/F_checks.ipynb #4578c0ce
@@ -182,7 +185,10 @@ def as_array(who: str, name: str, value: Any) -> Array:
         raise TypeError(f"{who}: {name} is a masked array, and its mask would be lost: "
                         "leave those rows out, or give what stands there, "
                         f"{name}.filled(…)")
-    return np.asarray(value)
+    try: return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{who}: the rows of {name} must all be of one shape, but they "
+                         "are of several") from error
 
 
 def floats(who: str, name: str, value: Any) -> Array:

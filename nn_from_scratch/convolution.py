@@ -169,6 +169,9 @@ class Conv2d(Module):
 # %% ../nbs/12_convolution.ipynb #29031412
 def numbers_of(layer, x) -> tuple[Any, Any, Any]:
     "x in the dtype of the layer's weights, the weights, and the biases or 0."
+    if type(x) in (list, tuple) and len(sizes := {np.shape(image) for image in x}) > 1:
+        raise ValueError(f"{type(layer).__name__}: the pictures have different sizes, "
+                         f"{' and '.join(map(str, sorted(sizes)[:2]))}: bring them to one")
     x = as_floats_of(x, layer.weight, type(layer).__name__)
     return x, layer.weight, 0.0 if layer.bias is None else layer.bias
 

@@ -27,12 +27,12 @@ except ImportError as error:
                       "pip install 'scikit-learn>=1.6'") from error
 
 # %% ../nbs/D_estimators.ipynb #44b77add
-from .data import Standardize, train_valid_split
+from .data import Standardize
 from .functions import activations
 from .layers import Linear, Sequential, mlp
 from .optim import optimizers
 from .preparation import Preparation
-from .seen import Falling, Seen, Work, chosen
+from .seen import Falling, Seen, Work, chosen, held_out
 from .tables import table_of
 from .training import EarlyStopping, fit, predict
 
@@ -90,6 +90,9 @@ class NetworkEstimator(BaseEstimator):
         if once and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True: it sees "
                              "a part of the rows, from which nothing can be held out")
+        for name in ("early_stopping", "standardize", "shuffle", "warm_start"):
+            if not isinstance(value := getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"{name} must be True or False, not {value!r}")
         begins = self._begins(once)
         before = None if begins else copy.deepcopy(self._work)
         work = self._begin(x, weight, n_out) if begins else self._go_on()
@@ -188,7 +191,9 @@ class NetworkEstimator(BaseEstimator):
         data: Any = (x, y, weight)
         valid, settings = None, dict[str, Any](tol=None if once else self.tol)
         if self.early_stopping:
-            data, valid = self._held_out(work.rng, x, y, weight)
+            part = self.validation_fraction
+            data, valid = (tuple(array[rows] for array in data)
+                           for rows in held_out(work.rng, y, weight, part))
             settings = {
                 "callbacks": (EarlyStopping(self.patience),),
                 "metrics": [self._metric],
@@ -218,24 +223,17 @@ class NetworkEstimator(BaseEstimator):
             **settings,
         )
 
-    def _held_out(self, rng, x, y, weight):
-        "The rows to train on, and those to stop by."
-        rows, part = np.arange(len(x)), self.validation_fraction
-        counts = np.unique(y, return_counts=True)[1] if y.ndim == 1 else np.array([0])
-        stratify = bool(counts.min() > 1 / part)
-        (a, _), (b, _) = train_valid_split(rows, y, part, rng=rng, stratify=stratify)
-        return tuple(tuple(array[some] for array in (x, y, weight)) for some in (a, b))
-
     def _note(self, history, losses, scores):
         "What scikit-learn's networks tell about a training."
         self.loss_curve_ = [*losses, *history.train_loss]
         self.loss_, self.best_loss_ = self.loss_curve_[-1], min(self.loss_curve_)
-        self.n_iter_ = len(self.loss_curve_)
-        self.validation_scores_ = None
+        self.n_iter_ = len(history.train_loss)
+        self.validation_scores_ = self.best_validation_score_ = None
         if self.early_stopping:
             (both,) = history.metrics.values()
             self.validation_scores_ = [*scores, *both["valid"]]
             self.best_validation_score_ = max(self.validation_scores_)
+            self.best_loss_ = None  # a run that is stopped by scores has no best loss
 
     @property
     def coefs_(self):

@@ -87,6 +87,7 @@ def _avg_pool(g, y, x, size=2, stride=None):
 defvjp(avg_pool2d, _avg_pool)
 
 
+@checked
 def global_avg_pool(x: Any) -> Any:
     """The mean of each channel over the whole image.
 
@@ -157,7 +158,7 @@ class Flatten(Module):
 
     def __call__(self, x: Any) -> Any:
         if np.ndim(x) < 3: return x
-        return np.reshape(np.moveaxis(x, -1, 1), (len(x), math.prod(x.shape[1:])))
+        return np.reshape(np.moveaxis(x, -1, 1), (len(x), math.prod(np.shape(x)[1:])))
 
     def __repr__(self): return "Flatten()"
 

@@ -301,7 +301,7 @@ def test_how_layers_print():
         "ConvTranspose2d(8, 4, 2, stride=2, groups=2)", "MaxPool2d(2)", "AvgPool2d(3, stride=2)", "Flatten()"]
 
 
-X, W = np.zeros((2, 8, 8, 3)), np.zeros((3, 3, 1, 4))
+X, W, V = np.zeros((2, 8, 8, 3)), np.zeros((3, 3, 1, 4)), np.zeros((2, 3, 4))
 MISTAKES = {
     "conv2d: the image has 3 channels, the kernel expects 1": lambda: nn.conv2d(X, W),
     "conv2d: x must be images, (n, height, width, channels), but it is (2, 64) (try x.reshape(-1, 8, 8, 1))":
@@ -317,6 +317,26 @@ MISTAKES = {
     "conv2d: padding must be a whole number of at least 0": lambda: nn.conv2d(X[..., :1], W, padding="full"),
     "conv2d: 4 kernels cannot be shared out among 3 groups": lambda: nn.conv2d(X, W, groups=3),
     "conv_transpose2d: the image has 3 channels, the kernel expects 4": lambda: nn.conv_transpose2d(X, W),
+    "conv2d: the image has 8 channels, the kernel expects 1 (x is (2, 1, 8, 8), w is (3, 3, 1, 4)); channels come last: try x.transpose(0, 2, 3, 1)":
+        lambda: nn.conv2d(X[..., :1].transpose(0, 3, 1, 2), W),
+    "but it is (2, 192) (try x.reshape(-1, 8, 8, 3))": lambda: nn.conv2d(X.reshape(2, -1), W),
+    "but it is (2, 77)": lambda: nn.conv2d(np.zeros((2, 77)), W),
+    "Conv2d: the pictures have different sizes, (8, 8, 3) and (9, 8, 3)": lambda: nn.Conv2d(3, 4, 3)([X[0], np.zeros((9, 8, 3))]),
+    "the rows of x must all be of one shape, but they are of several": lambda: nn.fit(nn.Sequential(nn.Conv2d(3, 4, 3), nn.global_avg_pool), nn.cross_entropy, nn.Adam(0.1),
+                                                                 ([X[0], np.zeros((9, 8, 3))], np.zeros(2, int))),
+    "conv1d: the sequence has 9 channels, the kernel expects 3 (x is (2, 3, 9), w is (2, 3, 4)); channels come last: try x.transpose(0, 2, 1)":
+        lambda: nn.conv1d(np.zeros((2, 3, 9)), V),
+    "conv1d: the sequence has 3 channels, the kernel expects 6 in 2 groups": lambda: nn.conv1d(np.zeros((2, 9, 3)), V, groups=2),
+    "conv1d: the sequence has 1 places, the kernel 2: it fits nowhere": lambda: nn.conv1d(np.zeros((2, 1, 3)), V),
+    "conv1d: the sequence has 3 places with its padding, the kernel 5": lambda: nn.conv1d(np.zeros((2, 1, 3)), V, padding=1, dilation=4),
+    "conv1d: there are 4 kernels but the bias is (3,) (w is (2, 3, 4))": lambda: nn.conv1d(np.zeros((2, 9, 3)), V, np.zeros(3)),
+    'conv1d: padding must be a whole number of at least 0, "same" or "valid", not (1, 1)': lambda: nn.conv1d(np.zeros((2, 9, 3)), V, padding=(1, 1)),
+    'conv1d: padding="same" needs stride=1, but it is 2': lambda: nn.conv1d(np.zeros((2, 9, 3)), V, padding="same", stride=2),
+    "conv_transpose2d: output_padding must be smaller than the stride or the dilation, but it is 2":
+        lambda: nn.conv_transpose2d(X, W.transpose(0, 1, 3, 2)[..., [0, 0, 0]], stride=2, output_padding=2),
+    "conv_transpose2d: with a padding of 9 the image that comes out would be -8 pixels high": lambda: nn.conv_transpose2d(X, W[..., :3], padding=9),
+    "conv_transpose2d: 1 channels come out but the bias is (2,)": lambda: nn.conv_transpose2d(X, W[..., :3], np.zeros(2)),
+    "global_avg_pool: x must be images, (n, height, width, channels), but it is (8, 8, 3) (try x[None])": lambda: nn.global_avg_pool(X[0]),
     "conv1d: x must be sequences, (n, length, channels), but it is (2, 8, 8, 3)": lambda: nn.conv1d(X, W),
     "max_pool2d: the image is 8 pixels high, the window 9": lambda: nn.max_pool2d(X, 9),
     "avg_pool2d: x must be images": lambda: nn.avg_pool2d(X[0]),
@@ -335,6 +355,22 @@ def test_mistakes_in_the_users_words(pace, words):
 
 def test_whole_numbers_are_refused(pace):
     with pytest.raises(TypeError, match="conv2d: x must be floating-point numbers, not int64"): nn.conv2d(X[..., :1].astype(int), W)
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: nn.Conv2d(3, 8), "Conv2d() missing 1 required positional argument: 'kernel_size'"),
+    (lambda: nn.Conv2d(in_channels=3, out_channels=8, kernel_size=3), "Conv2d() got an unexpected keyword argument"),
+    (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d), "Sequential: layer 1 is a class, not a layer: MaxPool2d(…) makes one"),
+    (lambda: nn.conv1d(np.zeros((2, 9, 3), int), V), "conv1d: x must be floating-point numbers, not int64"),
+    (lambda: nn.global_avg_pool(X.astype(int)), "global_avg_pool: x must be floating-point numbers, not int64"),
+])
+def test_what_is_of_another_kind(make, words):
+    with pytest.raises(TypeError) as caught: make()
+    assert words in str(caught.value)
+
+
+def test_lists_of_pictures():
+    assert nn.Conv2d(3, 4, 3)(list(X)).shape == (2, 6, 6, 4) and nn.Flatten()(X.tolist()).shape == (2, 192)
 
 
 def test_a_network_of_kernels_learns_and_its_checkpoint_is_whole(tmp_path):

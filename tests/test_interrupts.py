@@ -327,7 +327,7 @@ def test_one_interrupt_after_the_other_leaves_a_whole_model_at_once(how, capsys,
             quiet()
             caught += 1
             assert type(model(X)) is np.ndarray
-            left = [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+            left = [thread for thread in threading.enumerate() if "ThreadPool" in thread.name and thread.is_alive()]
             alive += len(left)
             for thread in left: thread.join(5)
             answers, vector = model(X), model.parameters().vector.copy()
