@@ -42,22 +42,24 @@ def _check_labels(y):
 
 
 class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
-    """A multilayer perceptron that tells classes apart, in `MLPClassifier`'s role.
+    """A multilayer perceptron that tells classes apart, in `MLPClassifier`'s role. Its
+    learning rate falls to 0, and its biases are not pulled there.
 
     Sparse x is made dense. After `fit`: `model_` (a `Sequential` that takes raw
     features and gives logits), `history_`, `classes_`, `n_iter_`, `loss_`,
     `loss_curve_`, `coefs_`, `intercepts_`, `validation_scores_`. Warns when it has not
-    converged; raises `ValueError` for what scikit-learn would refuse and for settings
-    that `fit` refuses.
+    converged, if `tol` is set; raises `ValueError` for what scikit-learn would refuse
+    and for settings that `fit` refuses.
 
     Parameters:
         hidden: units of each hidden layer; () for none
         activation: by name: relu, tanh, gelu, silu, …
         optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
-        learning_rate: a number, or a schedule: step -> number
+        learning_rate: a number, or a schedule: step -> number; "falling": 0.003 to 0
         weight_decay: pull of the weights towards 0; "auto": 1 for adamw, else 0
         epochs: how often to go through the rows, at most
-        batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
+        batch_size: rows in a step; "auto": all of up to 64, else 32 (a classifier's 16), at last
+            128
         tol: stop when the loss has fallen by less than this share; None: never
         patience: epochs over which that is measured
         early_stopping: stop by rows that are held out, instead of by `tol`
@@ -76,9 +78,12 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         ['up' 'down']
     """
 
+    _spared = {"*.bias": {"weight_decay": 0.0}}
+    _few = 16
+
     def __init__(
-        self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
-        weight_decay="auto", epochs=150, batch_size="auto", tol=1e-3, patience=10,
+        self, hidden=(256,), activation="relu", optimizer="adamw", learning_rate="falling",
+        weight_decay="auto", epochs=60, batch_size="auto", tol=None, patience=10,
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
         warm_start=False, random_state=None, progress=False, class_weight=None
     ):
@@ -255,10 +260,11 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
         hidden: units of each hidden layer; () for none
         activation: by name: relu, tanh, gelu, silu, …
         optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
-        learning_rate: a number, or a schedule: step -> number
+        learning_rate: a number, or a schedule: step -> number; "falling": 0.003 to 0
         weight_decay: pull of the weights towards 0; "auto": 1 for adamw, else 0
         epochs: how often to go through the rows, at most
-        batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
+        batch_size: rows in a step; "auto": all of up to 64, else 32 (a classifier's 16), at last
+            128
         tol: stop when the loss has fallen by less than this share; None: never
         patience: epochs over which that is measured
         early_stopping: stop by rows that are held out, instead of by `tol`

@@ -79,6 +79,24 @@ class Seen:
         self.mean, self.total = self.mean + away * share, self.total + weight
 
 # %% ../nbs/D_estimators.ipynb #e0a90b09
+@dataclass(frozen=True)
+class Falling:
+    """A learning rate in a straight line down to 0, from whatever step it begins.
+
+    Parameters:
+        lr: at the start
+        start: the first step
+        steps: until it is 0
+    """
+
+    lr: float
+    start: int
+    steps: int
+
+    def __call__(self, step: int) -> float:
+        return self.lr * max(0.0, 1 - (step - self.start) / self.steps)
+
+
 @dataclass
 class Work:
     """A network in training, and what it takes to go on.
