@@ -46,6 +46,7 @@ class Column:
         values: numbers; places in words; days since 1970. NaN or -1: a hole
         words: the different ones, sorted
         form: how it is written, where that is not plain: "1,234.5 %"
+        as_words: of numbers, where one is spelt in two ways
     """
 
     name: str
@@ -53,6 +54,7 @@ class Column:
     values: np.ndarray
     words: list[str] = field(default_factory=list)
     form: str = ""
+    as_words: "Column | None" = None
 
     def take(self, rows: np.ndarray) -> "Column":
         "Some of its cells."
@@ -81,6 +83,12 @@ def spelt(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
 
+def as_date(days: float) -> str:
+    "A day, or a moment, by its days since 1970: 2024-03-01."
+    moment = np.datetime64(round(days * 86400), "s")
+    return str(moment if days % 1 else moment.astype("datetime64[D]"))
+
+
 def is_nothing(value) -> bool:
     "Whether an object stands for a hole: None, NaN, pandas' NA."
     return value is None or type(value).__name__ in ("NAType", "NaTType") \
@@ -98,7 +106,8 @@ class Cells:
     "One column as it is read, piece by piece: its numbers so far, its words so far."
 
     def __init__(self, name: str, missing: set, comma: bool, words: bool,
-                 form: str = ""):
+                 form: str = "", classes: bool = False):
+        self.classes = classes  # whether its numbers may be names of classes
         self.name, self.missing, self.comma = name, missing, comma
         self.is_words, self.form, self.written = words or form != "", form, False
         self.numbers: list[np.ndarray] = []
@@ -114,7 +123,8 @@ class Cells:
             self.numbers.append(
                 self._one_by_one(cells, lines) if numbers is None else numbers
             )
-        if self.is_words or self.strays:
+        self.classes &= len(self.index) <= 1000
+        if self.is_words or self.strays or self.classes:
             self.codes.append(self._coded(cells))
             self.read_as_words += len(cells)
         self.rows += len(cells)
@@ -184,11 +194,29 @@ class Cells:
             or self.real_words > _STRAY * (known + self.real_words)
         return self.is_words and self.read_as_words < self.rows
 
+    def _spelt(self) -> Column | None:
+        """The column as words, where it writes one number in several ways: as classes,
+        1.1 and 1.10 are two; 1 and 1.0, 0 and -0 are one."""
+        if not self.classes:
+            return None
+        numbers = {word: number for word in self.index
+                   if (number := self._number(word)) is not None}
+        names = {word: re.sub(r"[.,]0*$", "", word) if number else "0"
+                 for word, number in numbers.items()}
+        words = sorted(set(names.values()))
+        if len(words) == len(set(numbers.values())):
+            return None
+        places = np.full(len(self.index) + 1, -1, np.int32)
+        for word, name in names.items():
+            places[self.index[word]] = words.index(name)
+        return Column(self.name, "words", places[np.concatenate(self.codes)], words)
+
     def column(self) -> Column:
         "The column, when all rows are there."
         numbers, self.numbers = self.numbers, []  # the memory of one column at a time
         if not self.is_words:
-            return Column(self.name, "numbers", np.concatenate(numbers))
+            return Column(self.name, "numbers", np.concatenate(numbers),
+                          as_words=self._spelt())
         words = sorted(self.index)
         places = np.full(len(words) + 1, -1, np.int32)  # the last one serves the holes
         for place, word in enumerate(words):

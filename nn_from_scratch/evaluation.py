@@ -19,11 +19,18 @@ import numpy as np
 from . import checks
 from .aliases import Array, Batches, Layer, Loss, Metric
 from .batches import batches_of, checked_arrays, in_batches, numbers
+from .layers import Sequential
 from .modules import Module, evaluating
 
 # %% ../nbs/05_training.ipynb #7a972392
 def dtype_of(model: Any) -> np.dtype:
-    "The dtype of the model's parameters; float32 where it has none."
+    """The dtype that data must fit in: of the model's parameters, float32 where it has
+    none; float64 where its first layer brings numbers of any size to its scale."""
+    first = model
+    while isinstance(first, Sequential) and len(first):
+        first = first[0]
+    if getattr(first, "takes_any_scale", False):
+        return np.dtype(np.float64)
     return (model.parameters().vector.dtype if isinstance(model, Module)
             else np.dtype(np.float32))
 

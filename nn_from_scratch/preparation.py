@@ -46,6 +46,8 @@ class Preparation(Module):
         Preparation(1 columns, 2 features) (3, 2)
     """
 
+    takes_any_scale = True  # also numbers that the dtype of a model cannot hold
+
     def __init__(
         self, table: Table, target: str | None = None, ignore: Sequence[str] = (),
         most_words: int = 100

@@ -10,12 +10,14 @@ __all__ = []
 
 # %% ../nbs/C_command.ipynb #c0a90b16
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
 from .architecture import brief
-from .columns import Column, TableError, UsageError, listed, spelt
+from .columns import (
+    Column, TableError, UsageError, as_date, listed, spelt)
 from .packing import quoted
 from .tables import Table
 
@@ -26,14 +28,16 @@ def answers_of(table: Table, column: Column, rows, task: str) -> tuple:
     where = f"{table.name}, column {brief(column.name)}"
     values, is_words = column.values[rows], column.kind == "words"
     found, labels = np.unique(values, return_inverse=True)
-    if len(found) < 2:
-        first = brief(column.texts()[rows[0]]) if len(found) else ""
-        what = f"has the value {first}" if first else "is empty"
-        raise TableError(f"{where}: every row {what}, so there is nothing to predict")
     whole = not is_words and bool(np.all(values == np.floor(values)))
     if task == "auto":
         few = is_words or whole and len(found) <= min(20, len(rows) // 5)
         task = "classification" if few else "regression"
+    if column.as_words and (task == "classification" or len(found) < 2):
+        return answers_of(table, column.as_words, rows, task)
+    if len(found) < 2:
+        first = brief(column.texts()[rows[0]]) if len(found) else ""
+        what = f"has the value {first}" if first else "is empty"
+        raise TableError(f"{where}: every row {what}, so there is nothing to predict")
     if task == "regression":
         if is_words:
             raise TableError(f"{table.where(rows[0], column.name)}: the value is "
@@ -49,12 +53,30 @@ def answers_of(table: Table, column: Column, rows, task: str) -> tuple:
         raise TableError(f"{where}: {len(found)} different values in {len(rows)} rows "
                          "are too "
                          f"many to be classes{advice}")
-    names = (
-        [column.words[i] for i in found]
-        if is_words
-        else [spelt(v) for v in found.tolist()]
-    )
+    if is_words:
+        names = [column.words[i] for i in found]
+    else:
+        write = as_date if column.kind == "dates" else spelt
+        names = [write(v) for v in found.tolist()]
     return labels.reshape(-1), names
+
+
+def about_answers(column: Column, classes: list | None) -> list[str]:
+    "What a reader of the report should know of the target."
+    name = column.name
+    if classes is None:
+        return [f"{name} is a date: what is predicted are days since 1970-01-01"] \
+            if column.kind == "dates" else []
+    alike: dict[str, list[str]] = {}
+    for word in classes:
+        bare = unicodedata.normalize("NFKC", word).casefold()
+        alike.setdefault(bare, []).append(word)
+    notes = [f"{name} has several classes that look alike, {listed(words)!r}: if they "
+             "are one, write them alike" for words in alike.values() if len(words) > 1]
+    if column.as_words:
+        notes.append(f"{name} writes one number in several ways, and each is a class: "
+                     f"{listed(classes)}")
+    return notes
 
 
 def _a_word(table: Table, column: Column, rows) -> str:
@@ -98,6 +120,9 @@ def weights_of_rows(table: Table, name: str | None, rows) -> list:
         raise TableError(f"{table.where(row, name)}: a weight is a number of at least "
                          "0, not "
                          f"{brief(column.texts()[row])}")
+    if not weight[rows].any():
+        raise TableError(f"{table.name}, column {brief(name)}: every weight is 0, so "
+                         "nothing counts")
     return [weight]
 
 

@@ -67,19 +67,19 @@ def can_be_followed(op):
 
 def check_call(op, rules, together):
     "Raise `TypeError` for a rule that cannot be called with the arguments of `op`."
+    needed, by_name = [f"x{i}" for i in range(getattr(op, "nin", 0))], {}
     if hasattr(op, "plain"):
         known = signature_of(op.plain).parameters.values()
-        needed = [p.name for p in known
-                  if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    else:
-        needed = [f"x{i}" for i in range(getattr(op, "nin", 0))]
+        known = [p for p in known if p.default is p.empty]
+        needed = [p.name for p in known if p.kind is p.POSITIONAL_OR_KEYWORD]
+        by_name = {p.name: p for p in known if p.kind is p.KEYWORD_ONLY}
     given = needed if together else ["g", "y", *needed]
     for rule in [together] if together else [rule for rule in rules if rule is not None]:
         if not callable(rule):
             raise TypeError(f"defvjp: a rule of {name_of(op)} is a function, rule(g, y, "
                             f"*args), or None, not {rule!r}")
         try:
-            if needed: signature_of(rule).bind(*given)
+            if needed: signature_of(rule).bind(*given, **by_name)
         except ValueError:  # a function that does not say what it takes
             continue
         except TypeError:

@@ -12,14 +12,21 @@ __all__ = []
 import codecs
 import csv
 import gzip
+import importlib
 import io
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without it
+    LZMAError = OSError
 
 # %% ../nbs/07_table.ipynb #b1a90f04
 from .architecture import brief
@@ -63,16 +70,6 @@ def lines_of(path: Path, file) -> Iterator[str]:
         yield line
 
 
-def text_of(path: Path, encoding: str) -> io.TextIOBase:
-    "The file as text, unpacked if it is compressed."
-    codecs.lookup(encoding)
-    with open(path, "rb") as file:
-        start = file.read(4)
-    raw: Any = _Unpacked(path) if start[:2] == b"\x1f\x8b" else \
-        _unzipped(path) if start == b"PK\x03\x04" else open(path, "rb")
-    return io.TextIOWrapper(raw, encoding, newline="")
-
-
 def _unzipped(path: Path):
     "The one file in a zip archive."
     try:
@@ -89,12 +86,75 @@ def _unzipped(path: Path):
     raise TableError(f"{path} {what}")
 
 
+class _Guarded(io.RawIOBase):
+    "Any other compressed file, which is not believed without end either."
+
+    def __init__(self, path, file): self.path, self.file = path, file
+    def readable(self): return True
+    def seekable(self): return True
+    def seek(self, *args): return self.file.seek(*args)
+    def tell(self): return self.file.tell()
+
+    def readinto(self, buffer):
+        data = self.file.read(len(buffer))
+        _check_size(self.path, self.file.tell())
+        buffer[:len(data)] = data
+        return len(data)
+
+
+def _by(library):
+    "How a file is opened that this library of Python's own has packed."
+    def unpack(path):
+        try:
+            file = importlib.import_module(library).open(path)
+            return io.BufferedReader(_Guarded(path, file))
+        except ImportError:
+            raise TableError(f"{path} is packed, and this Python has no {library} to "
+                             "unpack it: unpack it first") from None
+    return unpack
+
+
+# How a packed file begins -> how it is opened
+_packings = {b"\x1f\x8b": _Unpacked, b"BZh": _by("bz2"), b"\xfd7zXZ": _by("lzma"),
+             b"PK\x03\x04": _unzipped, b"PK\x05\x06": _unzipped}
+
+# How other files begin that hold tables, but no text -> what they are
+_no_text = {b"PAR1": "a Parquet file", b"ARROW1": "a file of Arrow (Feather)",
+            b"\xd0\xcf\x11\xe0": "a workbook of Excel",
+            b"SQLite": "a database (SQLite)", b"\x93NUMPY": "an array of NumPy's",
+            b"\x89HDF": "an HDF5 file", b"(\xb5/\xfd": "packed by Zstandard",
+            b"7z\xbc\xaf": "a 7-Zip archive", b"Rar!": "a RAR archive",
+            b"%PDF": "a PDF", b"\xff\xd8\xff": "a picture", b"GIF8": "a picture",
+            b"[{": "JSON", b'{"': "JSON", b"<htm": "a web page", b"<!DO": "a web page"}
+
+# What the libraries raise for a file that is damaged
+DAMAGES = OSError, EOFError, zlib.error, LZMAError, zipfile.BadZipFile, RuntimeError
+
+
+def text_of(path: Path, encoding: str) -> io.TextIOBase:
+    "The file as text, unpacked if it is compressed."
+    codecs.lookup(encoding)
+    with open(path, "rb") as file:
+        start = file.read(8)
+    unpack: Any = next((unpack for mark, unpack in _packings.items()
+                        if start.startswith(mark)), None)
+    raw: Any = unpack(path) if unpack else open(path, "rb")
+    return io.TextIOWrapper(raw, encoding, newline="")
+
+
 def encodings(path: Path, encoding: str | None) -> list[str]:
     "The encodings to try, the likeliest first."
     if encoding is not None:
         return [encoding]
     with text_of(path, "latin-1") as file:
         start = file.read(1000).encode("latin-1")
+    what = next((what for mark, what in _no_text.items() if start.startswith(mark)),
+                "an archive of files (tar)" if start[257:262] == b"ustar" else None)
+    if what:
+        raise TableError(f"{path} is {what}: give a text, a CSV file, or the DataFrame "
+                         "that pandas reads from it")
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return ["utf-32"]
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return ["utf-16"]
     for first, name in (1, "utf-16-le"), (0, "utf-16-be"):
@@ -135,6 +195,11 @@ def layout_of(path: Path, file, separator: str | None) -> Layout:
     except UnicodeDecodeError:
         raise NotDecoded from None
     file.seek(0)
+    said = re.fullmatch(r'\ufeff?"?sep=(.)"?\s*', lines[0]) if lines else None
+    if said:  # a line that Excel writes above the names
+        found = layout_of(path, io.StringIO("".join(lines[1:]), newline=""),
+                          separator or said[1])
+        return Layout(found.separator, found.skip + 1, found.names, found.notes)
     separator = separator or _separator(lines)
     rows = []
     try:
@@ -215,8 +280,9 @@ def _each_once(path: Path, names: list[str], notes: list[str]) -> list[str]:
                          f"repeats {listed([*map(brief, doubled)])}")
     for i, name in enumerate(names):
         if not name or re.fullmatch(r"Unnamed: \d+", name):
-            names[i] = f"column {i + 1}"
-            notes.append(f"column {i + 1} has no name in the first line")
+            place = f"column {i + 1}"
+            names[i] = place if place not in names else f"{place} (nameless)"
+            notes.append(f"{names[i]} has no name in the first line")
     return names
 
 

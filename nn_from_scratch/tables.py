@@ -7,7 +7,6 @@ __all__ = ['Table', 'read_table']
 
 # %% ../nbs/07_table.ipynb #b1a90b02
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from .checks import counted
 from .columns import (
     Cells, Column, TableError, column_of_array, listed, missing_words)
 from .table_files import (
-    NotDecoded, encodings, in_pieces, layout_of, rows_in, text_of)
+    DAMAGES, NotDecoded, encodings, in_pieces, layout_of, rows_in, text_of)
 
 # %% ../nbs/07_table.ipynb #b1a90b16
 @dataclass
@@ -88,7 +87,8 @@ def _parse(path: Path, encoding: str, settings: dict, as_words: set) -> tuple:
         layout = layout_of(path, file, settings["separator"])
         rows, names = rows_in(path, file, layout.separator), layout.names
         cells = [Cells(name, {""} if name in settings["only_empty"] else missing,
-                       layout.separator != ",", name in as_words, forms.get(name, ""))
+                       layout.separator != ",", name in as_words, forms.get(name, ""),
+                       name in settings["only_empty"])
                  for name in names]
         for _ in range(layout.skip): next(rows, None)
         all_lines = [np.empty(0, np.int64)]
@@ -114,7 +114,7 @@ def _read_as(path: Path, encoding: str, settings: dict) -> Table:
         if not more:
             break
         as_words |= more
-    if encoding not in ("utf-8-sig", "utf-16"):
+    if encoding not in ("utf-8-sig", "utf-16", "utf-32"):
         notes.append(f"the file is not in UTF-8; it was read as {encoding}")
     columns = {column.name: column.column() for column in cells}
     for column in cells:
@@ -143,7 +143,7 @@ def read_table(
     `TableError` for a damaged file, with its lines.
 
     Parameters:
-        file: path of a CSV or TSV file, perhaps gzipped or zipped; or a DataFrame
+        file: path of a CSV or TSV file, perhaps packed; or a DataFrame
         separator: by default , ; tab or |, as the first line shows
         encoding: by default UTF-8 or UTF-16, else Windows-1252
         missing: what stands for a hole, in small letters
@@ -174,7 +174,7 @@ def read_table(
                 return _read_as(path, name, settings)
             except NotDecoded:
                 continue
-    except (OSError, EOFError, zlib.error) as error:
+    except DAMAGES as error:
         why = getattr(error, "strerror", None) or error
         raise TableError(f"{path} cannot be read: {why}") from None
     except LookupError as error:

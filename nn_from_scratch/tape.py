@@ -221,18 +221,20 @@ class Tensor:
         return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
     def swapaxes(self, a, b): return np.swapaxes(self, a, b)
     def squeeze(self, axis=None): return np.squeeze(self, axis=axis)
-    def clip(self, low=None, high=None): return np.clip(self, low, high)
-    def dot(self, b): return np.dot(self, b)
-    def take(self, indices, axis=None): return np.take(self, indices, axis=axis)
-    def copy(self): return np.copy(self)
-    def compress(self, condition, axis=None): return np.compress(condition, self, axis)
+    def clip(self, min=None, max=None, out=None, **options):
+        return np.clip(self, min, max, out=out, **options)
+    def dot(self, *args, **options): return np.dot(self, *args, **options)
+    def take(self, *args, **options): return np.take(self, *args, **options)
+    def copy(self, order: Any = "C"): return np.copy(self, order)
+    def compress(self, condition, *args): return np.compress(condition, self, *args)
     def conj(self): return self
     conjugate = conj
     @property
     def real(self): return self
 
-    def astype(self, dtype):
-        kind = np.dtype(dtype).kind
+    def astype(self, dtype, *args, **options):
+        dtype = np.dtype(dtype)
+        kind = dtype.kind
         if kind in "iub":
             return self.value.astype(dtype)  # whole numbers are a staircase: slope 0
         if kind != "f":
@@ -269,7 +271,7 @@ class Tensor:
     def any(self, *args, **options): return np.any(self, *args, **options)
     def all(self, *args, **options): return np.all(self, *args, **options)
     def nonzero(self): return np.nonzero(self)
-    def round(self, decimals=0): return np.round(self.value, decimals)
+    def round(self, *args, **options): return np.round(self, *args, **options)
     def __round__(self, decimals=0): return np.round(self.value, decimals)
     def __divmod__(self, b): return self // b, self % b
     def __rdivmod__(self, b): return b // self, b % self
@@ -294,7 +296,7 @@ class Tensor:
                            "is the plain value")
 
     __int__ = __complex__ = __index__ = __float__
-    def item(self): return self.__float__()
+    def item(self, *args): return self.__float__()
     def tolist(self): return self.__array__()
 
     def __format__(self, how):

@@ -30,7 +30,7 @@ from .optim import AdamW
 from .optimizer import Optimizer
 from .preparation import Preparation
 from .questions import (
-    answers_of, check_columns, suspects, weights_of_rows)
+    about_answers, answers_of, check_columns, suspects, weights_of_rows)
 from .splits import three_parts, two_parts
 from .tables import read_table as any_table
 from .training import EarlyStopping, fit, predict
@@ -80,6 +80,17 @@ def split_task(name, x, y, classes, rng, test=None, **names) -> Task:
     return Task(name, parts[0], parts[1], parts[2], classes, **names)
 
 # %% ../nbs/C_command.ipynb #c0a90b15
+def _check_counted(task: Task):
+    "A `TableError` where nothing counts in one part."
+    for (_, y, *weight), purpose in zip(
+        (task.train, task.valid, task.test), purposes, strict=True
+    ):
+        if weight and not weight[0].any():
+            raise TableError(f"{task.name}: the {counted(len(y), 'example')} to "
+                             f"{purpose} all have weight 0; use more rows, or try "
+                             "another --seed")
+
+
 def _check_spread(task: Task):
     "A `TableError` where the numbers of one part are so alike that r2 says nothing."
     scale = Standardize(task.train[1])
@@ -129,17 +140,14 @@ def read_task(
                          "there is "
                          "nothing to learn from and to check with")
     y, classes = answers_of(table, column, rows, task)
+    notes += about_answers(column, classes)
     groups = None if group is None else table[group].values[rows]
     aside = [*ignore, *(name for name in (group, weights) if name is not None)]
     if held_out is None:
         parts = three_parts(y, classes, groups, rng)
     else:
-        parts = [
-            *two_parts(
-                np.setdiff1d(np.arange(len(rows)), held_out), y, classes, groups, rng
-            ),
-            held_out,
-        ]
+        rest = np.setdiff1d(np.arange(len(rows)), held_out)
+        parts = [*two_parts(rest, y, classes, groups, rng), held_out]
     preparation = Preparation(table.take(rows[parts[0]]), target, aside)
     preparation.tell(target=target, classes=classes)
     more = weights_of_rows(table, weights, rows)
@@ -149,6 +157,7 @@ def read_task(
     notes += [*preparation.notes, *suspects(table, features)]
     found = Task(Path(path).stem, data[0], data[1], data[2], classes, features, target,
                  preparation, notes)
+    _check_counted(found)
     if classes is None:
         _check_spread(found)
     return found

@@ -191,10 +191,11 @@ def alone(update: _Update) -> _Update:
         reading = getattr(model, "reading", None)
         if reading is None:  # an array, say
             return update(self, model, grads)
-        turn, frame = reading(), sys._getframe()
+        turn = reading()
         if not turn.acquire():
             holder = turn.holder  # an update that calls that of its parent has it
-            if holder and holder.f_code is frame.f_code and is_below(holder, frame):
+            parents = holder and holder.f_code is sys._getframe().f_code
+            if parents and is_below(holder, sys._getframe()):
                 return update(self, model, grads)
             raise RuntimeError("update: this model is being read by this thread, or a "
                                "gradient of it is being taken: one at a time")

@@ -121,3 +121,14 @@ def test_a_part_in_float32_that_is_no_parameter_is_no_wrong_gradient():
     x, y = rng.normal(size=(100, 4)), rng.integers(0, 3, 100)
     found = list(gradients(Setup(OnFeatures(), nn.cross_entropy, nn.Adam(0.01), (x, y))))
     assert found == [], found
+
+
+def test_options_by_keyword_are_no_arguments_a_rule_must_have():
+    @nn.operation
+    def scaled(x, *, by=2.0): return x * by
+    nn.defvjp(scaled, lambda g, y, x: g * 2)
+    assert nn.grad(scaled)(3.0) == 2
+
+    @nn.operation
+    def told(x, *, by): return x * by
+    nn.defvjp(told, lambda g, y, x, by: g * by)

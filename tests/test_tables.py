@@ -1,8 +1,10 @@
 """Tables as they come: what is read, how words and holes become features, and how new rows are answered."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import re
 import signal
@@ -196,6 +198,92 @@ def test_all_ragged_rows_are_named_at_once():
 
 def test_words_among_numbers_are_told():
     assert "15 cells of 30 hold a number, but 'big' is none" in read_table(table("a,y\n" + "".join(f"{i if i % 2 else 'big'},1\n" for i in range(30)))).notes[0]
+
+
+def zipped(**files):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items(): archive.writestr(name.replace("__", "/").replace("_dot_", "."), text)
+    return packed.getvalue()
+
+
+TEXT = "a,b\n1.5,x\n2.5,ä\n"
+
+
+@pytest.mark.parametrize("data", [gzip.compress(TEXT.encode()), bz2.compress(TEXT.encode()), lzma.compress(TEXT.encode()), zipped(t_dot_csv=TEXT), zipped(folder__t_dot_csv=TEXT),
+                                  TEXT.encode("utf-16-le"), TEXT.encode("utf-16-be"), TEXT.encode("utf-32"), b"sep=,\r\n" + TEXT.encode(), bz2.compress(TEXT.encode("utf-16"))])
+def test_packed_and_other_forms(data):
+    t = read_table(table(data))
+    assert t["a"].values.tolist() == [1.5, 2.5] and t["b"].texts() == ["x", "ä"]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_no_packed_file_is_believed_without_end(pack):
+    with pytest.raises(TableError, match="unpacks into more than|letters is no row"): read_table(table(pack(b"a,b\n" + b"1,2\n" * 9_000_000)))
+
+
+def test_lines_below_a_line_about_the_separator_keep_their_numbers():
+    assert read_table(table("sep=;\na;b\n1,5;2\n3;x\n")).lines.tolist() == [3, 4]
+    with pytest.raises(TableError, match="line 4: 1 cell, but the first line names 2 columns"): read_table(table("sep=;\na;b\n1,5;2\n3\n"))
+
+
+@pytest.mark.parametrize("data, words", [
+    (zipped(a="x", b="y"), "has 2 files in it"), (zipped(), "has 0 files in it"), (zipped(**{"[Content_Types]_dot_xml": ""}), "is a spreadsheet"), (b"\xd0\xcf\x11\xe0" + b"\0" * 50, "workbook of Excel"),
+    (b"PAR1" + b"\x15\0" * 50, "Parquet"), (b"\x28\xb5\x2f\xfd" + bytes(99), "Zstandard"), (b"%PDF-1.4" + bytes(9), "PDF"), (b'[{"a": 1}]', "JSON"), (b"<html><table></table>", "web page"), (b"SQLite format 3" + bytes(9), "database"),
+    (b"\x93NUMPY" + bytes(9), "array"), (bz2.compress(TEXT.encode() * 99)[:-9], "cannot be read"), (lzma.compress(TEXT.encode() * 99)[:-9], "cannot be read"), (zipped(t=TEXT)[:60], "cannot be unpacked"), (gzip.compress(b"t.csv".ljust(257, b"\0") + b"ustar" + bytes(99)), "archive of files")])
+def test_other_files_are_called_what_they_are(data, words):
+    with pytest.raises(TableError, match=re.escape(words)): read_table(table(data))
+
+
+def test_a_nameless_column_beside_one_of_its_name():
+    t = read_table(table("column 2,,y\n" + "".join(f"{i % 7},{i % 5},{i}\n" for i in range(30))))
+    assert list(t.columns) == ["column 2", "column 2 (nameless)", "y"] and t["column 2"].values[6] == 6 and t["column 2 (nameless)"].values[6] == 1
+
+
+def answers(cells, **options):
+    rng = np.random.default_rng(0)
+    return tasks.read_task(table("a;y\n" + "".join(f"{rng.normal()};{cells[i % len(cells)]}\n" for i in range(90))), "y", **options)
+
+
+@pytest.mark.parametrize("cells, classes, rows", [
+    (["1.1", "1.10", "2.0"], ["1.1", "1.10", "2"], [30, 30, 30]), (["12345678901234567890", "12345678901234567891"], ["12345678901234567890", "12345678901234567891"], [45, 45]), (["1", "+1"], ["+1", "1"], [45, 45]),
+    (["1", "1.0", "2"], ["1", "2"], [60, 30]), (["0", "-0", "1"], ["0", "1"], [60, 30]), (["5", "5,0", "6"], ["5", "6"], [60, 30])])
+def test_one_number_in_two_spellings(cells, classes, rows):
+    "As classes they are two, but for a fraction or a sign that is nothing."
+    task = answers(cells, task="classification")
+    assert task.classes == classes and any("in several ways" in note for note in task.notes) == (len(set(rows)) == 1)
+    assert np.bincount(np.concatenate([part[1] for part in (task.train, task.valid, task.test)])).tolist() == rows
+
+
+def test_spellings_of_a_number_that_is_predicted_are_one():
+    assert answers([f"{i / 7:.2f}" for i in range(80)] + ["1.50", "1.5"]).classes is None
+
+
+def test_dates_as_answers():
+    task = answers(["2024-01-01", "2024-02-01"])
+    assert task.classes == ["2024-01-01", "2024-02-01"]
+    task = answers([f"2024-{1 + i % 12:02}-{1 + i % 28:02}" for i in range(90)])
+    assert task.classes is None and "y is a date: what is predicted are days since 1970-01-01" in task.notes
+
+
+def test_classes_that_look_alike_are_named():
+    for cells in (["a", "A", "b"], ["é", "e\u0301", "b"], ["TRUE", "true"], ["１x", "1x"]):
+        assert any("look alike" in note for note in answers(cells).notes), cells
+    assert not any("look alike" in note for note in answers(["a", "b"]).notes)
+
+
+def test_weights_of_0_are_refused_before_anything_is_trained():
+    text = "a,w,y\n" + "".join(f"{i},{{}},{i % 2}\n" for i in range(60))
+    with pytest.raises(TableError, match="every weight is 0"): tasks.read_task(table(text.format(*[0] * 60)), "y", weights="w")
+    with pytest.raises(TableError, match="all have weight 0"): tasks.read_task(table(text.format(1, *[0] * 59)), "y", weights="w")
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1e90])
+def test_numbers_that_float32_cannot_hold(scale):
+    rng = np.random.default_rng(0)
+    text = "a,b,y\n" + "".join(f"{a * scale:.6e},{b:.3f},{'yes' if a > 0 else 'no'}\n" for a, b in rng.normal(size=(200, 2)))
+    report = tasks.train_task(tasks.read_task(table(text), "y"), epochs=30, progress=False)
+    assert report.score > 0.85 and np.isfinite(report.prediction).all()
 
 
 def test_what_is_no_ordinary_file(tmp_path):

@@ -200,6 +200,8 @@ class Standardize(Module):
         Standardize(2 features, 1 of them constant)
     """
 
+    takes_any_scale = True  # also numbers that the dtype of a model cannot hold
+
     def __init__(self, x: Any, weight: Any = None):
         self._mean, self._std, self._constant = statistics(*_rows_that_count(x, weight))
 
