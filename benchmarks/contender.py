@@ -4,7 +4,7 @@
 
 library (a file in libraries/), number of threads, problem. The first reply says that it is ready, or why it is not.
     {"do": "check"}                       what it computes, to be compared with the others: losses, or outputs
-    {"do": "round", "n": 100, "warm": 9}  {"seconds": ...} for one unit (a step, an epoch, a prediction), the mean of n after 9 untimed
+    {"do": "round", "n": 100, "warm": 9}  {"seconds": ...} for a unit (step, epoch, prediction, text), the mean of n after 9 untimed
     {"do": "about"}                       versions, BLAS, and the most memory it has had
 """
 
@@ -58,7 +58,7 @@ class Task:
         self.wait = getattr(self.network, "wait", lambda loss: None)
         if self.kind == "step":
             self.batches = [self.network.own(x, y) for x, y in problem.batches()]
-        else:
+        elif self.kind != "write":
             x, y = problem.data()
             self.data = self.network.own(x, y) if self.kind == "epoch" else self.network.own(x)
         self.context = getattr(self.network, "predicting", nullcontext)
@@ -72,6 +72,8 @@ class Task:
             self.wait(loss)
         elif self.kind == "epoch":
             self.network.epochs(*self.data, n)
+        elif self.kind == "write":
+            for _ in range(n): self.network.write(temperature=1.0)
         else:
             with self.context():
                 for _ in range(n): self.network.predict(*self.data)
@@ -85,6 +87,7 @@ class Task:
             losses = [self.network.step(*self.batches[i % len(self.batches)]) for i in range(10)]
             return None if losses[0] is None else [float(loss) for loss in losses]
         if self.kind == "epoch": return [float(self.network.epochs(*self.data, 1))]
+        if self.kind == "write": return [float(token) for token in self.network.write(temperature=0)]
         with self.context(): output = self.network.predict(*self.data)
         if output is None: return None
         output = np.asarray(output, np.float64)[:3]

@@ -111,9 +111,9 @@ NETWORKS = {
 
 @dataclass
 class LayersProblem:
-    "Training steps of one of `NETWORKS`."
+    "Training steps of one of `NETWORKS`, or texts that a GPT writes."
 
-    kind: str  # "step"
+    kind: str  # "step" or "write"
     network: str  # its name
     options: dict = field(default_factory=dict)  # which of its ways a library is to take: its file says what there is
 

@@ -1,4 +1,4 @@
-"""How fast is it? Training steps, epochs, predictions, growth, memory and import time, against other libraries.
+"""How fast is it? Training steps, epochs, predictions, texts that a GPT writes, growth, memory and import time, against other libraries.
 
     pip install -e ".[bench]"
     python benchmarks/run.py                    about 20 minutes on 2 cores: prints tables, writes benchmarks/results.json
@@ -68,6 +68,11 @@ LAYERS = {
     "PyTorch, fused Adam": ("pytorch_layers", {}),
     "JAX, jit": ("jax_layers", {}),
 }
+WRITERS = {
+    OURS: ("ours_layers", {}),
+    "PyTorch": ("pytorch_layers", {}),
+    "PyTorch, bare functions": ("pytorch_layers", {"lean": True}),
+}
 NETWORKS = {  # name -> sizes, activation, rows in a batch
     "tiny": ([2, 16, 16, 2], "tanh", 32),
     "small": ([64, 128, 10], "relu", 32),
@@ -86,6 +91,7 @@ IMPORTS = {OURS: "nn_from_scratch", "NumPy": "numpy", "PyTorch": "torch", "JAX":
 TOLERANCES = {  # the largest relative difference between contenders that is taken for rounding
     "step": 1e-3,  # of the losses of 10 steps, in float32
     "predict": 1e-4,  # of the probabilities of 3 rows
+    "write": 0,  # of the tokens that are the likeliest
     "epoch": 0.05,  # of the mean loss of an epoch, for each shuffles in its own order
 }
 
@@ -139,6 +145,14 @@ def layers(options):
         for threads in options.threads:
             problem = {"kind": "step", "network": name}
             yield name, threads, lambda p=problem, t=threads: compare(wanted(LAYERS, options), p, t, options)
+
+
+def texts(options):
+    "A text of as many tokens as a GPT can see, drawn one by one, with a cache."
+    for name in ("GPT 2 x 64", "GPT 4 x 128"):
+        for threads in options.threads:
+            problem = {"kind": "write", "network": name}
+            yield name, threads, lambda p=problem, t=threads: compare(wanted(WRITERS, options), p, t, options)
 
 
 def epochs(options):
@@ -243,7 +257,8 @@ def import_times(options):
             "ratios": [{"of": OURS, "to": name} | ratio(times, OURS, name) for name in times if name != OURS and OURS in times]}
 
 
-SECTIONS = {"step": steps, "layers": layers, "epoch": epochs, "predict": predictions, "growth": growth, "memory": memory, "import": imports}
+SECTIONS = {"step": steps, "layers": layers, "write": texts, "epoch": epochs,
+            "predict": predictions, "growth": growth, "memory": memory, "import": imports}
 
 
 def wanted(libraries, options):
@@ -327,7 +342,7 @@ def parse(arguments=None):
         if word not in known: raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(map(repr, known))}")
         return word
 
-    peers = sorted({*LIBRARIES, *EPOCHS, *MANY_ROWS} - {OURS})
+    peers = sorted({*LIBRARIES, *EPOCHS, *MANY_ROWS, *WRITERS} - {OURS})
     p.add_argument("--sections", type=words(SECTIONS), default=list(SECTIONS), help="of " + ",".join(SECTIONS))
     p.add_argument("--networks", type=words(NETWORKS), default=list(NETWORKS), help="for the training step, of " + ",".join(NETWORKS))
     p.add_argument("--layers", type=words(OF_LAYERS, ";"), default=list(OF_LAYERS),

@@ -42,12 +42,13 @@ local function cell(div)
   return { raw('<details class="fold"><summary>' .. escape(summary) .. '</summary>'), div, raw('</details>') }
 end
 
--- "4 Optimization" in the sidebar: the number gets a column; in the breadcrumb it becomes "Chapter 4"
+-- "4 Optimization" in the sidebar: the number gets a column; in the breadcrumb it becomes "Chapter 4", "A The rules" "Appendix A".
+-- "I How a network learns" is a part and stays as it is.
 local function navigation(span)
   if not span.classes:includes('quarto-markdown-envelope-contents') then return nil end
   local id, text = quarto.base64.decode(span.attributes['render-id'] or ''), pandoc.utils.stringify(span)
   local number, name = text:match('^(%d+%l?) (.+)$')
-  if not number then number, name = text:match('^(%u) (.+)$') end
+  if not number then number, name = text:match('^([A-H]) (.+)$') end
   if not number then return nil end
   if id:find('^quarto%-int%-sidebar') then
     span.content = { pandoc.Span(number, { class = 'no' }), pandoc.Space(), pandoc.Span(name) }

@@ -11,7 +11,7 @@ Layers that read sequences: a row of numbers for each letter, a state that is ha
     fast_embedding, fast_recurrent, sequence_files   in less time; their files                    13, 14
 Attention, and a small GPT made of it.
     attention, gpt, tokens      MultiHeadAttention; GPT, generate; letters and pairs of bytes     15, 16
-    attention_demands, fast_attention, gpt_files   what is asked; in less time; as a file         15, 16
+    attention_demands, fast_attention, fast_gpt, gpt_files   what is asked; in less time; as a file   15, 16
 A loss is one number that says how wrong the model is; a metric says it in words of the task.
     losses, metrics             mse, cross_entropy; accuracy, r2_score                            2
 A gradient says how the loss changes with each parameter. It is taken by a table of rules and a tape.
@@ -38,6 +38,7 @@ Data goes in, pictures and files come out.
     data, plots                 moons to MNIST, splits, scales; every picture of the book         6, B
     sharing, architecture, onnx, norm_files   a model as a file, in words, for other programs     20
     tables, columns, preparation     a table of your own, and what makes numbers of it            7
+    forms, table_files          numbers and dates as people write them; the file of a table       7
     tasks, questions, splits, reports, units   what the commands learn, and what they say of it   C
     albums                      a folder of pictures, one sub-folder a class                      C
     cli, answers, console, run_folders   the commands nn_train and nn_predict                     C
@@ -46,7 +47,7 @@ Data goes in, pictures and files come out.
 What protects and what hurries joins from outside, by tables, as the rules do.
     asking, loss_demands, norm_demands, settings   what is asked of arguments (by checks, in the words there)   F
     fast, quick_steps, fast_norms    the same numbers in less time                                     17
-    fast_convolution, memory    the same for pictures; memory that is kept                        12
+    fast_convolution, fast_stages, memory   the same for pictures; memory that is kept            12
     parallel, ranks             several workers, one gradient: threads, or processes by MPI       19
     compiler                    a function traced once, and replayed: compile, training_step      18
 """
@@ -111,7 +112,9 @@ from . import (  # rows of the tables: what is asked, rules for the rest of NumP
     asking, joining_rules, linalg_rules, matrix_rules, norm_demands, norm_files, numpy_rules, reduction_rules, series_rules,
     settings, shape_rules)
 from . import albums, attention_demands, embedding_demands, gpt_files, recurrent_demands, sequence_files, units
-from . import fast, fast_attention, fast_convolution, fast_embedding, fast_norms, fast_recurrent, image_demands, image_files, memory, quick_steps
+from . import (
+    fast, fast_attention, fast_convolution, fast_embedding, fast_gpt, fast_norms, fast_recurrent, fast_stages, image_demands, image_files,
+    memory, quick_steps)
 
 memory.keep_memory()  # what a step frees, the next one takes again
 fast.enable()  # the same numbers in less time: without this line all runs as the chapters say

@@ -10,7 +10,9 @@ __all__ = ['Album', 'image_network', 'read_album']
 
 # %% ../nbs/C_command.ipynb #d1b00a01
 import json
+import math
 import os
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from .tasks import Task, split_task
 # %% ../nbs/C_command.ipynb #d1b00a03
 endings = ".png .jpg .jpeg .bmp .gif .tif .tiff .webp .ppm .pgm .pbm".split()
 most_bytes = 2**31  # of all pictures, as float32
+most_pixels = 2**26  # of one; a file of a few bytes can claim any number
 
 
 def _hidden(name): return name.startswith((".", "__MACOSX"))
@@ -46,12 +49,14 @@ def _fail(error): raise error
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    "The files with a picture's ending in a folder and below it, and the other ones."
+    """The files with a picture's ending in a folder and below it, and the other ones.
+    A pipe or a device is no file."""
     found, other = [], []
     for place, inner, names in os.walk(folder, onerror=_fail):
         inner[:] = sorted(name for name in inner if not _hidden(name))
         for path in (Path(place, name) for name in sorted(names) if not _hidden(name)):
-            (found if path.suffix.lower() in endings else other).append(path)
+            picture = path.suffix.lower() in endings and path.is_file()
+            (found if picture else other).append(path)
     return found, other
 
 
@@ -87,7 +92,12 @@ def _opened(path, side: int) -> np.ndarray:
     image = optional("PIL.Image", "a folder of pictures", "pillow")
     ops = optional("PIL.ImageOps", "a folder of pictures", "pillow")
     try:
-        with image.open(path) as file:
+        with warnings.catch_warnings():  # Pillow's own, of a third more pixels
+            warnings.simplefilter("ignore", image.DecompressionBombWarning)
+            file = image.open(path)
+        with file:
+            if (n := math.prod(file.size)) > most_pixels:
+                raise ValueError(f"it has {n:,} pixels, more than {most_pixels:,}")
             picture = ops.exif_transpose(file)
             if picture.mode.startswith("I"):  # 16 bits of grey
                 picture = image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
@@ -99,7 +109,7 @@ def _opened(path, side: int) -> np.ndarray:
             return np.asarray(ops.fit(picture, (side, side)) if side else picture)
     except MemoryError: raise
     except Exception as error:  # Pillow's readers raise what they please
-        raise ValueError(f"{path}: this picture cannot be read "
+        raise ValueError(f"{brief(str(path), str, 300)}: this picture cannot be read "
                          f"({brief(str(error), str)})") from None
 
 
@@ -134,15 +144,14 @@ def _in_numbers(pictures, channels: int) -> np.ndarray:
 
 # %% ../nbs/C_command.ipynb #d1b00a07
 class Album(Module):
-    """The first layer of a network that reads pictures: channels at mean 0, spread 1.
+    "The first layer of a network that reads pictures: channels at mean 0, spread 1."
 
-    Parameters:
-        x: pictures to learn from (n, height, width, channels)
-        classes: their names
-        scaled: whether the pictures were scaled to this size
-    """
-
-    def __init__(self, x: np.ndarray, classes: list[str], scaled: bool = False):
+    def __init__(
+        self,
+        x: np.ndarray,  # pictures to learn from (n, height, width, channels)
+        classes: list[str],  # their names
+        scaled: bool = False,  # whether the pictures were scaled to this size
+    ):
         self._mean = x.mean(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
         spread = x.std(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
         self._std = np.where(spread > 0, spread, np.float32(1))
@@ -157,15 +166,11 @@ class Album(Module):
     def __call__(self, x: Any) -> Any:
         return (x - self._mean) / self._std
 
-    def encode(self, path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
-        """Pictures as the network was trained on them.
-
-        Parameters:
-            path: a picture, or a folder of them
-
-        Returns:
-            their names, x (n, height, width, channels)
-        """
+    def encode(
+        self,
+        path: str | os.PathLike,  # a picture, or a folder of them
+    ) -> tuple[list[str], np.ndarray]:  # their names, x (n, height, width, channels)
+        "Pictures as the network was trained on them."
         files = [Path(path)]
         if os.path.isdir(path): files = pictures_in(Path(path))[0]
         if not files: raise UsageError(f"{path}: there is no picture in this folder")
@@ -186,18 +191,13 @@ class Album(Module):
                 f"{len(about['classes'])} classes)")
 
 
-def image_network(shape: tuple, sizes: list[int], activation: Any, rng: Any = None) -> Sequential:
-    """Kernels of 3 × 3 and pools until 4 to 7 rows are left, then weighted sums.
-
-    Parameters:
-        shape: (height, width, channels) of a picture
-        sizes: of which the first, the number of pixels, is not used
-        activation: after each layer but the last
-        rng: seed or generator
-
-    Returns:
-        from pictures to scores
-    """
+def image_network(
+    shape: tuple,  # (height, width, channels) of a picture
+    sizes: list[int],  # of which the first, the number of pixels, is not used
+    activation: Any,  # after each layer but the last
+    rng: Any = None,  # seed or generator
+) -> Sequential:  # from pictures to scores
+    "Kernels of 3 × 3 and pools until 4 to 7 rows are left, then weighted sums."
     rng, layers, (height, width, n) = np.random.default_rng(rng), [], shape
     for kernels in 16, 32, 64, 64:
         layers += [Conv2d(n, kernels, 3, padding=1, rng=rng), activation]
@@ -209,20 +209,16 @@ def image_network(shape: tuple, sizes: list[int], activation: Any, rng: Any = No
     return Sequential(*layers, Flatten(), *last)
 
 # %% ../nbs/C_command.ipynb #d1b00a08
-def read_album(folder: str | os.PathLike, size: int = 0, rng: int = 0) -> Task:
+def read_album(
+    folder: str | os.PathLike,  # a sub-folder a class; or train/ and test/ with such
+    size: int = 0,  # scale and cut pictures to so many pixels a side; 0: as they are
+    rng: int = 0,  # seed of the split
+) -> Task:  # with pictures (n, height, width, channels) from 0 to 1
     """A task from a folder of pictures, read with Pillow.
 
     Grey stays grey where all of them are; what is transparent lies on white; hidden
     files are left out. Raises `UsageError` for a folder of another form, `ValueError`
     for a picture that cannot be read, `ImportError` without Pillow.
-
-    Parameters:
-        folder: a sub-folder a class; or train/ and test/ with such
-        size: scale and cut pictures to so many pixels a side; 0: as they are
-        rng: seed of the split
-
-    Returns:
-        with pictures (n, height, width, channels) from 0 to 1
     """
     who, stages = f"--data {folder}", _stages(folder)
     found = {stage: _classes(folder, place) for stage, place in stages.items()}

@@ -10,19 +10,19 @@ __all__ = ['predict_rows']
 
 # %% ../nbs/C_command.ipynb #c0a90b11
 import csv
+import io
 import os
-import sys
 from typing import Any
 
+import numpy as np
 from fastcore.script import call_parse
 
 from .albums import Album
 from .columns import UsageError
-from .console import guarded
+from .console import guarded, show
 from .losses import softmax
 from .preparation import Preparation
 from .sharing import load
-from .tables import read_table as any_table
 from .training import predict
 
 # %% ../nbs/C_command.ipynb #c0a90b08
@@ -51,8 +51,11 @@ def _answer(path, data, probabilities, output) -> int:
     if not os.path.exists(data):
         raise UsageError(f"{data}: there is no such file")
     files, x = first.encode(data) if isinstance(first, Album) \
-        else (None, first.encode(any_table(data)))
-    said = predict(model, x)
+        else (None, first.encode(data))
+    said = np.asarray(predict(model, x))
+    if said.ndim != 2 or said.dtype.kind != "f" or not said.size:
+        raise ValueError(f"{path}: the answers of this model are {said.dtype} "
+                         f"{said.shape}; nn_train makes others")
     names, rows = [about["target"]], [[value] for value in said[:, 0].tolist()]
     classes = about.get("classes")
     if isinstance(classes, list) and len(classes) == said.shape[1]:
@@ -66,8 +69,11 @@ def _answer(path, data, probabilities, output) -> int:
     if files is not None:
         names, rows = ["file", *names], [[f, *row] for f, row in zip(files, rows)]
     if output is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([names, *rows])
+        show(text.getvalue()[:-1])
     else:
-        with open(output, "x", newline="", encoding="utf-8") as file:
+        with open(output, "x", newline="", encoding="utf-8",
+                  errors="surrogateescape") as file:
             csv.writer(file, lineterminator="\n").writerows([names, *rows])
     return 0

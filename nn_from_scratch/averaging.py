@@ -19,6 +19,7 @@ from .evaluation import evaluate
 from .modules import Module
 from .run import Callback
 from .tree import slots
+from .turns import surely
 
 # %% ../nbs/09_regularisation.ipynb #6e20c0e7
 class WeightAverage(Callback):
@@ -27,28 +28,21 @@ class WeightAverage(Callback):
     At first the mean of all steps so far, then one that forgets. What a layer keeps
     beside its parameters (running statistics) is averaged likewise. The history has the
     validation loss of the mean, `noted["averaged_loss"]`, beside that of the run.
-
-    Parameters:
-        decay: how much of the mean stays; 1: of all steps alike
-        start: steps before the first one that counts
-
-    Example:
-        >>> data, valid, average = nn.moons(100, rng=0), nn.moons(100, rng=1), nn.WeightAverage(0.9)
-        >>> model = nn.mlp([2, 16, 2], rng=0)
-        >>> history = nn.fit(model, nn.cross_entropy, nn.SGD(1.0), data, valid, epochs=20,
-        ...                  callbacks=[average], progress=False)
-        >>> loss = nn.evaluate(model, nn.cross_entropy, valid)["loss"]  # the model has the mean
-        >>> loss == history.noted["averaged_loss"][-1], list(history.rows()[-1])
-        (True, ['epoch', 'train_loss', 'valid_loss', 'averaged_loss'])
     """
 
-    def __init__(self, decay: float = 0.99, start: int = 0):
+    def __init__(
+        self,
+        decay: float = 0.99,  # how much of the mean stays; 1: of all steps alike
+        start: int = 0,  # steps before the first one that counts
+    ):
         self.decay = checks.at_most_1("WeightAverage", "decay", decay)
         self.start = checks.whole("WeightAverage", "start", start + 1) - 1
         self.mean, self.steps, self.valid_loss = [], 0, []
+        self.before, self.placed = [], False
 
     def on_fit_start(self, run):
         self.mean, self.steps, self.valid_loss = [], 0, []
+        self.before, self.placed = [], False  # what stood where the mean is put
 
     def on_step_end(self, run):
         if run.step <= self.start: return
@@ -67,29 +61,30 @@ class WeightAverage(Callback):
             self.valid_loss.append(loss)
         run.history.noted.setdefault("averaged_loss", []).append(loss)
 
+    ends_surely = True
+
     def on_fit_end(self, run):
-        if self.steps: self.exchange(run.model)
-
-    def exchange(self, model: Module) -> None:
-        """Put the mean into the model, and keep what stood there.
-
-        Parameters:
-            model: the one that was trained
-        """
-        with model.reading():
-            for mean, a in zip(self.mean, numbers_of(model)):
-                mean[...], a[...] = a.copy(), mean.copy()
+        "Put the mean into the model, and keep what stood there."
+        if not self.steps or self.placed: return
+        self.before = self.before or [a.copy() for a in numbers_of(run.model)]
+        put_in(run.model, self.mean)
+        vars(self).update(mean=self.before, before=[], placed=True)
 
     @contextmanager
-    def averaged(self, model: Module):
-        """`with average.averaged(model):` the mean is in the model, for that long.
-
-        Parameters:
-            model: the one that is being trained
-        """
-        self.exchange(model)
-        try: yield
-        finally: self.exchange(model)
+    def averaged(
+        self,
+        model: Module,  # the one that is being trained
+    ):
+        "`with average.averaged(model):` the mean is in the model, for that long."
+        before = [a.copy() for a in numbers_of(model)]
+        try:
+            try:
+                put_in(model, self.mean)
+                yield
+            finally: surely(put_in, model, before)
+        except KeyboardInterrupt:  # which may have come before that
+            surely(put_in, model, before)
+            raise
 
     def state_dict(self):
         return {"mean": self.mean, "steps": self.steps, "valid_loss": self.valid_loss}
@@ -102,3 +97,9 @@ def numbers_of(model):
     kept = [value for *_, value, is_state in slots(model)
             if is_state and isinstance(value, np.ndarray) and value.dtype.kind == "f"]
     return [model.parameters().vector, *kept]
+
+
+def put_in(model, numbers):
+    "Other numbers into the places of `numbers_of`, while no other thread reads them."
+    with model.reading():
+        for a, new in zip(numbers_of(model), numbers): a[...] = new

@@ -9,6 +9,7 @@
 __all__ = []
 
 # %% ../nbs/03b_autodiff.ipynb #46e39a17
+import functools
 import threading
 from types import FunctionType
 
@@ -107,13 +108,12 @@ def by_name(function, args, kwargs):
     row = table.get(function)
     if type(row) is not tuple or not kwargs and len(args) <= len(row):
         return args, kwargs
-    try: known = signature_of(function).parameters
-    except ValueError: return args, kwargs  # an older NumPy keeps it to itself
-    names, n = list(known), len(row)
+    defaults = defaults_of(function)
+    names = [*defaults] or [*range(len(args))]
     given = dict(zip(names, args)) | kwargs
-    first = [given.pop(name) for name in names[:n] if name in given]
+    first = [given.pop(name) for name in names[:len(row)] if name in given]
     options = {name: value for name, value in given.items()
-               if name not in known or not same_default(value, known[name].default)}
+               if name not in defaults or not same_default(value, defaults[name])}
     refuse_tensors(function, options, "is not known: say it with functions that have "
                                       "rules")
     for name, value in options.items():
@@ -125,6 +125,18 @@ def by_name(function, args, kwargs):
             raise TypeError(f"{name_of(function)}: its derivative does not know the "
                             f"option {name!r}")
     return first, options
+
+
+@functools.cache
+def defaults_of(function):
+    "Name -> default, as far as NumPy tells: an older one does not for all functions."
+    if isinstance(function, np.ufunc):
+        inputs = dict.fromkeys(f"x{i + 1}" for i in range(function.nin))
+        return inputs | dict(out=None, where=True, casting="same_kind", order="K",
+                             dtype=None, subok=True, signature=None)
+    try: known = signature_of(function).parameters
+    except ValueError: return {}
+    return {name: parameter.default for name, parameter in known.items()}
 
 
 def same_default(value, default):
@@ -164,7 +176,7 @@ def of_ufunc(ufunc, method, args, kwargs):
 def plain_answer(function, args, kwargs):
     "What a piecewise constant function says, the arguments being plain by now."
     if len(args) > 1 and not isinstance(function, np.ufunc):
-        names = list(signature_of(function).parameters)[:len(args)]
+        names = [*defaults_of(function)][:len(args)]
         if "out" in names: refuse_writing(function, args[names.index("out")])
     return function(*args, **kwargs)
 

@@ -37,6 +37,15 @@ def files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
+def _bytes_of(path: Path) -> bytes:
+    "What is in a file. Raises `Damaged` for one that claims more than the memory holds."
+    try:
+        return path.read_bytes()
+    except MemoryError:
+        size = path.stat().st_size
+        raise Damaged(f"{size:,} bytes, more than fit into the memory") from None
+
+
 def newest(folder: Path) -> tuple[Path, dict, list[Path]]:
     """The newest checkpoint that is whole, its state, and the damaged ones after it.
 
@@ -46,7 +55,7 @@ def newest(folder: Path) -> tuple[Path, dict, list[Path]]:
     reason: Damaged | None = None
     for path in reversed(files(folder)):
         try:
-            state = from_bytes(path.read_bytes())
+            state = from_bytes(_bytes_of(path))
             if damaged:
                 names = ", ".join(map(str, damaged))
                 warnings.warn(f"damaged: {names}; going on from the checkpoint "
@@ -215,25 +224,16 @@ class Checkpoints(Callback):
     is saved there; a `UserWarning` tells of a damaged file, and of state that cannot be
     saved. An `OSError` ends the training when a checkpoint cannot be written: the one
     before it is whole, and so is the model.
-
-    Parameters:
-        folder: made if it is not there
-        resume: whether to go on with the run that is saved there
-        every: steps after which to save within an epoch
-
-    Example:
-        >>> data = nn.moons(100, rng=0)
-        >>> for epochs in (2, 3):  # the second run goes on where the first one ended
-        ...     keep = nn.Checkpoints(folder / "runs", resume=True)
-        ...     history = nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.Adam(), data,
-        ...                      epochs=epochs, callbacks=[keep], progress=False)
-        >>> len(history.train_loss)
-        3
     """
 
     told_last = True  # after the others, so that what they did is saved too
 
-    def __init__(self, folder: str | os.PathLike, resume: bool = False, every: int = 1000):
+    def __init__(
+        self,
+        folder: str | os.PathLike,  # made if it is not there
+        resume: bool = False,  # whether to go on with the run that is saved there
+        every: int = 1000,  # steps after which to save within an epoch
+    ):
         if not isinstance(folder, (str, os.PathLike)):
             raise TypeError("fit: checkpoint must be the name of a folder, not "
                             f"{folder!r}")
@@ -280,6 +280,8 @@ class Checkpoints(Callback):
         "Save, unless the last step cut the epoch short: a longer run goes on there."
         if run.history.stopped != "steps":
             self.save(run)
+
+    ends_surely = True
 
     def on_fit_end(self, run):
         "Let others have the folder."

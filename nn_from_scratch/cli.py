@@ -28,6 +28,7 @@ from .optim import AdamW, optimizers
 from .ranks import launch, world
 from .reports import (
     asked_about, for_terminal, one_of_each, report_text, summary, write_pictures)
+from .questions import one_of
 from .run_folders import new_folder, resumed
 from .sharing import save
 from .tables import read_table as any_table
@@ -94,7 +95,9 @@ def _load(options: dict) -> tuple:
 
 def _of_table(data, options: dict) -> tuple:
     "The task of a table, and its folds."
-    names = list(any_table(data).columns) if options["ignore"] else []
+    needed = options["ignore"] or options["target"].lstrip("-").isdigit()
+    names = list(any_table(data).columns) if needed else []
+    options["target"] = one_of(names, options["target"])
     settings = {
         "task": options["task"],
         "ignore": _ignored(options["ignore"], names),
@@ -280,7 +283,7 @@ def _launched(processes: int) -> int:
 @call_parse
 def main(
     data: str = "digits",  # digits, mnist, a table with named columns, or a folder
-    target: str | None = None,  # the column of the table to predict
+    target: str | None = None,  # the column to predict, by name or place (-1: the last)
     task: str = "auto",  # classification or regression; auto looks at the target
     ignore: _IGNORE = None,
     group: str | None = None,  # a column: rows with the same value are never split up

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .columns import UsageError
+from .columns import UsageError, plain
 from .ranks import Elsewhere, world
 
 # %% ../nbs/C_command.ipynb #c0a90b12
@@ -26,10 +26,11 @@ def say(who: str, text: str):
         print(f"{who}: {plain(text)}", file=sys.stderr)
 
 
-def plain(text: str, length: int = 2000) -> str:
-    "A message that may quote a file: not long, and nothing that a terminal obeys."
-    shown = "".join(c if c.isprintable() or c == "\n" else "�" for c in text[:length])
-    return shown + "…" * (len(text) > length)
+def show(text: str):
+    "Print what may come from a file: all of it, but on a terminal nothing it obeys."
+    if sys.stdout is not None and sys.stdout.isatty():  # it may be closed
+        text = "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+    print(text)
 
 
 def guarded(run, who: str, **words) -> None:

@@ -25,46 +25,43 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 # %% ../nbs/D_estimators.ipynb #9c181da8
+def _check_labels(y):
+    "Raise `ValueError` for labels that are of several kinds, or several of many a row."
+    try:
+        check_classification_targets(y)
+    except TypeError as error:  # None beside words: neither comes first
+        kinds = sorted({type(label).__name__ for label in np.ravel(y).tolist()})
+        if len(kinds) < 2:
+            raise
+        raise ValueError(f"y mixes labels of the kinds {', '.join(kinds)}, which have "
+                         "no order: make them all words, and fill the holes") from error
+    if type_of_target(y) == "multiclass-multioutput":
+        raise ValueError(f"y is {y.shape} with other labels than 0 and 1: Multioutput "
+                         "target data is not supported; give one label a row, or a "
+                         "column of 0 and 1 for each label")
+
+
 class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
-    """A multilayer perceptron that tells classes apart, in `MLPClassifier`'s role.
+    """A multilayer perceptron that tells classes apart, in `MLPClassifier`'s role. Its
+    learning rate falls to 0, and its biases are not pulled there.
 
     Sparse x is made dense. After `fit`: `model_` (a `Sequential` that takes raw
     features and gives logits), `history_`, `classes_`, `n_iter_`, `loss_`,
     `loss_curve_`, `coefs_`, `intercepts_`, `validation_scores_`. Warns when it has not
-    converged; raises `ValueError` for what scikit-learn would refuse and for settings
-    that `fit` refuses.
-
-    Parameters:
-        hidden: units of each hidden layer; () for none
-        activation: by name: relu, tanh, gelu, silu, …
-        optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
-        learning_rate: a number, or a schedule: step -> number
-        weight_decay: pull of the weights towards 0; "auto": 1 for adamw, else 0
-        epochs: how often to go through the rows, at most
-        batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
-        tol: stop when the loss has fallen by less than this share; None: never
-        patience: epochs over which that is measured
-        early_stopping: stop by rows that are held out, instead of by `tol`
-        validation_fraction: the share of the rows that is held out then
-        standardize: bring each feature to mean 0 and spread 1 first
-        shuffle: go through the rows in another order each epoch
-        warm_start: whether a second `fit` goes on with the network there is
-        random_state: seed of the weights and of the order
-        progress: whether to show a progress bar
-        class_weight: "balanced", or class -> weight: how much its rows count
-
-    Example:
-        >>> x, y = nn.moons(200, noise=0.1, rng=0)
-        >>> network = nn.NeuralNetworkClassifier((16,), epochs=300, tol=0.03, random_state=0)
-        >>> print(network.fit(x, np.where(y, "up", "down")).predict(x[:2]))
-        ['up' 'down']
+    converged, if `tol` is set; raises `ValueError` for what scikit-learn would refuse
+    and for settings that `fit` refuses.
     """
 
+    _spared = {"*.bias": {"weight_decay": 0.0}}
+    _few = 16
+
     def __init__(
-        self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
-        weight_decay="auto", epochs=150, batch_size="auto", tol=1e-3, patience=10,
+        self, hidden=(256,), activation="relu", optimizer="adamw",
+        learning_rate="falling", weight_decay="auto", epochs=60, batch_size="auto",
+        tol=None, patience=10,
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
-        warm_start=False, random_state=None, progress=False, class_weight=None
+        warm_start=False, random_state=None, progress=False,
+        class_weight=None,  # "balanced", or class -> weight: how much its rows count
     ):
         super().__init__(
             hidden,
@@ -86,32 +83,24 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         )
         self.class_weight = class_weight
 
-    def fit(self, x, y, sample_weight=None):
-        """Train on rows and their labels.
-
-        Parameters:
-            x: rows (n, features)
-            y: labels (n,) of any kind, or (n, labels) of 0 and 1
-            sample_weight: how much each row counts (n,); None for all alike
-
-        Returns:
-            the estimator itself
-        """
+    def fit(
+        self,
+        x,  # rows (n, features)
+        y,  # labels (n,) of any kind, or (n, labels) of 0 and 1
+        sample_weight=None,  # how much each row counts (n,); None for all alike
+    ):  # the estimator itself
+        "Train on rows and their labels."
         x, y, weight = self._rows(x, y, sample_weight, self._begins())
         return self._fit(x, y, weight, None)
 
-    def partial_fit(self, x, y, classes=None, sample_weight=None):
-        """One epoch on these rows.
-
-        Parameters:
-            x: rows (n, features)
-            y: labels (n,), or (n, labels) of 0 and 1
-            classes: all there will be; needed at first, unless y has them all
-            sample_weight: how much each row counts (n,); None for all alike
-
-        Returns:
-            the estimator itself
-        """
+    def partial_fit(
+        self,
+        x,  # rows (n, features)
+        y,  # labels (n,), or (n, labels) of 0 and 1
+        classes=None,  # all there will be; needed at first, unless y has them all
+        sample_weight=None,  # how much each row counts (n,); None for all alike
+    ):  # the estimator itself
+        "One epoch on these rows."
         if self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' is not supported by "
                              "partial_fit, which "
@@ -122,12 +111,15 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
     def _rows(self, x: Any, y: Any, weight, first):
         "Checked x and y, and a weight that knows the class."
         x, y, weight = self._checked(x, y, weight, first)
-        check_classification_targets(y)
         y = y.toarray() if hasattr(y, "toarray") else y
+        _check_labels(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if self.class_weight is not None:
             weight = weight * compute_sample_weight(self.class_weight, y)
+            if not (np.isfinite(weight).all() and (weight >= 0).all()):
+                raise ValueError("class_weight: each weight is a finite number of at "
+                                 f"least 0, not {self.class_weight!r}")
         return x, y, weight
 
     def _fit(self, x, y, weight, classes, once=False):
@@ -141,67 +133,68 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
             raise ValueError(f"classes={classes!r} is not the same as on the last "
                              "call to "
                              f"partial_fit, was: {known!r}")
-        if not begins and several != self._several:
-            raise ValueError("y has one label a row in one call and several in another")
-        if unknown := np.setdiff1d(found, known).tolist():
-            raise ValueError(f"y has labels that were not there at first: {unknown}; "
-                             "the "
-                             f"classes are {known.tolist()}")
+        self._check_classes(y, found, known, several, begins, once)
         self._several = several
         target = y.astype(x.dtype) if several else np.searchsorted(known, y)
         self._learn(x, target, weight, max(len(known), 1 if several else 2), once)
         self.classes_ = known
         return self
 
+    def _check_classes(self, y, found, known, several, begins, once):
+        "Raise `ValueError` for labels that this network cannot learn, or hold out."
+        if not begins and several != self._several:
+            raise ValueError("y has one label a row in one call and several in another")
+        if not begins and not once and not np.array_equal(found, known):
+            raise ValueError("warm_start can only be used where `y` has the same "
+                             "classes as in the previous call to fit. Previously got "
+                             f"{known}, `y` has {found}")
+        if unknown := np.setdiff1d(found, known).tolist():
+            raise ValueError(f"y has labels that were not there at first: {unknown}; "
+                             f"the classes are {known.tolist()}")
+        if self.early_stopping and not several:
+            rare = found[np.unique(y, return_counts=True)[1] == 1].tolist()
+            if rare:
+                raise ValueError("early_stopping holds out some rows of each class, "
+                                 f"and there is one row only of {rare}")
+
     def _loss(self, logits, target, weight=None):
         loss = binary_cross_entropy if self._several else cross_entropy
         return loss(logits, target, weight)
 
-    def _metric(self, logits, target):
+    def _metric(self, logits, target, weight=None):
         if self._several:
-            return float(np.mean(np.all((logits > 0) == (target > 0), axis=1)))
-        return accuracy(logits, target)
+            right = np.all((logits > 0) == (target > 0), axis=1)
+            return float(np.average(right, weights=weight))
+        return accuracy(logits, target, weight)
 
     def _logits(self, x):
         logits = self._outputs(x)
         # where there is one class, the other never was
         return logits[:, :len(self.classes_)]
 
-    def predict_proba(self, x):
-        """The probability of each class; of several labels at once, of each label.
-
-        Parameters:
-            x: rows (n, features)
-
-        Returns:
-            (n, classes), in the order of `classes_`
-        """
+    def predict_proba(
+        self,
+        x,  # rows (n, features)
+    ):  # (n, classes), in the order of `classes_`
+        "The probability of each class; of several labels at once, of each label."
         logits = self._logits(x)
         return sigmoid(logits) if self._several else softmax(logits)
 
-    def predict_log_proba(self, x):
+    def predict_log_proba(
+        self,
+        x,  # rows (n, features)
+    ):  # (n, classes), in the order of `classes_`
         """The logarithm of `predict_proba`, also where a probability is too small to
-        write.
-
-        Parameters:
-            x: rows (n, features)
-
-        Returns:
-            (n, classes), in the order of `classes_`
-        """
+        write."""
         logits = self._logits(x)
         return -softplus(-logits) if self._several else log_softmax(logits)
 
-    def predict(self, x):
+    def predict(
+        self,
+        x,  # rows (n, features)
+    ):  # labels (n,), or (n, labels) of 0 and 1
         """The most probable class of each row; of several labels, those more probable
-        than not.
-
-        Parameters:
-            x: rows (n, features)
-
-        Returns:
-            labels (n,), or (n, labels) of 0 and 1
-        """
+        than not."""
         logits = self._logits(x)
         if self._several:
             return (logits > 0).astype(int)
@@ -218,59 +211,27 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
 
     After `fit`: `model_` (a `Sequential` that takes raw features and answers in the
     target's units), and the attributes of `NeuralNetworkClassifier` but `classes_`.
-
-    Parameters:
-        hidden: units of each hidden layer; () for none
-        activation: by name: relu, tanh, gelu, silu, …
-        optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
-        learning_rate: a number, or a schedule: step -> number
-        weight_decay: pull of the weights towards 0; "auto": 1 for adamw, else 0
-        epochs: how often to go through the rows, at most
-        batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
-        tol: stop when the loss has fallen by less than this share; None: never
-        patience: epochs over which that is measured
-        early_stopping: stop by rows that are held out, instead of by `tol`
-        validation_fraction: the share of the rows that is held out then
-        standardize: bring each feature to mean 0 and spread 1 first
-        shuffle: go through the rows in another order each epoch
-        warm_start: whether a second `fit` goes on with the network there is
-        random_state: seed of the weights and of the order
-        progress: whether to show a progress bar
-
-    Example:
-        >>> x, y = nn.regression(200, noise=0.1, rng=0)
-        >>> network = nn.NeuralNetworkRegressor((16,), epochs=300, tol=0.03, random_state=0)
-        >>> print(network.fit(x, y).predict(x[:2]).shape)
-        (2, 1)
     """
 
     _loss, _metric = staticmethod(mse), staticmethod(r2_score)
 
-    def fit(self, x, y, sample_weight=None):
-        """Train on rows and their targets.
-
-        Parameters:
-            x: rows (n, features)
-            y: targets (n,) or (n, outputs)
-            sample_weight: how much each row counts (n,); None for all alike
-
-        Returns:
-            the estimator itself
-        """
+    def fit(
+        self,
+        x,  # rows (n, features)
+        y,  # targets (n,) or (n, outputs)
+        sample_weight=None,  # how much each row counts (n,); None for all alike
+    ):  # the estimator itself
+        "Train on rows and their targets."
         checked = self._checked(x, y, sample_weight, self._begins(), y_numeric=True)
         return self._fit(*checked)
 
-    def partial_fit(self, x, y, sample_weight=None):
-        """One epoch on these rows.
-
-        Parameters:
-            x: rows (n, features)
-            y: targets (n,) or (n, outputs)
-            sample_weight: how much each row counts (n,); None for all alike
-
-        Returns:
-            the estimator itself
-        """
+    def partial_fit(
+        self,
+        x,  # rows (n, features)
+        y,  # targets (n,) or (n, outputs)
+        sample_weight=None,  # how much each row counts (n,); None for all alike
+    ):  # the estimator itself
+        "One epoch on these rows."
         checked = self._checked(
             x, y, sample_weight, self._begins(once=True), y_numeric=True
         )
@@ -278,6 +239,9 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
 
     def _fit(self, x, y, weight, once=False):
         "Train on checked rows."
+        if hasattr(y, "toarray") or np.asarray(y).dtype.kind in "mM":
+            raise ValueError("y must be a plain array of numbers: y.toarray() of a "
+                             "sparse one, y.astype(float) of dates")
         one, y = np.ndim(y) == 1, np.asarray(y, np.float64).reshape(len(x), -1)
         self._learn(x, y, weight, y.shape[1], once)
         self._one = one
@@ -297,15 +261,11 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
     def _whole(self, work) -> Sequential:
         return Sequential(*super()._whole(work), Units(work.scale))
 
-    def predict(self, x):
-        """The predicted number, or numbers, of each row.
-
-        Parameters:
-            x: rows (n, features)
-
-        Returns:
-            (n,) or (n, outputs), in the target's units
-        """
+    def predict(
+        self,
+        x,  # rows (n, features)
+    ):  # (n,) or (n, outputs), in the target's units
+        "The predicted number, or numbers, of each row."
         prediction = self._outputs(x)
         return prediction[:, 0] if self._one else prediction
 

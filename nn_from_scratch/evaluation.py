@@ -19,11 +19,18 @@ import numpy as np
 from . import checks
 from .aliases import Array, Batches, Layer, Loss, Metric
 from .batches import batches_of, checked_arrays, in_batches, numbers
+from .layers import Sequential
 from .modules import Module, evaluating
 
 # %% ../nbs/05_training.ipynb #7a972392
 def dtype_of(model: Any) -> np.dtype:
-    "The dtype of the model's parameters; float32 where it has none."
+    """The dtype that data must fit in: of the model's parameters, float32 where it has
+    none; float64 where its first layer brings numbers of any size to its scale."""
+    first = model
+    while isinstance(first, Sequential) and len(first):
+        first = first[0]
+    if getattr(first, "takes_any_scale", False):
+        return np.dtype(np.float64)
     return (model.parameters().vector.dtype if isinstance(model, Module)
             else np.dtype(np.float32))
 
@@ -46,23 +53,14 @@ def fitted(a: np.ndarray, prediction: Any) -> np.ndarray:
     return a if same else a.astype(dtype)
 
 # %% ../nbs/05_training.ipynb #69ec566a
-def predict(model: Layer, x: Array, batch_size: int = 1024) -> Array:
+def predict(
+    model: Layer,  # a Module, or any function of a batch
+    x: Array,  # samples (n, …)
+    batch_size: int = 1024,  # samples at a time
+) -> Array:  # what the model says (n, …)
     """The model's outputs for all samples, in evaluation mode.
 
     Raises `ValueError` when there are none.
-
-    Parameters:
-        model: a Module, or any function of a batch
-        x: samples (n, …)
-        batch_size: samples at a time
-
-    Returns:
-        what the model says (n, …)
-
-    Example:
-        >>> model = nn.mlp([2, 8, 2], rng=0)
-        >>> nn.predict(model, np.zeros((3, 2))).shape
-        (3, 2)
     """
     x = checks.as_array("predict", "x", x)
     checks.lengths("predict", [x])
@@ -74,28 +72,16 @@ def predict(model: Layer, x: Array, batch_size: int = 1024) -> Array:
 
 # %% ../nbs/05_training.ipynb #e11cb9d6
 def evaluate(
-    model: Layer, loss: Loss, data: Batches, metrics: Sequence[Metric] = (), batch_size: int = 1024
-) -> dict[str, float]:
+    model: Layer,  # a Module, or any function of a batch
+    loss: Loss,  # loss(prediction, target) -> number; a weight comes third
+    data: Batches,  # (x, y) or (x, y, weight) arrays, or an iterable of such batches
+    metrics: Sequence[Metric] = (),  # metric(prediction, target) -> number
+    batch_size: int = 1024,  # samples at a time, where `data` is arrays
+) -> dict[str, float]:  # "loss" first, then the metrics by name
     """The mean loss and the metrics of the model in evaluation mode on all the data.
 
     A metric with a parameter `weight` gets the weights of the samples; for any other,
     samples of weight 0 are left out. Raises `ValueError` when there are no data.
-
-    Parameters:
-        model: a Module, or any function of a batch
-        loss: loss(prediction, target) -> number; a weight comes third
-        data: (x, y) or (x, y, weight) arrays, or an iterable of such batches
-        metrics: metric(prediction, target) -> number
-        batch_size: samples at a time, where `data` is arrays
-
-    Returns:
-        "loss" first, then the metrics by name
-
-    Example:
-        >>> x, y = nn.moons(100, rng=0)
-        >>> results = nn.evaluate(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, (x, y), [nn.accuracy])
-        >>> list(results)
-        ['loss', 'accuracy']
     """
     checks.kind("evaluate", "loss", loss, Callable, "a function such as mse")
     names_of("evaluate", metrics)

@@ -99,8 +99,10 @@ forms[softmax], forms[log_softmax] = _softmax, _log_softmax
 forms[binary_cross_entropy] = _answers_loss
 
 # %% ../nbs/17_speed.ipynb #bf698279
-# An array of one number everywhere, kept for the next time: nobody may write into it
+# Arrays of one number everywhere, and 0, 1, 2, …, kept for the next time: nobody may
+# write into them
 filled = functools.lru_cache(32)(np.full)
+_counting = functools.lru_cache(32)(np.arange)
 
 
 def _cross_entropy_together(
@@ -126,15 +128,14 @@ def _cross_entropy_together(
 
 @np.errstate(over="ignore")  # to -inf, whose exponential is 0, as it should be
 def _labels_together(logits, target):
-    n = len(target)
+    n, k = logits.shape
     e = logits.T.copy()  # classes first
     e -= np.maximum.reduce(e, axis=0)
-    true = n * target.astype(np.intp, copy=False) + np.arange(n)  # in e, as one row
+    true = n * target.astype(np.intp, copy=False) + _counting(n)  # in e, as one row
     losses = e.reshape(-1)[true]
     np.exp(e, out=e)
-    total = np.add.reduce(e, axis=0)
+    total = filled(k, 1, e.dtype).dot(e)  # sums; but as products they are quicker
     np.subtract(np.log(total), losses, out=losses)
-    losses *= filled(n, 1 / n, e.dtype)
 
     def back(g, homes):
         if 0 not in homes or len(homes) > 1:
@@ -144,7 +145,7 @@ def _labels_together(logits, target):
         slope.reshape(-1)[true] -= share  # p - y
         return {0: slope.T}
 
-    return np.add.reduce(losses), back
+    return losses.dot(filled(n, 1 / n, e.dtype)), back
 
 
 def _by_rules(op, *args):
@@ -198,16 +199,12 @@ rows[linear] = table[linear], _linear_together
 
 # %% ../nbs/17_speed.ipynb #7688dbff
 @operation
-def chain(x: np.ndarray, *parts: Any) -> np.ndarray:
-    """Linear layers one after another, as one operation.
-
-    Parameters:
-        x: inputs (n, n_in)
-        parts: weight, bias, activation of each layer; None for no bias, no activation
-
-    Returns:
-        (n, n_out)
-    """
+def chain(
+    x: np.ndarray,  # inputs (n, n_in)
+    # weight, bias, activation of each layer; None for no bias, no activation
+    *parts: Any,
+) -> np.ndarray:  # (n, n_out)
+    "Linear layers one after another, as one operation."
     return _chain_together(x, *parts)[0]
 
 
@@ -256,11 +253,11 @@ def _may_dot(x, w, b):
     """Whether `dot` serves: of one type, fitting, and no factor a single number (0 ·
     NaN)."""
     shape, dtype = w.shape, w.dtype
-    if len(shape) != 2 or x.shape[1] != shape[0] or x.dtype is not dtype:
+    if x.dtype is not dtype or 1 in shape and (w.size == 1 or len(x) == 1):
         return False
-    if 1 in shape and (w.size == 1 or len(x) == 1) or x.size == 1:
-        return False
-    return b is None or b.dtype is dtype and b.shape == shape[1:]
+    if b is None:
+        return len(shape) == 2 and shape[0] == x.shape[1]
+    return b.dtype is dtype and (x.shape[1], *b.shape) == shape
 
 
 def _all(value, like):
@@ -276,16 +273,11 @@ in_place = {
 }
 
 # %% ../nbs/17_speed.ipynb #cdd03c32
-def head(layers: list, x: np.ndarray) -> tuple:
-    """The `Linear` layers and activations at the beginning of `layers`, in one step.
-
-    Parameters:
-        layers: of a Sequential
-        x: inputs; or a Tensor
-
-    Returns:
-        (what the first layers make of x, how many those are)
-    """
+def head(
+    layers: list,  # of a Sequential
+    x: np.ndarray,  # inputs; or a Tensor
+) -> tuple:  # (what the first layers make of x, how many those are)
+    "The `Linear` layers and activations at the beginning of `layers`, in one step."
     value = x.value if type(x) is Tensor else x
     if type(layers) is not list or type(value) is not np.ndarray or value.ndim != 2:
         return x, 0

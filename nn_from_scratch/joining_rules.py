@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .calls import composed
+from .calls import composed, refuse_tensors
 from .functions import operation
 from .rules import defvjp
 
@@ -67,6 +67,8 @@ def _append(arr, values, axis: Any = None):
 
 
 def _diff(a, n=1, axis=-1, prepend=None, append=None):
+    if n < 0:
+        raise ValueError(f"np.diff: n must be at least 0, not {n}")
     if n == 0:
         return a
     ends = [np.broadcast_to(e, _with_length(a, axis, 1)) if np.ndim(e) == 0 else e
@@ -92,6 +94,8 @@ def _ediff1d(ary, to_end=None, to_begin=None):
 
 
 def _insert(arr, obj, values, axis=None):
+    refuse_tensors(np.insert, {"obj": obj}, "is not known: it says where, in plain "
+                                            "numbers, tensor.value")
     if axis is None:
         arr, axis = np.ravel(arr), 0
     n, marks = np.shape(arr)[axis], -1

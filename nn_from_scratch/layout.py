@@ -10,7 +10,8 @@ __all__ = ['is_number', 'holds_step', 'frozen_in', 'Layout']
 
 # %% ../nbs/01b_network.ipynb #5c1f9a14
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -76,19 +77,13 @@ def frozen_in(model: Any, found: list[tuple]) -> dict[str, list[tuple[dict, str]
 
 
 class Layout:
-    """Where the parameters of a model stand; looked up anew if something was replaced.
+    "Where the parameters of a model stand; looked up anew if something was replaced."
 
-    Parameters:
-        model: a module, or a list, tuple or dict of modules
-        before: the layout that is no longer current
-
-    Example:
-        >>> layout = nn.mlp([2, 3, 1], rng=0).layout()
-        >>> print(layout.names, layout.is_current())
-        ['0.weight', '0.bias', '2.weight', '2.bias'] True
-    """
-
-    def __init__(self, model: Any, before: "Layout | None" = None):
+    def __init__(
+        self,
+        model: Any,  # a module, or a list, tuple or dict of modules
+        before: "Layout | None" = None,  # the layout that is no longer current
+    ):
         found = list(slots(model))
         self.places: list[tuple] = []  # (holder, key, number of the parameter there)
         arrays = self._find(found, {} if before is None else before.parameters)
@@ -97,6 +92,7 @@ class Layout:
             self.parameters = before.parameters  # something else has changed
         else:
             self.parameters = gather(arrays)
+            if before is not None: before.parameters.stale = True
         self.arrays = list(self.parameters.values())
         self._write(self.arrays)
         self._remember(model, found)
@@ -104,12 +100,11 @@ class Layout:
         self.lock = Turn() if before is None else before.lock  # held by a gradient
         self.out: Parameters | None = None  # where gradients were written last
 
-    def has(self, arrays: Mapping[str, Array]) -> bool:
-        """Whether these are the very arrays that stand here.
-
-        Parameters:
-            arrays: by name
-        """
+    def has(
+        self,
+        arrays: Mapping[str, Array],  # by name
+    ) -> bool:
+        "Whether these are the very arrays that stand here."
         same = map(is_, arrays.values(), self.arrays)
         return list(arrays) == self.names and all(same)
 
@@ -154,6 +149,10 @@ class Layout:
                         for name, holder in holders.values()]
         self.now = [part for _, holder, _ in self.holders for part in _contents(holder)]
         self.then = list(chain.from_iterable(self.now))  # what `now` gives at this time
+        self.ways = [partial(dict.update, holder, then) if isinstance(holder, dict) else
+                     partial(list.__setitem__, holder, slice(None), then)
+                     for _, holder, then in self.holders
+                     if not isinstance(holder, tuple)]
         number = {id(array): n for n, array in enumerate(self.arrays)}
         self.positions = [(i, number[id(value)]) for i, value in enumerate(self.then)
                           if id(value) in number]
@@ -166,23 +165,21 @@ class Layout:
         for holder, key, number in self.places:
             holder[key] = values[number]
 
-    def put(self, values: Sequence):
-        """Put these in the places of the parameters; on record until `arrays` are back.
-
-        Parameters:
-            values: one a parameter: Tensors, or `arrays`, what belongs there
-        """
+    def put(
+        self,
+        values: Sequence,  # one a parameter: Tensors, or `arrays`, what belongs there
+    ):
+        "Put these in the places of the parameters; on record until `arrays` are back."
         exchanges[id(self)] = self
         self._write(values)
         if values is self.arrays:
             exchanges.pop(id(self), None)
 
-    def check(self, values: Sequence):
-        """Raise `RuntimeError` if a parameter was replaced, or a Tensor left elsewhere.
-
-        Parameters:
-            values: what `put` put there
-        """
+    def check(
+        self,
+        values: Sequence,  # what `put` put there
+    ):
+        "Raise `RuntimeError` if a parameter was replaced, or a Tensor left elsewhere."
         expected = self.then.copy()
         for i, number in self.positions:
             expected[i] = values[number]
@@ -216,15 +213,17 @@ class Layout:
                 if (id(holder), key) not in places and id(value) not in looked_into
                 and holds_step(value)]
 
+    def way_back(self) -> Iterator:
+        """What puts everything in its place as it is gone through: `any(way)`, a single
+        call into C, which no interrupt cuts in two."""
+        return map(partial.__call__, self.ways)
+
     def roll_back(self):
         "Make everything what it was when it was looked at; twice does the same."
         for _, holder, then in self.holders:
-            if isinstance(holder, dict):
-                if list(holder) != list(then):  # their order is that of the parameters
-                    holder.clear()
-                holder.update(then)
-            elif isinstance(holder, list):
-                holder[:] = then
+            if isinstance(holder, dict) and list(holder) != list(then):
+                holder.clear()  # their order is that of the parameters
+        any(self.way_back())
         exchanges.pop(id(self), None)
 
 

@@ -27,47 +27,46 @@ except ImportError as error:
                       "pip install 'scikit-learn>=1.6'") from error
 
 # %% ../nbs/D_estimators.ipynb #44b77add
-from .data import Standardize, train_valid_split
+from .data import Standardize
 from .functions import activations
 from .layers import Linear, Sequential, mlp
 from .optim import optimizers
 from .preparation import Preparation
-from .seen import Seen, Work, chosen
+from .seen import Falling, Seen, Work, chosen, held_out
 from .tables import table_of
 from .training import EarlyStopping, fit, predict
 
 # %% ../nbs/D_estimators.ipynb #4ac29424
 class NetworkEstimator(BaseEstimator):
-    """The settings that classifier and regressor share, and how they train.
-
-    Parameters:
-        hidden: units of each hidden layer; () for none
-        activation: by name: relu, tanh, gelu, silu, …
-        optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
-        learning_rate: a number, or a schedule: step -> number
-        weight_decay: pull of the weights towards 0; "auto": 1 for adamw, else 0
-        epochs: how often to go through the rows, at most
-        batch_size: rows in a step; "auto": all of up to 64, else 32, from 4,000 rows 128
-        tol: stop when the loss has fallen by less than this share; None: never
-        patience: epochs over which that is measured
-        early_stopping: stop by rows that are held out, instead of by `tol`
-        validation_fraction: the share of the rows that is held out then
-        standardize: bring each feature to mean 0 and spread 1 first
-        shuffle: go through the rows in another order each epoch
-        warm_start: whether a second `fit` goes on with the network there is
-        random_state: seed of the weights and of the order
-        progress: whether to show a progress bar
-    """
+    "The settings that classifier and regressor share, and how they train."
 
     _loss: Any
     _metric: Any
     _shape = "hidden", "activation", "standardize"  # settings that a network is made by
+    _spared: Any = None  # groups of the optimizer that are not pulled towards 0
+    _few = 32  # rows in a step of a small table
 
     def __init__(
-        self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
-        weight_decay="auto", epochs=150, batch_size="auto", tol=1e-3, patience=10,
-        early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
-        warm_start=False, random_state=None, progress=False
+        self,
+        hidden=(100,),  # units of each hidden layer; () for none
+        activation="relu",  # by name: relu, tanh, gelu, silu, …
+        optimizer="adamw",  # by name: adamw, adam, sgd, rmsprop, adagrad
+        # a number,
+        learning_rate=0.003,  # or a schedule: step -> number; "falling": 0.003 to 0
+        # pull
+        weight_decay="auto",  # of the weights towards 0; "auto": 1 for adamw, else 0
+        epochs=150,  # how often to go through the rows, at most
+        # rows in a step; "auto":
+        batch_size="auto",  # all of up to 64, else 32 (a classifier's 16), at last 128
+        tol=1e-3,  # stop when the loss has fallen by less than this share; None: never
+        patience=10,  # epochs over which that is measured
+        early_stopping=False,  # stop by rows that are held out, instead of by `tol`
+        validation_fraction=0.1,  # the share of the rows that is held out then
+        standardize=True,  # bring each feature to mean 0 and spread 1 first
+        shuffle=True,  # go through the rows in another order each epoch
+        warm_start=False,  # whether a second `fit` goes on with the network there is
+        random_state=None,  # seed of the weights and of the order
+        progress=False,  # whether to show a progress bar
     ):
         self.hidden, self.activation, self.optimizer = hidden, activation, optimizer
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
@@ -85,9 +84,11 @@ class NetworkEstimator(BaseEstimator):
         """Train a new network, or go on with the one there is; one that fails is not
         kept."""
         if once and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True: it "
-                             "sees a part "
-                             "of the rows, from which nothing can be held out")
+            raise ValueError("partial_fit does not support early_stopping=True: it sees "
+                             "a part of the rows, from which nothing can be held out")
+        for name in ("early_stopping", "standardize", "shuffle", "warm_start"):
+            if not isinstance(value := getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"{name} must be True or False, not {value!r}")
         begins = self._begins(once)
         before = None if begins else copy.deepcopy(self._work)
         work = self._begin(x, weight, n_out) if begins else self._go_on()
@@ -144,12 +145,12 @@ class NetworkEstimator(BaseEstimator):
     def _new_optimizer(self) -> Any:
         "A new optimizer, by the settings."
         make = chosen("optimizer", self.optimizer, optimizers)
-        decay = self.weight_decay
+        decay, lr = self.weight_decay, self.learning_rate
         if isinstance(decay, str):
-            decay = chosen(
-                "weight_decay", decay, {"auto": 1.0 * (self.optimizer == "adamw")}
-            )
-        return make(lr=self.learning_rate, weight_decay=decay)
+            auto = {"auto": 1.0 * (self.optimizer == "adamw")}
+            decay = chosen("weight_decay", decay, auto)
+        if isinstance(lr, str): lr = chosen("learning_rate", lr, {"falling": 0.003})
+        return make(lr=lr, weight_decay=decay, groups=self._spared if decay else None)
 
     def _go_on(self) -> Work:
         "The network there is, with the settings of the optimizer as they are now."
@@ -162,7 +163,8 @@ class NetworkEstimator(BaseEstimator):
                                  f"{before!r}; for a "
                                  "new network call fit with warm_start=False")
         if type(work.optimizer) is type(new):
-            work.optimizer.lr, work.optimizer.weight_decay = new.lr, new.weight_decay
+            for name in "lr", "weight_decay", "groups":
+                setattr(work.optimizer, name, getattr(new, name))
         else:
             work.optimizer = new
         return work
@@ -185,7 +187,9 @@ class NetworkEstimator(BaseEstimator):
         data: Any = (x, y, weight)
         valid, settings = None, dict[str, Any](tol=None if once else self.tol)
         if self.early_stopping:
-            data, valid = self._held_out(work.rng, x, y, weight)
+            part = self.validation_fraction
+            data, valid = (tuple(array[rows] for array in data)
+                           for rows in held_out(work.rng, y, weight, part))
             settings = {
                 "callbacks": (EarlyStopping(self.patience),),
                 "metrics": [self._metric],
@@ -193,8 +197,11 @@ class NetworkEstimator(BaseEstimator):
         size = self.batch_size
         if isinstance(size, str):
             n = len(data[0])
-            size = chosen("batch_size", size, {"auto": max(n, 1) if n <= 64
-                                                else 32 if n < 4000 else 128})
+            some = self._few if n < 250 else 32 if n < 4000 else 128
+            size = chosen("batch_size", size, {"auto": max(n, 1) if n <= 64 else some})
+        if isinstance(self.learning_rate, str) and not once:
+            steps = self.epochs * -(-len(data[0]) // size)
+            work.optimizer.lr = Falling(0.003, work.optimizer.steps, steps)
         if not self.shuffle:
             starts = range(0, len(data[0]), size)
             data = [tuple(part[i:i + size] for part in data) for i in starts]
@@ -212,24 +219,17 @@ class NetworkEstimator(BaseEstimator):
             **settings,
         )
 
-    def _held_out(self, rng, x, y, weight):
-        "The rows to train on, and those to stop by."
-        rows, part = np.arange(len(x)), self.validation_fraction
-        counts = np.unique(y, return_counts=True)[1] if y.ndim == 1 else np.array([0])
-        stratify = bool(counts.min() > 1 / part)
-        (a, _), (b, _) = train_valid_split(rows, y, part, rng=rng, stratify=stratify)
-        return tuple(tuple(array[some] for array in (x, y, weight)) for some in (a, b))
-
     def _note(self, history, losses, scores):
         "What scikit-learn's networks tell about a training."
         self.loss_curve_ = [*losses, *history.train_loss]
         self.loss_, self.best_loss_ = self.loss_curve_[-1], min(self.loss_curve_)
-        self.n_iter_ = len(self.loss_curve_)
-        self.validation_scores_ = None
+        self.n_iter_ = len(history.train_loss)
+        self.validation_scores_ = self.best_validation_score_ = None
         if self.early_stopping:
             (both,) = history.metrics.values()
             self.validation_scores_ = [*scores, *both["valid"]]
             self.best_validation_score_ = max(self.validation_scores_)
+            self.best_loss_ = None  # a run that is stopped by scores has no best loss
 
     @property
     def coefs_(self):
@@ -288,18 +288,22 @@ class NetworkEstimator(BaseEstimator):
         kind: Any = None
         y = check_array(y, ensure_2d=False, dtype=kind)
         check_consistent_length(x, y)
-        table = table_of(x)
         if first:
-            self._look = Preparation(table)
+            self._look = Preparation(table_of(x))
         look: Any = self._look if first else self._work.look
-        return look(look.encode(table)), y
+        return look(self._encoded(look, x)), y
+
+    @staticmethod
+    def _encoded(look: Preparation, x) -> np.ndarray:
+        "The cells of a DataFrame, read as those of the first one were."
+        return look.encode(table_of(x, forms=look.forms))
 
     def _outputs(self, x: Any):
         "The network's outputs for new rows."
         check_is_fitted(self, "model_")
         if self._work.look is not None:
             validate_data(self, x, reset=False, skip_check_array=True)
-            return predict(self.model_, self._work.look.encode(table_of(x)))
+            return predict(self.model_, self._encoded(self._work.look, x))
         x = validate_data(self, x, dtype=[np.float64, np.float32], reset=False,
                                accept_sparse="csr")
         return predict(self.model_, x.toarray() if hasattr(x, "toarray") else x)

@@ -32,6 +32,9 @@ def _svd(a, full_matrices=True, compute_uv=True, hermitian=False):
     if compute_uv:
         raise TypeError("np.linalg.svd: the derivative is known for the singular "
                         "values alone, compute_uv=False")
+    if hermitian:
+        raise TypeError("np.linalg.svd: hermitian=True reads one half of the matrix "
+                        "alone, and the derivative is that of all of it: leave it out")
     return singular_values(a)
 
 
@@ -143,7 +146,7 @@ def _vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
 
 
 def _trace_of_each(x, /, *, offset=0, dtype=None):
-    return np.trace(x, offset, -2, -1)
+    return np.trace(x, offset, -2, -1, dtype)
 
 
 newer = {  # names that NumPy 2 brought

@@ -124,8 +124,9 @@ defvjp(np.logaddexp2, lambda g, y, a, b: g * sigmoid((a - b) * math.log(2)),
                       lambda g, y, a, b: g * sigmoid((b - a) * math.log(2)))
 defvjp(np.hypot, lambda g, y, a, b: g * a / nonzero(y),
                  lambda g, y, a, b: g * b / nonzero(y))
-defvjp(np.arctan2, lambda g, y, a, b: g * b / (a * a + b * b),
-                   lambda g, y, a, b: -g * a / (a * a + b * b))
+# 0 where both are 0, as in PyTorch
+defvjp(np.arctan2, lambda g, y, a, b: g * b / nonzero(a * a + b * b),
+                   lambda g, y, a, b: -g * a / nonzero(a * a + b * b))
 defvjp(np.remainder, lambda g, y, a, b: g, lambda g, y, a, b: -g * np.floor(a / b))
 defvjp(np.fmod, lambda g, y, a, b: g, lambda g, y, a, b: -g * np.trunc(a / b))
 defvjp(np.copysign, lambda g, y, a, b: g * _same_sign(a, b),

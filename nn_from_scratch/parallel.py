@@ -15,7 +15,6 @@ import sys
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -30,23 +29,14 @@ from .run import Run
 from .packing import raw_bytes
 from .states import (put_attributes, restore, savable,
                                     snapshot)
+from .turns import surely
 
 # %% ../nbs/19_many_machines.ipynb #55fd5da0
-def cut(batch: tuple, parts: int) -> list[tuple]:
-    """A batch in parts, one for each worker.
-
-    Parameters:
-        batch: arrays (n, …)
-        parts: how many
-
-    Returns:
-        neighbours, as equal as they can be; some empty where n < parts
-
-    Example:
-        >>> from nn_from_scratch.parallel import cut
-        >>> [y.tolist() for x, y in cut((np.zeros((10, 2)), np.arange(10)), 4)]
-        [[0, 1], [2, 3, 4], [5, 6], [7, 8, 9]]
-    """
+def cut(
+    batch: tuple,  # arrays (n, …)
+    parts: int,  # how many
+) -> list[tuple]:  # neighbours, as equal as they can be; some empty where n < parts
+    "A batch in parts, one for each worker."
     n = len(batch[0])
     ends = [n * i // parts for i in range(parts + 1)]
     return [tuple(a[i:j] for a in batch) for i, j in zip(ends, ends[1:])]
@@ -111,16 +101,21 @@ class Workers:
             apart(one.model, i)
         self.takers = [(one, take(one)) for one in (run, *run.copies)]
         self.pool: ThreadPoolExecutor | None = None
-        self.stack = ExitStack()
+        self.held: Any = None  # what holds BLAS to one thread
 
     def __enter__(self):
         if self.run.copies and sys.platform != "emscripten":  # which has no threads
-            self.pool = self.stack.enter_context(ThreadPoolExecutor(len(self.takers)))
-            _hold_blas(self.stack)
+            self.pool = ThreadPoolExecutor(len(self.takers))
+            self.held = _held_blas()
         return self
 
     def __exit__(self, *error: Any):
-        self.stack.close()
+        surely(self.close)
+
+    def close(self) -> None:
+        "Wait until the threads have done, and let go; twice does the same."
+        if self.pool is not None: self.pool.shutdown()
+        if self.held is not None: self.held.restore_original_limits()
 
     def __call__(self, parts: list[tuple]) -> None:
         "The gradient of the batches into `run.grads`, their loss into `batch_loss`."
@@ -192,13 +187,13 @@ def _shared_out(parts, n):
     return [[pieces[i] for pieces in cuts if counted(pieces[i])[0]] for i in range(n)]
 
 
-def _hold_blas(stack):
+def _held_blas():
     "One thread for each matrix product, where there is a way to say so."
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:  # then OPENBLAS_NUM_THREADS=1 says it
-        return
-    stack.enter_context(threadpool_limits(1, "blas"))
+        return None
+    return threadpool_limits(1, "blas")
 
 # %% ../nbs/19_many_machines.ipynb #19f77cca
 def _begin_alike(run):

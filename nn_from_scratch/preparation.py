@@ -23,32 +23,23 @@ from .tables import Table, read_table
 
 # %% ../nbs/07_table.ipynb #b1a90b10
 class Preparation(Module):
-    r"""Turn the cells of a table into features: the first layer of a network.
+    """Turn the cells of a table into features: the first layer of a network.
 
     Numbers are centred at their median and divided by the spread of their middle half,
     and what lies far out is drawn in (Holzmüller and others, 2024); a word becomes one
     feature of 0 or 1; a date the days, and its place in the year. A column with holes
     gets a feature that says where. All of it is taken from the table it is made of: the
     training rows.
-
-    Parameters:
-        table: the training rows
-        target: the column to predict, which is left out
-        ignore: other columns to leave out
-        most_words: of a column, the most frequent ones that get a feature
-
-    Example:
-        >>> file = folder / "flats.csv"
-        >>> _ = file.write_text("size,roof,price\n56,red,9\n,grey,8\n70,red,9\n")
-        >>> table = nn.read_table(file)
-        >>> layer = nn.Preparation(table, target="price")
-        >>> print(layer, layer(layer.encode(table)).shape)
-        Preparation(1 columns, 2 features) (3, 2)
     """
 
+    takes_any_scale = True  # also numbers that the dtype of a model cannot hold
+
     def __init__(
-        self, table: Table, target: str | None = None, ignore: Sequence[str] = (),
-        most_words: int = 100
+        self,
+        table: Table,  # the training rows
+        target: str | None = None,  # the column to predict, which is left out
+        ignore: Sequence[str] = (),  # other columns to leave out
+        most_words: int = 100,  # of a column, the most frequent ones that get a feature
     ):
         columns = [column for name, column in table.columns.items()
                    if name != target and name not in ignore]
@@ -72,29 +63,31 @@ class Preparation(Module):
         "The names of the columns that it reads."
         return [name for name, _, _ in self.about()["columns"]]
 
+    @property
+    def forms(self) -> dict[str, str]:
+        "How columns are written that are not plain: price as 1,234.5 $, say."
+        plan = self.about()["columns"]
+        return {name: form for name, kind, more in plan if kind != "words" for form in more}
+
     def about(self) -> dict:
         "What it knows beside numbers: the columns, and what else was told to it."
         return json.loads(self._about.tobytes())
 
-    def tell(self, **facts: Any):
-        """Note what belongs to the model: it is saved with it.
-
-        Parameters:
-            facts: such as target="price", classes=["no", "yes"]
-        """
+    def tell(
+        self,
+        **facts: Any,  # such as target="price", classes=["no", "yes"]
+    ):
+        "Note what belongs to the model: it is saved with it."
         self._about = _packed(self.about() | facts)
 
-    def encode(self, table: Any) -> np.ndarray:
+    def encode(
+        self,
+        table: Any,  # a `Table`, or what `read_table` takes
+    ) -> np.ndarray:  # (n, columns), float64; NaN for a hole, -1 for a word never seen
         """A number for each cell. Raises `TableError` for columns that do not fit, by
-        name.
-
-        Parameters:
-            table: a `Table`, or what `read_table` takes
-
-        Returns:
-            (n, columns), float64; NaN for a hole, -1 for a word never seen
-        """
-        table = table if isinstance(table, Table) else read_table(table)
+        name."""
+        if not isinstance(table, Table):
+            table = read_table(table, forms=self.forms)
         plan = self.about()["columns"]
         x, wrong = np.empty((len(table), len(plan))), []
         if lost := [name for name, _, _ in plan if name not in table.columns]:
@@ -111,15 +104,11 @@ class Preparation(Module):
             raise TableError("\n".join([*wrong[:10], *more]))
         return x
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The features of rows.
-
-        Parameters:
-            x: what `encode` gave (n, columns)
-
-        Returns:
-            (n, features), float32
-        """
+    def __call__(
+        self,
+        x: np.ndarray,  # what `encode` gave (n, columns)
+    ) -> np.ndarray:  # (n, features), float32
+        "The features of rows."
         x = np.asarray(x, np.float64)
         columns = self._source.max() + 1
         if x.ndim != 2 or x.shape[1] < columns:
@@ -174,7 +163,8 @@ def _planned(columns: list[Column], most: int, constant: bool = False) -> tuple:
         features = _feature_rows(column, words, constant)
         if features:
             parts += [(len(plan), *feature) for feature in features]
-            plan.append([column.name, column.kind, words])
+            known = words if column.kind == "words" else [column.form] * bool(column.form)
+            plan.append([column.name, column.kind, known])
         else:
             notes.append(_why_nothing(column))
     return parts, plan, tuple(notes)
@@ -212,11 +202,12 @@ def _feature_rows(column: Column, words: list[str], constant: bool) -> list[tupl
 
 def _why_nothing(column: Column) -> str:
     "Why a column is left out."
+    name = brief(column.name)
     if column.holes.all():
-        return f"column {column.name!r} is empty, and left out"
+        return f"column {name} is empty, and left out"
     if len(set(column.texts()) - {""}) == 1:
-        return f"column {column.name!r} has one value in every row, and is left out"
-    return f"column {column.name!r}: no word stands in it twice, and it is left out"
+        return f"column {name} has one value in every row, and is left out"
+    return f"column {name}: no word stands in it twice, and it is left out"
 
 
 def _as_numbers(
@@ -224,6 +215,13 @@ def _as_numbers(
 ) -> np.ndarray:
     "A number for each cell of a column that should be of this kind."
     if kind != "words":
+        form, other = words[0] if words else "", column.form
+        if column.kind == kind and form != other and {form, other} != {"", "1,234.5"} \
+                and not column.holes.all():
+            raise TableError(f"{table.where(int(np.argmin(column.holes)), column.name)}: "
+                             f"written as {other or 'plain ' + kind}, but the model was "
+                             f"trained with {form or 'plain ' + kind} there; give the "
+                             "file itself, or read_table(file, forms=layer.forms)")
         if column.kind == kind or column.holes.all():
             return np.where(column.holes, np.nan, column.values)
         try:

@@ -65,6 +65,8 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.set_postfix_str(", ".join(last), refresh=False)
 
+    ends_surely = True
+
     def on_fit_end(self, run):
         if self.bar is not None:
             self.bar.close()

@@ -9,35 +9,40 @@
 __all__ = []
 
 # %% ../nbs/C_command.ipynb #c0a90b16
+import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
-from .columns import Column, TableError, UsageError, listed, spelt
+from .architecture import brief
+from .columns import (
+    Column, TableError, UsageError, as_date, listed, spelt)
+from .packing import quoted
 from .tables import Table
 
 # %% ../nbs/C_command.ipynb #13a9110c
 def answers_of(table: Table, column: Column, rows, task: str) -> tuple:
     """Labels and the names of the classes, or numbers and None; of the rows that have
     one."""
-    where = f"{table.name}, column {column.name!r}"
+    where = f"{table.name}, column {brief(column.name)}"
     values, is_words = column.values[rows], column.kind == "words"
     found, labels = np.unique(values, return_inverse=True)
-    if len(found) < 2:
-        what = (
-            f"has the value {column.texts()[rows[0]]!r}" if len(found) else "is empty"
-        )
-        raise TableError(f"{where}: every row {what}, so there is nothing to predict")
     whole = not is_words and bool(np.all(values == np.floor(values)))
     if task == "auto":
         few = is_words or whole and len(found) <= min(20, len(rows) // 5)
         task = "classification" if few else "regression"
+    if column.as_words and (task == "classification" or len(found) < 2):
+        return answers_of(table, column.as_words, rows, task)
+    if len(found) < 2:
+        first = brief(column.texts()[rows[0]]) if len(found) else ""
+        what = f"has the value {first}" if first else "is empty"
+        raise TableError(f"{where}: every row {what}, so there is nothing to predict")
     if task == "regression":
         if is_words:
             raise TableError(f"{table.where(rows[0], column.name)}: the value is "
-                             f"{column.texts()[rows[0]]!r}, not a number. To predict "
-                             "numbers, "
-                             "every row needs one")
+                             f"{brief(column.texts()[rows[0]])}, not a number. To "
+                             "predict numbers, every row needs one")
         return values[:, None], None
     if len(found) > len(rows) // 2:
         advice = (
@@ -48,12 +53,30 @@ def answers_of(table: Table, column: Column, rows, task: str) -> tuple:
         raise TableError(f"{where}: {len(found)} different values in {len(rows)} rows "
                          "are too "
                          f"many to be classes{advice}")
-    names = (
-        [column.words[i] for i in found]
-        if is_words
-        else [spelt(v) for v in found.tolist()]
-    )
+    if is_words:
+        names = [column.words[i] for i in found]
+    else:
+        write = as_date if column.kind == "dates" else spelt
+        names = [write(v) for v in found.tolist()]
     return labels.reshape(-1), names
+
+
+def about_answers(column: Column, classes: list | None) -> list[str]:
+    "What a reader of the report should know of the target."
+    name = column.name
+    if classes is None:
+        return [f"{name} is a date: what is predicted are days since 1970-01-01"] \
+            if column.kind == "dates" else []
+    alike: dict[str, list[str]] = {}
+    for word in classes:
+        bare = unicodedata.normalize("NFKC", word).casefold()
+        alike.setdefault(bare, []).append(word)
+    notes = [f"{name} has several classes that look alike, {listed(words)!r}: if they "
+             "are one, write them alike" for words in alike.values() if len(words) > 1]
+    if column.as_words:
+        notes.append(f"{name} writes one number in several ways, and each is a class: "
+                     f"{listed(classes)}")
+    return notes
 
 
 def _a_word(table: Table, column: Column, rows) -> str:
@@ -63,7 +86,7 @@ def _a_word(table: Table, column: Column, rows) -> str:
         try:
             float(text)
         except ValueError:
-            return f"line {table.lines[row]} has {text!r}"
+            return f"line {table.lines[row]} has {brief(text)}"
     return "they begin with 0, or are written as 1E2"
 
 
@@ -96,13 +119,41 @@ def weights_of_rows(table: Table, name: str | None, rows) -> list:
         row = rows[int(np.argmin(weight[rows] >= 0))]
         raise TableError(f"{table.where(row, name)}: a weight is a number of at least "
                          "0, not "
-                         f"{column.texts()[row]!r}")
+                         f"{brief(column.texts()[row])}")
+    if not weight[rows].any():
+        raise TableError(f"{table.name}, column {brief(name)}: every weight is 0, so "
+                         "nothing counts")
     return [weight]
 
 
+_NAMES = re.compile(r"(^|[_. ])(id|nr|no|number|key|index|uuid|code)$|[a-z]I[Dd]$", re.I)
+_WHO = re.compile(r"subject|patient|person|user|customer|client|participant|student|"
+                  r"household|family|writer|speaker|animal|device|sensor|session|group",
+                  re.I)
+
+
 def suspects(table: Table, features: Sequence[str]) -> list[str]:
-    "Columns that look like names of rows."
-    return [f"column {name!r} counts the rows: if it only names them, leave it out "
-            "with --ignore"
-            for name in features if (column := table[name]).kind == "numbers"
-            and len(table) > 20 and np.all(np.diff(column.values) == 1)]
+    "Columns that look like names of rows, or of what several rows belong to."
+    found = []
+    for name in features if len(table) > 20 else ():
+        said, quote = brief(name), quoted(name)
+        values = table[name].values[~table[name].holes]
+        steps, different = np.diff(values), len(np.unique(values))
+        each = different == len(values) and bool(np.all(values == np.floor(values)))
+        if table[name].kind == "numbers" and np.all(steps == 1):
+            found.append(f"column {said} counts the rows: if it only names them, leave "
+                         f"it out with --ignore {quote}")
+        elif table[name].kind == "numbers" and each and _NAMES.search(name):
+            found.append(f"column {said} has another number in every row: if it only "
+                         f"names them, leave it out with --ignore {quote}")
+        elif (_NAMES.search(name) or _WHO.search(name)) and 4 < different < len(values) / 2:
+            found.append(f"column {said}: if rows with the same value belong together, "
+                         f"and new rows will have other values, say --group {quote}")
+    return found
+
+
+def one_of(names: list[str], asked: str) -> str:
+    "A column by its name, or by its place: 1 is the first, -1 the last."
+    if asked in names or not re.fullmatch(r"-?[1-9]\d{0,6}", asked): return asked
+    place = int(asked) - (int(asked) > 0)
+    return names[place] if -len(names) <= place < len(names) else asked

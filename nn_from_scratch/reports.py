@@ -11,6 +11,7 @@ __all__ = []
 # %% ../nbs/C_command.ipynb #840481da
 import json
 import math
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .checks import counted
+from .columns import plain
 from .losses import softmax
 from .metrics import confusion_matrix
 from .plots import plot_confusion_matrix, plot_images
@@ -42,7 +44,7 @@ def report_text(report: Report) -> str:
     naive = "always the most frequent class" if task.classes else "always the mean"
     balanced = f"; balanced {report.balanced:.4f}" if task.classes else ""
     lines = [
-        f"{task.name}: {parts}; from {inputs} to {task.target}, {what}",
+        f"{quoted(task.name)}: {parts}; from {inputs} to {quoted(task.target)}, {what}",
         *task.notes[:20],
         f"{report.model.parameters().vector.size:,} parameters, "
         f"{counted(len(history.train_loss), 'epoch')}, "
@@ -57,7 +59,7 @@ def report_text(report: Report) -> str:
         lines.append("that is no better than the baseline: nothing was learnt that "
                      "holds for "
                      "rows not seen")
-    return "\n".join(lines)
+    return plain("\n".join(lines), 10_000)
 
 
 def summary(report: Report) -> dict:
@@ -84,7 +86,7 @@ def per_class(report: Report) -> list[str]:
     recall = right / np.maximum(counts.sum(axis=1), 1)
     precision = right / np.maximum(counts.sum(axis=0), 1)
     known = report.task.classes or []
-    names = [quoted(str(name)).replace("|", r"\|") for name in known]
+    names = [in_markdown(quoted(str(name))) for name in known]
     each = zip(names, counts.sum(axis=1), recall, precision, strict=True)
     rows = [f"| {name} | {n:.0f} | {r:.3f} | {p:.3f} |" for name, n, r, p in each]
     return ["| class | rows | found (recall) | right when said (precision) |",
@@ -97,8 +99,13 @@ def asked_about(report: Report, positive: str) -> str:
     y, said = report.task.test[1], report.prediction.argmax(axis=1)
     is_it, said_it = (part == classes.index(positive) for part in (y, said))
     found, wrong = int(np.sum(is_it & said_it)), int(np.sum(~is_it & said_it))
-    return (f"{positive}: {found} of {int(is_it.sum())} found; said of "
+    return (f"{quoted(positive)}: {found} of {int(is_it.sum())} found; said of "
             f"{counted(wrong, 'row')} that it is not true of")
+
+
+def in_markdown(text: str) -> str:
+    "Text that means nothing but itself in Markdown: no HTML, no link, no table."
+    return re.sub(r"([\\`*_\[\]<>&|#])", r"\\\1", text)
 
 
 def write_pictures(report: Report, folder: Path, positive: str | None = None) -> None:
@@ -106,14 +113,14 @@ def write_pictures(report: Report, folder: Path, positive: str | None = None) ->
     import matplotlib.pyplot as plt
 
     lines = [
-        f"# {report.task.name}",
+        f"# {in_markdown(plain(report.task.name, 200))}",
         "",
-        *(line + "  " for line in report_text(report).split("\n")),
+        *(in_markdown(line) + "  " for line in report_text(report).split("\n")),
     ]
     if report.task.classes and np.isfinite(report.prediction).all():
         lines += ["", *per_class(report)]
     if positive is not None:
-        lines += ["", asked_about(report, positive)]
+        lines += ["", in_markdown(asked_about(report, positive))]
     for name, figure in pictures(report).items():
         with warnings.catch_warnings():  # of a letter that the font does not have
             warnings.simplefilter("ignore", UserWarning)

@@ -25,7 +25,11 @@ from .losses import (
 table: dict = {}  # operation -> one rule for each argument, or one for all together
 
 
-def defvjp(op: Callable, *rules: Callable | None, together: Callable | None = None) -> None:
+def defvjp(
+    op: Callable,  # a function under `@operation`, or one of NumPy's
+    *rules: Callable | None,  # one an argument: rule(g, y, *args) -> gradient, or None
+    together: Callable | None = None,  # instead: together(*args) -> (y, back)
+) -> None:
     """Add a row to the table of derivatives: how to take `g`, the gradient of the loss
     for the result `y`, back to each argument of `op`.
 
@@ -35,21 +39,11 @@ def defvjp(op: Callable, *rules: Callable | None, together: Callable | None = No
     where `homes[position]` is an array, the gradient may be written into it. Raises
     `TypeError` for an `op` that could not be followed: neither NumPy's nor under
     `@operation`, and `ValueError` for a rule that has other defaults than `op`.
-
-    Parameters:
-        op: a function under `@operation`, or one of NumPy's
-        rules: one an argument: rule(g, y, *args) -> gradient, or None
-        together: instead: together(*args) -> (y, back)
-
-    Example:
-        >>> softsign = nn.operation(lambda x: x / (1 + np.abs(x)))
-        >>> nn.defvjp(softsign, lambda g, y, x: g / (1 + np.abs(x)) ** 2)
-        >>> nn.grad(softsign)(-3.0)
-        np.float64(0.0625)
     """
     if not can_be_followed(op):
         raise TypeError(f"defvjp: {name_of(op)} is not an operation, so its rules "
                         "would never be asked for: put @operation above its def")
+    check_call(op, rules, together)
     for rule in rules if hasattr(op, "plain") else ():
         check_defaults(op, rule, after=2)  # g and y
     if together and hasattr(op, "plain"):
@@ -62,6 +56,31 @@ def can_be_followed(op):
     steps."""
     return (isinstance(op, np.ufunc) or hasattr(op, "plain")
             or hasattr(op, "__wrapped__") or op is operator.getitem)
+
+
+def check_call(op, rules, together):
+    "Raise `TypeError` for a rule that cannot be called with the arguments of `op`."
+    needed, by_name = [f"x{i}" for i in range(getattr(op, "nin", 0))], {}
+    if hasattr(op, "plain"):
+        known = signature_of(op.plain).parameters.values()
+        known = [p for p in known if p.default is p.empty]
+        needed = [p.name for p in known if p.kind is p.POSITIONAL_OR_KEYWORD]
+        by_name = {p.name: p for p in known if p.kind is p.KEYWORD_ONLY}
+    given = needed if together else ["g", "y", *needed]
+    for rule in [together] if together else [rule for rule in rules if rule is not None]:
+        if not callable(rule):
+            raise TypeError(f"defvjp: a rule of {name_of(op)} is a function, rule(g, y, "
+                            f"*args), or None, not {rule!r}")
+        try:
+            if needed: signature_of(rule).bind(*given, **by_name)
+        except ValueError:  # a function that does not say what it takes
+            continue
+        except TypeError:
+            name = "together" if together else "rule"
+            raise TypeError(
+                f"defvjp: the {'joint ' * bool(together)}rule of {name_of(op)} is called "
+                f"as {name}({', '.join(given)}), but takes {signature_of(rule)}"
+            ) from None
 
 
 def check_defaults(op, rule, after):

@@ -11,7 +11,7 @@ __all__ = ['History', 'Run', 'Callback']
 # %% ../nbs/05_training.ipynb #12f74f1a
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -31,31 +31,15 @@ from .states import Held
 # %% ../nbs/05_training.ipynb #a918922b
 @dataclass
 class History:
-    """What happened in a training run, epoch by epoch.
+    "What happened in a training run, epoch by epoch."
 
-    Parameters:
-        train_loss: each epoch, as trained on
-        valid_loss: after it, on valid data
-        metrics: name -> train, valid
-        steps: updates done
-        stopped: epochs, steps, converged, diverged, interrupted, callback
-        stopped_because: the same as a sentence
-        noted: by callbacks: name -> values
-
-    Example:
-        >>> model, data = nn.mlp([2, 8, 2], rng=0), nn.moons(100, rng=0)
-        >>> history = nn.fit(model, nn.cross_entropy, nn.SGD(0.5), data, epochs=2, progress=False)
-        >>> [list(row) for row in history.rows()], history.stopped_because
-        ([['epoch', 'train_loss'], ['epoch', 'train_loss']], 'All 2 epochs are done.')
-    """
-
-    train_loss: list[float] = field(default_factory=list)
-    valid_loss: list[float] = field(default_factory=list)
-    metrics: dict[str, dict] = field(default_factory=dict)
-    steps: int = 0
-    stopped: str = ""
-    stopped_because: str = ""
-    noted: dict[str, list] = field(default_factory=dict)
+    train_loss: list[float] = field(default_factory=list)  # each epoch, as trained on
+    valid_loss: list[float] = field(default_factory=list)  # after it, on valid data
+    metrics: dict[str, dict] = field(default_factory=dict)  # name -> train, valid
+    steps: int = 0  # updates done
+    stopped: str = ""  # epochs, steps, converged, diverged, interrupted, callback
+    stopped_because: str = ""  # the same as a sentence
+    noted: dict[str, list] = field(default_factory=dict)  # by callbacks: name -> values
 
     def note(self, part: str, results: dict[str, float]) -> None:
         "Append the results of an epoch on the part train or valid of the data."
@@ -95,46 +79,22 @@ class History:
 # %% ../nbs/05_training.ipynb #2de079e0
 @dataclass
 class Run:
-    """A training run as its callbacks see it.
+    "A training run as its callbacks see it."
 
-    Parameters:
-        model: as it is now
-        loss: what training makes small
-        optimizer: takes the steps
-        metrics: what is noted beside the loss
-        feed: the batches of the training data (`Feed`)
-        valid: the validation data
-        settings: of `fit`: epochs and so on
-        callbacks: who is told, in this order
-        epoch: the present one, counted from 1
-        step: updates done
-        batch_loss: loss of the last batch
-        grads: gradients of the last batch (`Parameters`)
-        ranks: the processes of this run
-        copies: a run for each thread more
-
-    Example:
-        >>> def say(run): print(run.epoch, run.step, run.optimizer.lr)
-        >>> model, data = nn.mlp([2, 8, 2], rng=0), nn.moons(100, rng=0)
-        >>> _ = nn.fit(model, nn.cross_entropy, nn.SGD(0.5), data, epochs=2, callbacks=[say])
-        1 4 0.5
-        2 8 0.5
-    """
-
-    model: Module
-    loss: Loss
-    optimizer: Optimizer
-    metrics: Sequence[Metric] = ()
-    feed: Any = None
-    valid: Batches | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    callbacks: list = field(default_factory=list)
-    epoch: int = 0
-    step: int = 0
-    batch_loss: float = math.nan
-    grads: Any = None
-    ranks: Any = field(default_factory=Alone, repr=False)
-    copies: list = field(default_factory=list, repr=False)
+    model: Module  # as it is now
+    loss: Loss  # what training makes small
+    optimizer: Optimizer  # takes the steps
+    metrics: Sequence[Metric] = ()  # what is noted beside the loss
+    feed: Any = None  # the batches of the training data (`Feed`)
+    valid: Batches | None = None  # the validation data
+    settings: dict[str, Any] = field(default_factory=dict)  # of `fit`: epochs and so on
+    callbacks: list = field(default_factory=list)  # who is told, in this order
+    epoch: int = 0  # the present one, counted from 1
+    step: int = 0  # updates done
+    batch_loss: float = math.nan  # loss of the last batch
+    grads: Any = None  # gradients of the last batch (`Parameters`)
+    ranks: Any = field(default_factory=Alone, repr=False)  # the processes of this run
+    copies: list = field(default_factory=list, repr=False)  # a run for each thread more
     history: History = field(init=False)  # what happened so far
     seen: Tally = field(init=False)  # the losses and predictions of the present epoch
     held: Held = field(init=False)  # the model's state before the present step
@@ -163,21 +123,15 @@ class Run:
             if not np.isfinite(theta).all():
                 theta[...] = before
 
-
+# %% ../nbs/05_training.ipynb #2de079e1
 class Callback:
     """Something that is told what happens; a method that returns True stops the run.
 
     Every method is optional. `fit` takes any object with some of these methods, and
     takes a plain function for an `on_epoch_end`. One that remembers something from step
     to step may offer it to checkpoints, `state_dict()`, and take it back,
-    `load_state_dict(state)`.
-
-    Example:
-        >>> class Good(nn.Callback):
-        ...     def on_epoch_end(self, run): return run.history.train_loss[-1] < 0.4
-        >>> model, data = nn.mlp([2, 8, 2], rng=0), nn.moons(100, rng=0)
-        >>> nn.fit(model, nn.cross_entropy, nn.SGD(0.5), data, callbacks=[Good()]).stopped
-        'callback'
+    `load_state_dict(state)`. `ends_surely = True`: what its `on_fit_end` puts back it
+    may put back twice, and is asked again if Ctrl-C came in between.
     """
 
     def on_fit_start(self, run: Run) -> bool | None: "Before the first epoch."
@@ -210,28 +164,32 @@ class Diverged(Exception):
     "Something is not finite."
 
 
-@contextmanager
-def ending(run: Run):
-    "Write the sudden ways to end into the history; an error goes on its way."
-    where = lambda: f"in epoch {run.epoch}, after {checks.counted(run.step, 'step')}"
-    history = run.history
-    try:
-        yield
-    except KeyboardInterrupt:
-        history.stopped, history.stopped_because = "interrupted", (
-            f"Interrupted {where()}; the model keeps what it has learnt so far.")
-    except Diverged as why:
-        run.held.put_back()
-        history.stopped, history.stopped_because = "diverged", (
-            f"Diverged {where()}: {why}. The model keeps its last finite parameters. "
-            "Try a smaller learning rate (it was "
-            f"{run.optimizer.learning_rate():.3g}), clip_norm=1.0, or standardised "
-            "inputs.")
-    except Exception as error:
-        history.stopped = "error"
-        history.stopped_because = f"{type(error).__name__} {where()}: {error}"
-        error.history = history  # type: ignore[attr-defined]
-        raise
+class ending:
+    """`with ending(run):` writes the sudden ways to end into the history; an error goes
+    on its way."""
+
+    def __init__(self, run: Run): self.run = run
+
+    def __enter__(self): pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+        run, history = self.run, self.run.history
+        where = f"in epoch {run.epoch}, after {checks.counted(run.step, 'step')}"
+        if isinstance(error, KeyboardInterrupt):
+            history.stopped, history.stopped_because = "interrupted", (
+                f"Interrupted {where}; the model keeps what it has learnt so far.")
+        elif isinstance(error, Diverged):
+            run.held.put_back()
+            history.stopped, history.stopped_because = "diverged", (
+                f"Diverged {where}: {error}. The model keeps its last finite "
+                "parameters. Try a smaller learning rate (it was "
+                f"{run.optimizer.learning_rate():.3g}), clip_norm=1.0, or standardised "
+                "inputs.")
+        elif isinstance(error, Exception):
+            history.stopped = "error"
+            history.stopped_because = f"{type(error).__name__} {where}: {error}"
+            error.history = history  # type: ignore[attr-defined]
+        return isinstance(error, (KeyboardInterrupt, Diverged))
 
 # %% ../nbs/05_training.ipynb #7a7fb8c5
 _events = [name for name in vars(Callback) if name.startswith("on_")]
@@ -245,15 +203,28 @@ class Listeners:
         run.callbacks = sorted(found, key=lambda one: getattr(one, "told_last", False))
         self.run = run
         self.heard = {event: _who_hears(event, run.callbacks) for event in _events}
+        self.ends = self.heard["on_fit_end"][::-1]  # those that are still to be told
 
     def __call__(self, event: str) -> None:
-        if event == "on_fit_end":  # all are told, even if one of them raises
-            with ExitStack() as ends:
-                for callback, hear in reversed(self.heard[event]):
-                    ends.callback(self.tell, callback, hear)
+        if event == "on_fit_end":
+            self.end()
             return
         for callback, hear in self.heard[event]:
             self.tell(callback, hear)
+
+    def end(self):
+        """Tell all, even if one of them raises. One that Ctrl-C interrupts stays to be
+        told again if it `ends_surely`."""
+        while self.ends:
+            callback, hear = self.ends[-1]
+            again = getattr(callback, "ends_surely", False)
+            if not again: self.ends.pop()
+            try: self.tell(callback, hear)
+            except Exception:
+                if again: self.ends.pop()
+                self.end()
+                raise
+            if again: self.ends.pop()
 
     def tell(self, callback, hear):
         answer = hear(self.run)

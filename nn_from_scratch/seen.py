@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .data import Standardize
+from .data import Standardize, train_valid_split
 from .layers import Sequential
 from .preparation import Preparation
 
@@ -26,11 +26,35 @@ def chosen(name, value, known):
     return known[value]
 
 
+def held_out(rng, y, weight, part) -> tuple:
+    "The rows to train on, and those to stop by, which have some of each class."
+    if not isinstance(part, (int, float)) or not 0 < part < 1:
+        raise ValueError("validation_fraction must be a number between 0 and 1, not "
+                         f"{part!r}")
+    rows, classes = np.arange(len(y)), y.ndim == 1
+    if (n := round(part * len(y))) < 2:
+        raise ValueError(f"The validation set is too small to stop by: {n} of "
+                         f"{len(y)} rows; raise validation_fraction, or do without "
+                         "early_stopping")
+    counts = np.unique(y, return_counts=True)[1] if classes else np.array([0])
+    stratify = bool(counts.min() > 1 / part)
+    (a, _), (b, _) = train_valid_split(rows, y, part, rng=rng, stratify=stratify)
+    if classes and not stratify:  # at even distances, in the order of the classes
+        order = rng.permutation(rows)
+        order = order[np.argsort(y[order], kind="stable")]
+        b = order[((np.arange(len(b)) + 0.5) * len(y) / len(b)).astype(int)]
+        a = np.setdiff1d(rows, b)
+    if not (weight[a].any() and weight[b].any()):
+        raise ValueError("the rows to train on, or those held out to stop by, all have "
+                         "weight 0: use more rows, or do without early_stopping")
+    return a, b
+
+
 class Seen:
     "The mean and spread of rows that come in pieces (Chan, Golub and LeVeque, 1979)."
 
     def __init__(self, keep_binary: bool = False):
-        self.total, self.mean, self.squares = 0.0, 0.0, 0.0
+        self.total, self.mean, self.std = 0.0, 0.0, 0.0
         self.keep_binary, self.binary = keep_binary, True  # 0 and 1 stay as they are
 
     def update(self, x, weight) -> Standardize:
@@ -42,7 +66,7 @@ class Seen:
             self._add(Standardize(x, weight), float(weight.sum()))
             self.binary = self.binary & np.all((x == 0) | (x == 1), axis=0)
         binary = self.binary & self.keep_binary
-        std = np.where(binary, 1.0, np.sqrt(self.squares / self.total))
+        std = np.where(binary, 1.0, self.std)
         mean = np.where(binary, 0.0, self.mean)
         return Standardize(np.stack([mean - std, mean + std]))
 
@@ -50,27 +74,38 @@ class Seen:
         "Put the numbers of some rows to those of the rows before."
         spread = np.where(part.constant, 0.0, part.std)
         away, share = part.mean - self.mean, weight / (self.total + weight)
-        self.squares = self.squares + weight * spread**2 + away**2 * self.total * share
+        within = np.hypot(self.std * np.sqrt(1 - share), spread * np.sqrt(share))
+        self.std = np.hypot(within, away * np.sqrt(share * (1 - share)))
         self.mean, self.total = self.mean + away * share, self.total + weight
 
 # %% ../nbs/D_estimators.ipynb #e0a90b09
-@dataclass
-class Work:
-    """A network in training, and what it takes to go on.
+@dataclass(frozen=True)
+class Falling:
+    """A learning rate in a straight line down to 0, from whatever step it begins.
 
     Parameters:
-        network: in standardised units
-        optimizer: an Optimizer
-        made_with: the settings that its layers come from
-        look: what a DataFrame of words and holes goes through
-        scale: of the targets
+        lr: at the start
+        start: the first step
+        steps: until it is 0
     """
 
-    network: Sequential
-    optimizer: Any
+    lr: float
+    start: int
+    steps: int
+
+    def __call__(self, step: int) -> float:
+        return self.lr * max(0.0, 1 - (step - self.start) / self.steps)
+
+
+@dataclass
+class Work:
+    "A network in training, and what it takes to go on."
+
+    network: Sequential  # in standardised units
+    optimizer: Any  # an Optimizer
     rng: np.random.Generator
-    made_with: dict
-    look: Preparation | None
+    made_with: dict  # the settings that its layers come from
+    look: Preparation | None  # what a DataFrame of words and holes goes through
     inputs: Seen
     targets: Seen
-    scale: Standardize | None = None
+    scale: Standardize | None = None  # of the targets

@@ -14,15 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from .calls import composed
+from .calls import composed, refuse_tensors
 from .rules import defvjp, signature_of
 from .tape import value_of
 
 # %% ../nbs/A_rules.ipynb #63a0c40e
 def _reshape(g, y, x, shape=None, order="C", *, newshape=None, copy=None):
+    laid = np.asarray(x).flags
+    if order is None or order in ("A", "K") and laid.c_contiguous: order = "C"
+    if order in ("A", "K") and laid.f_contiguous: order = "F"
     if order not in ("C", "F"):
         raise TypeError(f"np.reshape: the derivative is known for order 'C' and 'F', "
-                        f"not {order!r}")
+                        f"not for {order!r} of an array that is neither")
     return np.reshape(g, np.shape(x), order=order)
 
 
@@ -68,10 +71,12 @@ def _picks_once(part):
 
 
 def _take(g, y, x, indices, axis=None, *, mode="raise"):
-    if mode != "raise":
-        raise TypeError(f"np.take: the derivative is known for mode 'raise', not "
-                        f"{mode!r}")
     whole, indices = np.zeros(np.shape(x), x.dtype), np.asarray(indices, int)
+    n: Any = whole.size if axis is None or not whole.ndim else whole.shape[axis]
+    if mode not in ("raise", "wrap", "clip"):
+        raise TypeError(f"np.take: there is no mode {mode!r}")
+    if mode == "wrap": indices = indices % n
+    if mode == "clip": indices = np.clip(indices, 0, n - 1)
     if axis is None or np.ndim(x) == 0:
         np.add.at(whole.reshape(-1), indices, g)
     else:
@@ -95,6 +100,9 @@ def moved(function):
         if not args:  # its array is given by name
             args = kwargs.pop(next(iter(signature_of(function).parameters))),
         x, *args = args
+        how = dict(zip([*signature_of(function).parameters][1:], args)) | kwargs
+        refuse_tensors(function, how, "is not known: it says where or how often, in "
+                                      "plain numbers, tensor.value")
         places = function(_numbered(x), *args, **kwargs)
         if isinstance(places, (list, tuple)):
             return type(places)(np.take(x, p) for p in places)
@@ -179,8 +187,9 @@ def _diag(v, k=0):
 def _diagflat(v, k=0): return np.diag(np.ravel(v), k)
 
 
-def _trace(a, offset=0, axis1=0, axis2=1):
-    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
+def _trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
+    there = np.diagonal(a, offset, axis1, axis2)
+    return np.sum(there if dtype is None else there.astype(dtype), axis=-1)
 
 
 def _select(condlist, choicelist, default=0):

@@ -20,7 +20,7 @@ from .architecture import (
 from .files import write
 from .modules import Module
 from .onnx import export_onnx
-from .tree import holder_of
+from .tree import holder_of, is_parameter, slots
 
 _all_ = ["export_onnx"]
 
@@ -99,23 +99,16 @@ def _is_note(note) -> bool:
             and all(type(n) is int and 0 <= n < 2**40 for n in shape))
 
 # %% ../nbs/20_sharing.ipynb #2cb10ebd
-def save(model: Module, path: str | os.PathLike):
+def save(
+    model: Module,  # what to save; in float32 or float64
+    path: str | os.PathLike,  # the file, `.safetensors` by custom; replaced in one step
+):
     """Write the parameters, state and architecture of a model to a safetensors file.
 
     Names and layouts are PyTorch's:
     `load_state_dict(safetensors.torch.load_file(path))` takes the file as it is. State
     and architecture stand in its metadata. Raises `TypeError` or `ValueError` for what
     cannot be saved; a file is whole or as it was.
-
-    Parameters:
-        model: what to save; in float32 or float64
-        path: the file, `.safetensors` by custom; replaced in one step
-
-    Example:
-        >>> model = nn.mlp([4, 8, 3], rng=0)
-        >>> nn.save(model, "model.safetensors")
-        >>> print(nn.load("model.safetensors"))
-        Sequential(Linear(4, 8), relu, Linear(8, 3))
     """
     to_bytes = optional("safetensors.numpy", "save", "safetensors").save
     if not isinstance(model, Module):
@@ -126,11 +119,22 @@ def save(model: Module, path: str | os.PathLike):
     write(path, to_bytes(tensors, metadata={"nn_from_scratch": text}))
 
 
+def _refuse_whole_numbers(model: Module):
+    "Raise `ValueError` for a weight that is no parameter, and would stay behind."
+    for name, holder, key, value, is_state in slots(model):
+        if is_state or not isinstance(value, np.ndarray) or is_parameter(value): continue
+        if any(type(part) in recipes and vars(part) is holder
+               for part in model.modules()):
+            raise ValueError(f"save: {name!r} is an array of {value.dtype}, and so no "
+                             f"parameter: {key}.astype(np.float32) makes it one")
+
+
 def _written(model: Module) -> tuple[dict[str, np.ndarray], str]:
     "What a file is to hold: the arrays, and all else in words."
     if (dtype := model.parameters().vector.dtype).name not in ("float32", "float64"):
         raise ValueError(f"save: the parameters are {dtype}; a file can hold float32 "
                          "and float64")
+    _refuse_whole_numbers(model)
     # a view must become an array of its own: numbers are written as they lie in memory
     tensors = {name: np.array(view, order="C") for name, view in _views(model).items()}
     state = _state(model)
@@ -240,25 +244,16 @@ def _misfits(ours: dict, theirs: dict) -> list[str]:
 def _whereabouts(array) -> tuple: return array.ctypes.data, array.nbytes
 
 # %% ../nbs/20_sharing.ipynb #b50c7f65
-def load(path: str | os.PathLike, into: Module | None = None) -> Module:
+def load(
+    path: str | os.PathLike,  # a safetensors file: by `save`, or by another program
+    # a model
+    into: Module | None = None,  # to fill; needed for a file without architecture
+) -> Module:  # the model that was built, or `into`
     """Read a model from a safetensors file; nothing in the file is ever executed.
 
     With `into`, its parameters (weights of a `Linear` as PyTorch's (n_out, n_in)) and
     its state become those of the file, all or none. Raises `ValueError` with the name
     of the file for one that is damaged or does not fit.
-
-    Parameters:
-        path: a safetensors file: by `save`, or by another program
-        into: a model to fill; needed for a file without architecture
-
-    Returns:
-        the model that was built, or `into`
-
-    Example:
-        >>> nn.save(nn.mlp([4, 8, 3], rng=0), "model.safetensors")
-        >>> model = nn.load("model.safetensors")
-        >>> print(model(np.zeros((2, 4), np.float32)).shape)
-        (2, 3)
     """
     if into is not None and not isinstance(into, Module):
         raise TypeError("load: into must be a model (a Module), not "
@@ -296,6 +291,7 @@ def _build_model(tensors: dict, note: dict) -> Module:
         return model
     why = "is not in the file, which another program wrote"
     if "unknown" in note:
-        why = f"cannot be rebuilt: {brief(note['unknown'], str, 300)}"
+        why = (f"cannot be rebuilt: {brief(note['unknown'], str, 300)} (a row of "
+               "nn_from_scratch.architecture.recipes, before save, makes it known)")
     raise ValueError(f"the architecture {why}. Make the model, and fill it with "
                      "load(path, into=model)")

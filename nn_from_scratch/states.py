@@ -141,10 +141,11 @@ class Held:
 
     def is_finite(self) -> bool:
         "Whether all the arrays of the state that were finite still are."
-        both = ((before, holder.get(key))
-                for (holder, key), before in zip(self.places, self.taken))
-        return all(np.isfinite(now).all() or not np.isfinite(before).all()
-                   for before, now in both if _is_float(before) and _is_float(now))
+        for (holder, key), before in zip(self.places, self.taken):
+            now = holder.get(key)
+            if _is_float(before) and _is_float(now) and not np.isfinite(now).all():
+                if np.isfinite(before).all(): return False
+        return True
 
     def put_back(self) -> None:
         "Put it back."

@@ -6,50 +6,30 @@
 __all__ = ['Table', 'read_table']
 
 # %% ../nbs/07_table.ipynb #b1a90b02
-import codecs
-import csv
-import gzip
-import io
 import os
-import re
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .architecture import optional
+from .architecture import brief, optional
 from .checks import counted
 from .columns import (
     Cells, Column, TableError, column_of_array, listed, missing_words)
+from .table_files import (
+    DAMAGES, NotDecoded, encodings, in_pieces, layout_of, rows_in, text_of)
 
 # %% ../nbs/07_table.ipynb #b1a90b16
 @dataclass
 class Table:
-    r"""Columns side by side, and where each row came from.
+    "Columns side by side, and where each row came from."
 
-    Parameters:
-        name: of the file, for messages
-        columns: by name, in their order
-        lines: (n,): the line in the file at which each row begins
-        notes: on how it was read
-
-    Example:
-        >>> file = folder / "flats.csv"
-        >>> _ = file.write_text("size,roof\n56,red\n,grey\n70,red\n")
-        >>> table = nn.read_table(file)
-        >>> print(table["roof"].words, table["size"].values, table["size"].holes)
-        ['grey', 'red'] [56. nan 70.] [False  True False]
-        >>> print(table.take(np.array([0, 2]))["roof"].texts())
-        ['red', 'red']
-    """
-
-    name: str
-    columns: dict[str, Column]
-    lines: np.ndarray
-    notes: list[str] = field(default_factory=list)
+    name: str  # of the file, for messages
+    columns: dict[str, Column]  # by name, in their order
+    lines: np.ndarray  # (n,): the line in the file at which each row begins
+    notes: list[str] = field(default_factory=list)  # on how it was read
 
     def __len__(self): return len(self.lines)
 
@@ -63,218 +43,103 @@ class Table:
                              f"{listed(list(self.columns))}")
         return self.columns[name]
 
-    def take(self, rows: np.ndarray) -> "Table":
-        """Some of the rows.
-
-        Parameters:
-            rows: their positions
-
-        Returns:
-            a table of these rows
-        """
-        columns = {name: Column(name, c.kind, c.values[rows], c.words)
-                   for name, c in self.columns.items()}
+    def take(
+        self,
+        rows: np.ndarray,  # their positions
+    ) -> "Table":  # a table of these rows
+        "Some of the rows."
+        columns = {name: column.take(rows) for name, column in self.columns.items()}
         return Table(self.name, columns, self.lines[rows], self.notes)
 
     def where(self, row: int, name: str) -> str:
         "The place of a cell, for messages."
-        return f"{self.name}, line {self.lines[row]}, column {name!r}"
+        return f"{self.name}, line {self.lines[row]}, column {brief(name)}"
 
     def __repr__(self):
         kinds = [f"{name}: {c.kind}" for name, c in self.columns.items()]
         return f"Table {self.name} of {counted(len(self), 'row')}; {listed(kinds)}"
 
-# %% ../nbs/07_table.ipynb #b1a90b06
-class _NotDecoded(Exception):
-    "The file is not in this encoding."
-
-
-def _text_of(path: Path, encoding: str) -> io.TextIOBase:
-    "The file as text, unpacked if it is compressed."
-    codecs.lookup(encoding)
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    raw: Any = gzip.open(path) if packed else open(path, "rb")
-    return io.TextIOWrapper(raw, encoding, newline="")
-
-
-def _encodings(path: Path, encoding: str | None) -> list[str]:
-    "The encodings to try, the likeliest first."
-    if encoding is not None:
-        return [encoding]
-    with _text_of(path, "latin-1") as file:
-        start = file.read(1000).encode("latin-1")
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return ["utf-16"]
-    if b"\0" in start:
-        raise TableError(f"{path} is not text (a picture, a spreadsheet?): save it as "
-                         'CSV; of UTF-16 without a mark say encoding="utf-16-le"')
-    return ["utf-8-sig", "cp1252", "latin-1"]
-
-
-def _separator(file) -> str:
-    """What parts the names in the first line that is not empty. The file is back at
-    its start."""
-    first = next((line for line in file if line.strip()), "")
-    file.seek(0)
-    return max(",;\t|", key=re.sub(r'"[^"]*"', "", first).count)
-
-
-def _rows_in(path: Path, file, separator: str) -> Iterator[tuple[int, list[str]]]:
-    "The rows that are not empty, each with the line at which it begins."
-    line = 1
-    lines = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
-    try:
-        for cells in lines:
-            if cells and (cells[0].strip() or any(cell.strip() for cell in cells)):
-                yield line, cells
-            # a cell in quotation marks may go on over several lines
-            line = lines.line_num + 1
-    except UnicodeDecodeError:
-        raise _NotDecoded from None
-    except csv.Error as error:
-        raise TableError(
-            f"{path}, line {line}: this is no row of a table; is a "
-            "quotation mark "
-            f"not closed, or not doubled inside a cell? ({error})"
-        ) from None
-
-
-def _header(path: Path, cells: list[str], notes: list[str]) -> list[str]:
-    "The names of the columns."
-    names = [cell.strip() for cell in cells]
-    if doubled := sorted({name for name in names if name and names.count(name) > 1}):
-        raise TableError(f"{path}: the first line must name each column once, but it "
-                         "repeats "
-                         f"{', '.join(map(repr, doubled))}")
-    for i, name in enumerate(names):
-        if not name:
-            names[i] = f"column {i + 1}"
-            notes.append(f"column {i + 1} has no name in the first line")
-    return names
-
-
-def _in_pieces(
-    path, rows, width: int, size: int = 500
-) -> Iterator[tuple[list, list]]:
-    "(lines, columns) of some rows at a time, few enough to stay in the cache."
-    lines: list[int] = []
-    piece: list[list[str]] = []
-    for line, cells in rows:
-        if len(cells) != width:
-            raise TableError(f"{path}, line {line}: {counted(len(cells), 'cell')}, "
-                             "but the first "
-                             f"line names {width} columns")
-        lines.append(line)
-        piece.append(cells)
-        if len(piece) == size:
-            yield lines, list(zip(*piece, strict=True))
-            lines, piece = [], []
-    if piece:
-        yield lines, list(zip(*piece, strict=True))
-
 # %% ../nbs/07_table.ipynb #b1a90b07
-def _parse(
-    path: Path, encoding: str, separator, missing, as_words, only_empty
-) -> tuple:
+def _parse(path: Path, encoding: str, settings: dict, as_words: set) -> tuple:
     "The columns in the making, the lines of the rows, and notes."
-    notes: list[str] = []
-    with _text_of(path, encoding) as file:
-        try:
-            separator = separator or _separator(file)
-        except UnicodeDecodeError:
-            raise _NotDecoded from None
-        rows = _rows_in(path, file, separator)
-        _, first = next(rows, (0, []))
-        names = _header(path, first, notes)
-        cells = [Cells(name, {""} if name in only_empty else missing, separator != ",",
-                       name in as_words) for name in names]
+    missing, forms = set(settings["missing"]), settings["forms"]
+    with text_of(path, encoding) as file:
+        layout = layout_of(path, file, settings["separator"])
+        rows, names = rows_in(path, file, layout.separator), layout.names
+        cells = [Cells(name, {""} if name in settings["only_empty"] else missing,
+                       layout.separator != ",", name in as_words, forms.get(name, ""),
+                       name in settings["only_empty"])
+                 for name in names]
+        for _ in range(layout.skip): next(rows, None)
         all_lines = [np.empty(0, np.int64)]
-        for lines, columns in _in_pieces(path, rows, len(names)):
+        for lines, columns in in_pieces(path, rows, len(names)):
             all_lines.append(np.array(lines))
             for column, texts in zip(cells, columns, strict=True):
                 column.add([text.strip() for text in texts], lines)
     lines = np.concatenate(all_lines)
     if len(names) < 2 or not lines.size:
         raise TableError(f"{path}: {counted(len(names), 'column')} and "
-                         f"{counted(len(lines), 'row')}; a table needs a line "
-                         "that names two "
-                         "columns or more, separated by commas, semicolons or tabs, "
-                         "and rows "
-                         "below it")
-    return cells, lines, notes
+                         f"{counted(len(lines), 'row')}; a table needs a line that names "
+                         "two columns or more, separated by commas, semicolons or tabs, "
+                         "and rows below it")
+    return cells, lines, layout.notes
 
 
-def _read_as(path: Path, encoding: str, separator, missing: set, only_empty) -> Table:
+def _read_as(path: Path, encoding: str, settings: dict) -> Table:
     "A file in this encoding; a column that turns out to be one of words is read again."
     as_words: set[str] = set()
     while True:
-        cells, lines, notes = _parse(
-            path, encoding, separator, missing, as_words, only_empty
-        )
+        cells, lines, notes = _parse(path, encoding, settings, as_words)
         more = {column.name for column in cells if column.needs_words()}
         if not more:
             break
         as_words |= more
-    if encoding not in ("utf-8-sig", "utf-16"):
+    if encoding not in ("utf-8-sig", "utf-16", "utf-32"):
         notes.append(f"the file is not in UTF-8; it was read as {encoding}")
-    for column in cells:
-        if column.strays and not column.is_words:
-            line, text = column.first_stray
-            notes.append(f"column {column.name!r}: "
-                         f"{counted(column.strays, 'cell')} of "
-                         f"{len(lines):,} hold no number and count as missing, the "
-                         "first in "
-                         f"line {line}: {text[:40]!r}")
     columns = {column.name: column.column() for column in cells}
-    if (first := columns.get("column 1")) and first.kind == "numbers" and notes \
-            and notes[0].startswith("column 1 ") and np.all(np.diff(first.values) == 1):
-        del columns["column 1"]
-        notes[0] = "column 1 has no name and counts the rows: left out"
+    for column in cells:
+        notes += column.notes()
+    if (first := columns.get("column 1")) and first.kind == "numbers" \
+            and np.all(np.diff(first.values) == 1):
+        if (said := "column 1 has no name in the first line") in notes:
+            del columns["column 1"]
+            notes[notes.index(said)] = \
+                "column 1 has no name and counts the rows: left out"
     return Table(str(path), columns, lines, notes)
 
 # %% ../nbs/07_table.ipynb #b1a90b08
 def read_table(
-    file: Any, separator: str | None = None, encoding: str | None = None,
-    missing: Sequence[str] = missing_words, only_empty: Sequence[str] = ()
-) -> Table:
-    r"""Read a table; its first line names the columns.
+    file: Any,  # path of a CSV or TSV file, perhaps packed; or a DataFrame
+    separator: str | None = None,  # by default , ; tab or |, as the first line shows
+    encoding: str | None = None,  # by default UTF-8 or UTF-16, else Windows-1252
+    missing: Sequence[str] = missing_words,  # what stands for a hole, in small letters
+    only_empty: Sequence[str] = (),  # columns in which "None" or "NA" may be a word
+    forms: Mapping[str, str] | None = None,  # column: how it is written, if known
+) -> Table:  # columns of numbers, words and dates
+    """Read a table; the first line of all rows' width names the columns.
 
     A column is one of numbers if at most a tenth of its cells are words, which then
-    count as holes; 01 and 1E2 are words; 2024-03-01 is a date. Decimal commas are read
-    where cells are not separated by commas. Raises `TableError` for a damaged file,
-    with its line.
-
-    Parameters:
-        file: path of a CSV or TSV file, perhaps gzipped; or a DataFrame
-        separator: by default , ; tab or |, as the first line shows
-        encoding: by default UTF-8 or UTF-16, else Windows-1252
-        missing: what stands for a hole, in small letters
-        only_empty: columns in which "None" or "NA" may be a word
-
-    Returns:
-        columns of numbers, words and dates
-
-    Example:
-        >>> file = folder / "flats.csv"
-        >>> _ = file.write_text("size,roof\n56,red\n,grey\n70,red\n")
-        >>> table = nn.read_table(file)
-        >>> print(len(table), "rows of", *table.columns)
-        3 rows of size roof
+    count as holes; 01 and 1E2 are words. $1,234.50, 12 %, 3,5 kg and dates such as
+    2024-03-01, 1.3.2024 or Mar 1, 2024 are read where a column keeps to one form
+    (`Column.form`); of a date that may be both, 3/4/2024, the month comes first.
+    Decimal commas are read where cells are not separated by commas. Raises
+    `TableError` for a damaged file, with its lines.
     """
     if not isinstance(file, (str, os.PathLike)):
-        return table_of(file, set(missing))
+        return table_of(file, set(missing), forms)
+    settings = {"separator": separator, "missing": missing, "only_empty": only_empty,
+                "forms": forms or {}}
     path = Path(file)
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "no ordinary file"
         raise TableError(f"{path} is {what}, and a table is read from a file")
     try:
-        for name in _encodings(path, encoding):
+        for name in encodings(path, encoding):
             try:
-                return _read_as(path, name, separator, set(missing), only_empty)
-            except _NotDecoded:
+                return _read_as(path, name, settings)
+            except NotDecoded:
                 continue
-    except (OSError, EOFError, zlib.error) as error:
+    except DAMAGES as error:
         why = getattr(error, "strerror", None) or error
         raise TableError(f"{path} cannot be read: {why}") from None
     except LookupError as error:
@@ -282,16 +147,19 @@ def read_table(
     raise TableError(f"{path} is not a text file in {encoding}")
 
 # %% ../nbs/07_table.ipynb #b1a90b09
-def table_of(frame: Any, missing: set | None = None) -> Table:
+def table_of(
+    frame: Any, missing: set | None = None, forms: Mapping[str, str] | None = None
+) -> Table:
     "A DataFrame, or whatever has named columns that become arrays, as a table."
     if hasattr(frame, "column_names") or not hasattr(frame, "columns"):
         frame = _through_arrow(frame)
         names, get = list(frame.column_names), frame.column
     else:
         names, get = list(frame.columns), frame.__getitem__
-    missing = missing or {""}
-    columns = {str(name): column_of_array(str(name), np.asarray(get(name)), missing)
-               for name in names}
+    missing, forms = missing or {""}, forms or {}
+    columns = {name: column_of_array(name, np.asarray(get(key)), missing,
+                                     forms.get(name, ""))
+               for key, name in ((name, str(name)) for name in names)}
     if len(columns) != len(names):
         raise TableError("the table must name each column once")
     n = len(next(iter(columns.values())).values) if columns else 0

@@ -32,57 +32,43 @@ class Tape:
         self.steps = []  # None for a leaf, else (op, row, args, kwargs, y, inputs)
         self.thread = threading.get_ident()
 
-    def leaf(self, value: np.ndarray) -> "Tensor":
-        """A value that a gradient is wanted for.
-
-        Parameters:
-            value: of any shape
-        """
+    def leaf(
+        self,
+        value: np.ndarray,  # of any shape
+    ) -> "Tensor":
+        "A value that a gradient is wanted for."
         return self.leaves([value])[0]
 
-    def leaves(self, values: Sequence[np.ndarray]) -> list:
-        """Values that gradients are wanted for.
-
-        Parameters:
-            values: of any shapes
-
-        Returns:
-            a Tensor for each
-        """
+    def leaves(
+        self,
+        values: Sequence[np.ndarray],  # of any shapes
+    ) -> list:  # a Tensor for each
+        "Values that gradients are wanted for."
         n = len(self.steps)
         self.steps += [None] * len(values)
         return [Tensor(value, self, n + i) for i, value in enumerate(values)]
 
     def step(
-        self, op: Callable, row: Any, args: Sequence, kwargs: Mapping[str, Any], y: Any,
-        inputs: Sequence
-    ) -> "Tensor":
-        """Note a step.
-
-        Parameters:
-            op: what was computed
-            row: its row of the table; or the way back that its joint rule has made
-            args: plain values
-            kwargs: options
-            y: the result
-            inputs: (position among args, where on the tape) of each Tensor
-
-        Returns:
-            y, which knows where it was noted
-        """
+        self,
+        op: Callable,  # what was computed
+        row: Any,  # its row of the table; or the way back that its joint rule has made
+        args: Sequence,  # plain values
+        kwargs: Mapping[str, Any],  # options
+        y: Any,  # the result
+        inputs: Sequence,  # (position among args, where on the tape) of each Tensor
+    ) -> "Tensor":  # y, which knows where it was noted
+        "Note a step."
         self.steps.append((op, row, args, kwargs, y, inputs))
         return Tensor(y, self, len(self.steps) - 1)
 
 # %% ../nbs/03b_autodiff.ipynb #d012824d
-def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
+def record(
+    op: Callable,  # an operation that has a row in the table
+    args: Sequence,  # its arguments; one at least is a Tensor
+    kwargs: Mapping[str, Any],  # its options
+) -> "Tensor":
     """Compute `op` on the values of its arguments, and note on their tape what was
-    computed.
-
-    Parameters:
-        op: an operation that has a row in the table
-        args: its arguments; one at least is a Tensor
-        kwargs: its options
-    """
+    computed."""
     row = table.get(op)
     if row is None:
         raise TypeError(no_row(op))
@@ -112,16 +98,11 @@ def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
     return tape.step(op, row, values, kwargs, y, inputs)
 
 # %% ../nbs/03b_autodiff.ipynb #742e1d3b
-def value_of(x: Any, tape: "Tape | None" = None) -> Any:
-    """The plain value of a Tensor, or of those in tuples, lists and dicts.
-
-    Parameters:
-        x: a Tensor; or a tuple, list or dict that may hold some; or anything else
-        tape: if given, a Tensor of another tape is a `TypeError`
-
-    Returns:
-        the same, with plain values in the places of Tensors
-    """
+def value_of(
+    x: Any,  # a Tensor; or a tuple, list or dict that may hold some; or anything else
+    tape: "Tape | None" = None,  # if given, a Tensor of another tape is a `TypeError`
+) -> Any:  # the same, with plain values in the places of Tensors
+    "The plain value of a Tensor, or of those in tuples, lists and dicts."
     if type(x) is Tensor:
         if tape is not None and x.tape is not tape:
             raise TypeError("a Tensor of another gradient would become a plain value "
@@ -136,22 +117,15 @@ def value_of(x: Any, tape: "Tape | None" = None) -> Any:
 # %% ../nbs/03b_autodiff.ipynb #a8222f12
 class Tensor:
     """An array that remembers on a tape how it was made. Ordinary NumPy code on it is
-    recorded as it runs; `tensor.value` is the array.
-
-    Parameters:
-        value: of any shape
-        tape: where it is noted
-        index: at which place
-
-    Example:
-        >>> seen = []
-        >>> nn.grad(lambda x: seen.append(x * 2) or np.sum(x))(np.ones(2))
-        >>> seen[0].value
-        array([2., 2.])
-    """
+    recorded as it runs; `tensor.value` is the array."""
     __slots__ = ("value", "tape", "index")
 
-    def __init__(self, value: np.ndarray, tape: Tape, index: int):
+    def __init__(
+        self,
+        value: np.ndarray,  # of any shape
+        tape: Tape,  # where it is noted
+        index: int,  # at which place
+    ):
         self.value, self.tape, self.index = value, tape, index
 
     # Three doors, through which every step comes in:
@@ -221,18 +195,20 @@ class Tensor:
         return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
     def swapaxes(self, a, b): return np.swapaxes(self, a, b)
     def squeeze(self, axis=None): return np.squeeze(self, axis=axis)
-    def clip(self, low=None, high=None): return np.clip(self, low, high)
-    def dot(self, b): return np.dot(self, b)
-    def take(self, indices, axis=None): return np.take(self, indices, axis=axis)
-    def copy(self): return np.copy(self)
-    def compress(self, condition, axis=None): return np.compress(condition, self, axis)
+    def clip(self, min=None, max=None, out=None, **options):
+        return np.clip(self, min, max, out=out, **options)
+    def dot(self, *args, **options): return np.dot(self, *args, **options)
+    def take(self, *args, **options): return np.take(self, *args, **options)
+    def copy(self, order: Any = "C"): return np.copy(self, order)
+    def compress(self, condition, *args): return np.compress(condition, self, *args)
     def conj(self): return self
     conjugate = conj
     @property
     def real(self): return self
 
-    def astype(self, dtype):
-        kind = np.dtype(dtype).kind
+    def astype(self, dtype, *args, **options):
+        dtype = np.dtype(dtype)
+        kind = dtype.kind
         if kind in "iub":
             return self.value.astype(dtype)  # whole numbers are a staircase: slope 0
         if kind != "f":
@@ -269,7 +245,7 @@ class Tensor:
     def any(self, *args, **options): return np.any(self, *args, **options)
     def all(self, *args, **options): return np.all(self, *args, **options)
     def nonzero(self): return np.nonzero(self)
-    def round(self, decimals=0): return np.round(self.value, decimals)
+    def round(self, *args, **options): return np.round(self, *args, **options)
     def __round__(self, decimals=0): return np.round(self.value, decimals)
     def __divmod__(self, b): return self // b, self % b
     def __rdivmod__(self, b): return b // self, b % self
@@ -294,7 +270,7 @@ class Tensor:
                            "is the plain value")
 
     __int__ = __complex__ = __index__ = __float__
-    def item(self): return self.__float__()
+    def item(self, *args): return self.__float__()
     def tolist(self): return self.__array__()
 
     def __format__(self, how):
@@ -316,17 +292,8 @@ class Tensor:
                              "gradient is meant")
 
 # %% ../nbs/03b_autodiff.ipynb #348487ee
-def stop_gradient(x: Any) -> Any:
-    """The value of `x`, through which no gradient flows.
-
-    Parameters:
-        x: a Tensor; or a tuple, list or dict that may hold some; or anything else
-
-    Returns:
-        the same with plain values
-
-    Example:
-        >>> nn.grad(lambda a: a * nn.stop_gradient(a))(3.0)
-        np.float64(3.0)
-    """
+def stop_gradient(
+    x: Any,  # a Tensor; or a tuple, list or dict that may hold some; or anything else
+) -> Any:  # the same with plain values
+    "The value of `x`, through which no gradient flows."
     return value_of(x)

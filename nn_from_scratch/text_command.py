@@ -22,7 +22,7 @@ from fastcore.script import call_parse
 
 from .aliases import Array
 from .columns import UsageError
-from .console import guarded
+from .console import guarded, show
 from .data import load_text
 from .gpt import GPT, bits_per_byte, generate
 from .losses import cross_entropy
@@ -36,37 +36,24 @@ from .training import fit
 # %% ../nbs/16_gpt.ipynb #bf3bd64e
 @dataclass
 class Reading:
-    """A text, and a model that is to go on with it.
+    "A text, and a model that is to go on with it."
 
-    Parameters:
-        name: of the text
-        model: with its tokenizer
-        tokens: of the first nine tenths, to learn from
-        begin: how samples begin
-        unseen: the last tenth, to report on
-    """
-
-    name: str
-    model: GPT
-    tokens: Array
-    begin: str
-    unseen: str
+    name: str  # of the text
+    model: GPT  # with its tokenizer
+    tokens: Array  # of the first nine tenths, to learn from
+    begin: str  # how samples begin
+    unseen: str  # the last tenth, to report on
 
 
 def read_text(
-    file: str | os.PathLike, vocabulary: int = 0, context: int = 64, width: int = 64,
-    layers: int = 2, seed: int = 0
+    file: str | os.PathLike,  # a text, in UTF-8
+    vocabulary: int = 0,  # pieces of byte pairs; 0: a token for each letter
+    context: int = 64,  # places it sees
+    width: int = 64,  # features of a place
+    layers: int = 2,  # blocks
+    seed: int = 0,  # of the first weights
 ) -> Reading:
-    """A text and a new model for it. Raises `UsageError` for what makes none.
-
-    Parameters:
-        file: a text, in UTF-8
-        vocabulary: pieces of byte pairs; 0: a token for each letter
-        context: places it sees
-        width: features of a place
-        layers: blocks
-        seed: of the first weights
-    """
+    "A text and a new model for it. Raises `UsageError` for what makes none."
     for name, value in {"context": context, "layers": layers}.items():
         if value < 1: raise UsageError(f"--{name} {value}: at least 1")
     if width < 8 or width % 8: raise UsageError(f"--width {width}: 8, 16, 24 and so on")
@@ -79,6 +66,9 @@ def read_text(
     cut = max(len(text) * 9 // 10, 1)
     learnt, unseen = text[:cut], text[cut:]
     tokenizer = BytePairs.train(learnt, vocabulary) if vocabulary else Characters(text)
+    if len(tokenizer) < 2:
+        raise UsageError(f"--text {file}: it is {text[0]!r} over and over, so there is "
+                         "nothing to tell apart")
     tokens = tokenizer.encode(learnt)
     if len(tokens) <= context:
         raise UsageError(f"--text {file}: {len(tokens):,} tokens to learn from are too "
@@ -111,23 +101,15 @@ class Samples(Callback):
 
 
 def train_text(
-    reading: Reading, folder: str | os.PathLike, steps: int = 2000, batch: int = 32,
-    lr: float = 0.003, seed: int = 0, resume: bool = False
-) -> int:
-    """Train, print samples on the way, and save. Raises `RuntimeError` if it diverges.
-
-    Parameters:
-        reading: what to learn from; its model is trained in place
-        folder: where model, history and checkpoints go
-        steps: updates, in ten parts
-        batch: pieces of the text in each step
-        lr: learning rate, at its highest
-        seed: of the pieces
-        resume: go on with the run in that folder
-
-    Returns:
-        exit code
-    """
+    reading: Reading,  # what to learn from; its model is trained in place
+    folder: str | os.PathLike,  # where model, history and checkpoints go
+    steps: int = 2000,  # updates, in ten parts
+    batch: int = 32,  # pieces of the text in each step
+    lr: float = 0.003,  # learning rate, at its highest
+    seed: int = 0,  # of the pieces
+    resume: bool = False,  # go on with the run in that folder
+) -> int:  # exit code
+    "Train, print samples on the way, and save. Raises `RuntimeError` if it diverges."
     model, folder = reading.model, Path(folder)
     checkpoints = folder / "checkpoints"
     size = model.parameters().vector.size
@@ -188,7 +170,7 @@ def _go_on(path, prompt, n, temperature, top_k, top_p, seed):
                          "no letters")
     begin = _begun(model.tokenizer, prompt)
     tokens = generate(model, begin, n, temperature, top_k or None, top_p, rng=seed)
-    print(model.tokenizer.decode(tokens if prompt else tokens[1:]))
+    show(model.tokenizer.decode(tokens if prompt else tokens[1:]))
     return 0
 
 

@@ -27,7 +27,7 @@ from .modules import Module
 from .compiler.replay import gradient_for, updating
 from .gradients import value_and_grad
 from .losses import shares
-from .optim import clip_grad_norm
+from .optim import clip_grad_norm, optimizers
 from .optimizer import Optimizer
 from .parallel import Workers, check_workers, end_alike, results_of
 from .progress import progress_bar
@@ -37,21 +37,38 @@ from .ranks import joined
 from .states import Held
 from .stopping import (Convergence, EarlyStopping, LearningRateFinder,
                                       ReduceLROnPlateau, has_converged)
+from .turns import alone, surely
 
 _all_ = ["batches", "predict", "evaluate", "History", "Run", "Callback",
          "has_converged", "EarlyStopping", "LearningRateFinder", "ReduceLROnPlateau"]
 
 # %% ../nbs/05_training.ipynb #14e9d7b2
 def fit(
-    model: Module, loss: Loss, optimizer: Optimizer, train: Batches, valid: Batches | None = None,
-    *, epochs: int = 10, max_steps: int | None = None, batch_size: int = 32,
-    tol: float | None = None, patience: int = 5, clip_norm: float | None = None,
-    metrics: Sequence[Metric] = (), callbacks: Sequence[Any] = (), rng: Seed = 0,
-    progress: bool = True, checkpoint: str | os.PathLike | None = None, resume: bool = False,
-    checkpoint_every: int = 1000, accumulate: int = 1,
-    class_weight: Mapping[int, float] | str | None = None, compile: bool | str = "auto",
-    workers: int = 1, comm: Any = None
-) -> History:
+    model: Module,  # trained in place
+    loss: Loss,  # loss(prediction, target) -> number; a weight comes third
+    optimizer: Optimizer,  # how to step
+    train: Batches,  # (x, y) or (x, y, weight) arrays, or an iterable of such batches
+    valid: Batches | None = None,  # the same, for the validation after each epoch
+    *,
+    epochs: int = 10,  # how often to go through the training data
+    max_steps: int | None = None,  # updates after which to stop
+    batch_size: int = 32,  # samples in a batch, where `train` is arrays
+    tol: float | None = None,  # stop when the loss falls by less than this share
+    patience: int = 5,  # epochs over which that is measured (see `has_converged`)
+    clip_norm: float | None = None,  # cut the gradient to this length
+    metrics: Sequence[Metric] = (),  # metric(prediction, target) -> number
+    callbacks: Sequence[Any] = (),  # see `Callback`
+    rng: Seed = 0,  # seed or generator of the order of the samples
+    progress: bool = True,  # whether to show a progress bar
+    checkpoint: str | os.PathLike | None = None,  # a folder to save to
+    resume: bool = False,  # go on with the run in that folder, to the same bits
+    checkpoint_every: int = 1000,  # steps after which to save within an epoch, too
+    accumulate: int = 1,  # batches whose gradients make one step
+    class_weight: Mapping[int, float] | str | None = None,  # by label, or "balanced"
+    compile: bool | str = "auto",  # replay traced steps: True, False, "auto": long runs
+    workers: int = 1,  # threads that take a part of each batch
+    comm: Any = None,  # MPI.COMM_WORLD: processes that do
+) -> History:  # what happened, and why it ended
     """Train `model` until the epochs or steps are done, or something else ends the run.
 
     The history says which in `stopped` and `stopped_because`. The training loss and
@@ -59,42 +76,6 @@ def fit(
     `ValueError` or `TypeError` for data or settings that make no sense, before anything
     is changed; an error on the way carries the history so far as its attribute
     `history`.
-
-    Parameters:
-        model: trained in place
-        loss: loss(prediction, target) -> number; a weight comes third
-        optimizer: how to step
-        train: (x, y) or (x, y, weight) arrays, or an iterable of such batches
-        valid: the same, for the validation after each epoch
-        epochs: how often to go through the training data
-        max_steps: updates after which to stop
-        batch_size: samples in a batch, where `train` is arrays
-        tol: stop when the loss falls by less than this share
-        patience: epochs over which that is measured (see `has_converged`)
-        clip_norm: cut the gradient to this length
-        metrics: metric(prediction, target) -> number
-        callbacks: see `Callback`
-        rng: seed or generator of the order of the samples
-        progress: whether to show a progress bar
-        checkpoint: a folder to save to
-        resume: go on with the run in that folder, to the same bits
-        checkpoint_every: steps after which to save within an epoch, too
-        accumulate: batches whose gradients make one step
-        class_weight: by label, or "balanced"
-        compile: replay traced steps: True, False, "auto": long runs
-        workers: threads that take a part of each batch
-        comm: MPI.COMM_WORLD: processes that do
-
-    Returns:
-        what happened, and why it ended
-
-    Example:
-        >>> x, y = nn.moons(200, rng=0)
-        >>> model = nn.mlp([2, 16, 2], rng=0)
-        >>> history = nn.fit(model, nn.cross_entropy, nn.Adam(0.01), (x, y), epochs=20,
-        ...                  progress=False)
-        >>> print(history.stopped, round(history.train_loss[-1], 1))
-        epochs 0.2
     """
     settings = dict(epochs=epochs, max_steps=max_steps, batch_size=batch_size, tol=tol,
                     patience=patience, clip_norm=clip_norm, accumulate=accumulate)
@@ -110,8 +91,12 @@ def fit(
                             progress and ranks.rank == 0)
         tell = Listeners([*callbacks, *own], run)
         taking = partial(_Gradients, compile=compile)
-        with Workers(run, taking, workers) as take_gradient:
-            _go_through(run, tell, take_gradient, updating(optimizer, compile))
+        update = _in_turn(updating(optimizer, compile))
+        take_gradient = Workers(run, taking, workers)
+        try:
+            with take_gradient: _go_through(run, tell, take_gradient, update)
+        finally:
+            take_gradient.close()  # once more, if an interrupt came in between
         end_alike(run)
         return run.history
 
@@ -141,9 +126,12 @@ def _go_through(run: Run, tell: Callable, take_gradient: Callable,
             run.stop("epochs", all_done(epochs, "epoch"))
     finally:
         try:
-            with ending(run): run.settle()
+            with ending(run): surely(run.settle)
         finally:
-            with ending(run): tell("on_fit_end")
+            try:
+                with ending(run): surely(tell, "on_fit_end")
+            finally:  # if an interrupt came before it had begun
+                surely(tell, "on_fit_end")
 
 # %% ../nbs/05_training.ipynb #aed2f5c7
 class _Gradients:
@@ -216,19 +204,19 @@ def _update(run: Run, clip_norm: float | None, update: Callable) -> None:
     if clip_norm is not None:
         clip_grad_norm(run.grads, clip_norm)
     before = theta.copy() if _could_overflow(run.optimizer, theta, length) else None
-    turn = run.model.reading()
-    if not turn.acquire():  # so that other threads predict before an update or after it
-        raise RuntimeError("fit: this model is being read or trained elsewhere: one at "
-                           "a time")
-    try:
-        update(run.model, run.grads)
-    finally:
-        turn.release()
+    update(run.model, run.grads)
     if before is not None and not np.isfinite(theta).all():
         theta[...] = before
         raise Diverged("an update made parameters that are not finite")
     run.feed.done += 1
     run.step = run.history.steps = run.step + 1
+
+
+def _in_turn(update):
+    "An update of one's own making, which no other thread's prediction sees half done."
+    if hasattr(update, "takes_turn"):  # those of the library take the turn themselves
+        return update
+    return partial(alone(lambda _, model, grads: update(model, grads)), None)
 
 
 def _could_overflow(optimizer, theta, length):
@@ -240,7 +228,7 @@ def _could_overflow(optimizer, theta, length):
     float32 there is nothing to fear. Other precisions, other optimizers and a tiny eps
     get the copy.
     """
-    known = type(optimizer).__module__.startswith(f"{__package__}.optim")
+    known = type(optimizer) in optimizers.values()
     careful = known and theta.itemsize >= 4 and getattr(optimizer, "eps", 1.0) >= 1e-12
     reach = optimizer.learning_rate() * (1 + length + _length(theta))
     return not (careful and reach < 1e30)
@@ -248,7 +236,7 @@ def _could_overflow(optimizer, theta, length):
 
 def _length(vector: np.ndarray) -> float:
     "The length of a vector, in one quick pass; not finite where a number is enormous."
-    return math.sqrt(float(np.vdot(vector, vector)))
+    return math.sqrt(vector.dot(vector))
 
 # %% ../nbs/05_training.ipynb #8feb5220
 def _check_arguments(model, loss, optimizer, metrics, callbacks, settings):

@@ -4,7 +4,9 @@ import builtins
 import contextlib
 import io
 import os
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -270,3 +272,36 @@ def test_options_of_a_table(tmp_path, monkeypatch, capsys, options, words):
     draw(tmp_path / "shades")
     with pytest.raises(SystemExit) as end: main(data="shades", **options)
     assert end.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_pipes_devices_and_loops_among_the_pictures(tmp_path):
+    draw(tmp_path / "a")
+    os.mkfifo(tmp_path / "a" / "dark" / "pipe.png")  # would wait for ever
+    (tmp_path / "a" / "dark" / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "a" / "dark" / "round.png").symlink_to("round.png")
+    (tmp_path / "a" / "dark" / "up").symlink_to("..")
+    task = read_album(tmp_path / "a")
+    assert sum(len(part[1]) for part in (task.train, task.valid, task.test)) == 24 and "3 files left out" in task.notes[0]
+    (tmp_path / "a" / "light" / "up").symlink_to(tmp_path)
+    assert len(read_album(tmp_path / "a").train[1]) == 15
+
+
+def test_a_picture_that_claims_more_pixels_than_any_has(tmp_path, recwarn):
+    draw(tmp_path)
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    for side, word in (9000, "81,000,000 pixels"), (50_000, "pixels"):
+        small = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+        (tmp_path / "dark" / "0.png").write_bytes(small)
+        assert word in said_by(lambda: read_album(tmp_path, 8), ValueError)
+    assert not recwarn.list
+
+
+def test_names_of_folders_that_a_terminal_would_obey(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ("\x1b[31mred", os.fsdecode(b"bad\xff"))
+    draw(tmp_path / "a", n=20, classes=names)
+    main(data="a", epochs=1, output="run")
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err and "could not be drawn" not in printed.err and os.path.exists("run/report.md")
+    predict_rows.__wrapped__("run/model.safetensors", "a", output="answers.csv")
+    assert os.fsencode(names[1]) in (tmp_path / "answers.csv").read_bytes()

@@ -46,3 +46,15 @@ def test_lines_for_the_documentation_are_dropped():
     assert build_lite.without_docs(cell) == "#| hide\nimport numpy as np\n"
     assert build_lite.without_docs("#| hide\nimport nbdev; nbdev.nbdev_export()") == "" == build_lite.without_docs("show_doc(relu)")
     assert build_lite.unlinked("[a](20_sharing.ipynb#x) [b](01_forward.ipynb)") == "a [b](01_forward.ipynb)"
+
+
+@pytest.mark.parametrize("name", build_lite.SMALLER)
+def test_what_is_smaller_in_the_browser_says_so(name):
+    "Each change finds what it changes, in the cell it names, and the copy says so below the cell's options."
+    notebook = json.loads((build_lite.NBS / f"{name}.ipynb").read_text(encoding="utf-8"))
+    cells = {cell["id"]: build_lite.source(cell) for cell in notebook["cells"]}
+    copy = {cell["id"]: build_lite.source(cell) for cell in build_lite.browser_copy(notebook, False, name)["cells"]}
+    for key, changes in build_lite.SMALLER[name].items():
+        assert all(whole in cells[key] for whole, _ in changes), key
+        assert all(part in copy[key] for _, part in changes) and build_lite.SMALLER_SAYS in copy[key]
+        assert not copy[key].partition(build_lite.SMALLER_SAYS)[2].startswith("#|")

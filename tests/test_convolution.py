@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import fast, fast_convolution
+from nn_from_scratch import fast, fast_convolution, fast_stages
 from nn_from_scratch.convolution import windows_of
 
 
@@ -151,6 +151,128 @@ def test_a_batch_in_many_parts_is_the_batch_in_one(monkeypatch, room, broad):
     for name in "xwb": np.testing.assert_allclose(quick[1][name], text[1][name], rtol=1e-9, atol=1e-9)
 
 
+class Loop(nn.Module):
+    "The same layers, one after the other."
+    def __init__(self, model): self.layers = model.layers
+    def __call__(self, x):
+        for layer in self.layers: x = layer(x)
+        return x
+
+
+def staged(rng):
+    "Some layers of which at least three are one stage, and pictures for them, many of whose numbers are equal."
+    rng = np.random.default_rng(rng)
+    c, o, n, kh, kw = (int(rng.integers(low, high)) for low, high in ((1, 6), (1, 5), (1, 9), (1, 5), (1, 4)))
+    padding = [0, 1, (0, 2), "same", "valid"][rng.integers(0, 5)]
+    first = nn.Conv2d(c, o, (kh, kw), padding=padding, bias=bool(rng.integers(0, 4)), rng=rng, dtype=np.float64)
+    if first.bias is not None: first.bias[:] = np.round(3 * rng.normal(size=o))
+    first.weight[:] = np.round(3 * first.weight)
+    two = [nn.relu, nn.MaxPool2d(*[(2,), (2, 2), ((2, 2), (2, 2))][rng.integers(0, 3)])]
+    layers = [first, *two[::[1, -1][rng.integers(0, 2)]]]
+    if rng.integers(0, 2): layers = [nn.Conv2d(2, c, 1, rng=rng, dtype=np.float64), nn.tanh, *layers]
+    x = np.round(2 * rng.normal(size=(n, kh + int(rng.integers(1, 9)), kw + int(rng.integers(1, 9)), layers[0].weight.shape[2])))
+    return nn.Sequential(*layers), x
+
+
+def both_ways(model, x, direction):
+    def loss(model, x): return np.sum(model(x) * direction)
+    slopes = nn.grad(loss)(model, x)
+    return model(x), slopes.vector, nn.grad(lambda x: loss(model, x))(x)
+
+
+def steps(model, x):
+    seen = nn.graph(lambda x: np.sum(model(x)), x)
+    return [node["label"] for node in seen[1:-1]]
+
+
+@pytest.mark.parametrize("room", [1, 300, 2**18])
+@pytest.mark.parametrize("seed", range(40))
+def test_a_stage_is_its_three_layers(monkeypatch, seed, room):
+    monkeypatch.setattr(fast_stages, "room", room)
+    fast.enable()
+    model, x = staged(seed)
+    y = Loop(model)(x)
+    direction = numbers(seed, *y.shape)
+    assert steps(model, x)[-1] == "stage"
+    for mine, its in zip(both_ways(model, x, direction), both_ways(Loop(model), x, direction)):
+        assert mine.shape == its.shape and mine.dtype == its.dtype
+        np.testing.assert_allclose(mine, its, atol=1e-11)
+
+
+def test_the_text_of_a_stage():
+    x, w, b = numbers(0, 3, 9, 8, 2), numbers(1, 3, 3, 2, 4), numbers(2, 4)
+    fast.enable()
+    quick = fast_stages.stage(x, w, b, 1)
+    fast.disable()
+    try: text, three = fast_stages.stage(x, w, b, 1), nn.relu(nn.max_pool2d(nn.conv2d(x, w, b, 1, 1)))
+    finally: fast.enable()
+    np.testing.assert_array_equal(text, three)
+    np.testing.assert_allclose(quick, text, atol=1e-12)
+    nn.grad_check(lambda *a: fast_stages.stage(*a, padding=1), x, w, b, tol=1e-8)
+
+
+class Own(nn.Conv2d):
+    def __call__(self, x): return 2 * super().__call__(x)
+
+
+def conv(**options): return nn.Conv2d(2, 4, 3, rng=0, dtype=np.float64, **options)
+
+
+NO_STAGES = {
+    "stride": lambda: [conv(stride=2), nn.relu, nn.MaxPool2d(2)],
+    "dilation": lambda: [conv(dilation=(1, 2)), nn.relu, nn.MaxPool2d(2)],
+    "groups": lambda: [conv(groups=2), nn.relu, nn.MaxPool2d(2)],
+    "another activation": lambda: [conv(), nn.tanh, nn.MaxPool2d(2)],
+    "no activation": lambda: [conv(), nn.MaxPool2d(2)],
+    "a wider pool": lambda: [conv(), nn.relu, nn.MaxPool2d(3)],
+    "pools that overlap": lambda: [conv(), nn.relu, nn.MaxPool2d(2, 1)],
+    "means": lambda: [conv(), nn.relu, nn.AvgPool2d(2)],
+    "a layer of one's own": lambda: [Own(2, 4, 3, rng=0, dtype=np.float64), nn.relu, nn.MaxPool2d(2)],
+    "relu of one's own": lambda: [conv(), lambda x: nn.relu(x), nn.MaxPool2d(2)],
+}
+
+
+@pytest.mark.parametrize("name", NO_STAGES)
+def test_what_is_no_stage(name):
+    fast.enable()
+    model, x = nn.Sequential(*NO_STAGES[name]()), numbers(0, 3, 12, 12, 2)
+    assert "stage" not in steps(model, x)
+    for mine, its in zip(both_ways(model, x, 1.0), both_ways(Loop(model), x, 1.0)): np.testing.assert_array_equal(mine, its)
+
+
+def test_a_rule_of_ones_own_is_heard():
+    fast.enable()
+    model, x = nn.Sequential(conv(), nn.relu, nn.MaxPool2d(2)), numbers(0, 3, 12, 12, 2)
+    nn.defvjp(nn.conv2d, lambda g, y, x, *rest: 0 * x, lambda g, y, x, w, *rest: 0 * w, lambda g, y, x, w, b=0.0, *rest: np.zeros_like(b))
+    assert not nn.grad(lambda m: np.sum(m(x)))(model).vector.any()
+
+
+@pytest.mark.parametrize("x", [X := numbers(0, 2, 9, 9, 2), X[..., 0], X[..., :1], X[:, :3], X[:, :2], X[:0], X.astype(int), X.astype(np.float32), X.tolist(),
+                               X.transpose(0, 3, 1, 2), X.reshape(2, -1)], ids=lambda x: str(getattr(x, "shape", "list")))
+@pytest.mark.parametrize("change", [{}, {"padding": -1}, {"padding": "full"}, {"bias": np.zeros(3)}, {"bias": np.zeros(4, np.float32)},
+                                    {"weight": np.zeros((3, 3, 2))}, {"stride": "a"}], ids=str)
+def test_a_stage_answers_as_its_layers_do(x, change):
+    fast.enable()
+    model = nn.Sequential(conv(), nn.relu, nn.MaxPool2d(2))
+    for name, value in change.items(): setattr(model[0], name, value)
+    found = []
+    for net in model, Loop(model):
+        try: found.append(net(x))
+        except Exception as error: found.append((type(error), str(error)))
+    if isinstance(found[1], tuple): assert found[0] == found[1]
+    else: np.testing.assert_allclose(found[0], found[1], atol=1e-12)
+
+
+def test_a_frozen_layer_in_a_stage():
+    fast.enable()
+    model, x = nn.Sequential(conv(), nn.relu, nn.MaxPool2d(2), conv2 := nn.Conv2d(4, 3, 2, rng=1, dtype=np.float64), nn.MaxPool2d(2), nn.relu), numbers(0, 3, 12, 12, 2)
+    conv2.freeze()
+    before = model.parameters().vector.copy()
+    nn.fit(model, lambda p, y: np.sum(p ** 2), nn.SGD(0.01), (x, np.zeros(3)), epochs=2, progress=False)
+    after = model.parameters()
+    assert (before != after.vector).any() and (conv2.weight == nn.Conv2d(4, 3, 2, rng=1, dtype=np.float64).weight).all()
+
+
 def test_windows_are_a_view():
     x = numbers(0, 1, 5, 5, 1)
     assert np.shares_memory(windows_of(x, (3, 3)), x)
@@ -179,7 +301,7 @@ def test_how_layers_print():
         "ConvTranspose2d(8, 4, 2, stride=2, groups=2)", "MaxPool2d(2)", "AvgPool2d(3, stride=2)", "Flatten()"]
 
 
-X, W = np.zeros((2, 8, 8, 3)), np.zeros((3, 3, 1, 4))
+X, W, V = np.zeros((2, 8, 8, 3)), np.zeros((3, 3, 1, 4)), np.zeros((2, 3, 4))
 MISTAKES = {
     "conv2d: the image has 3 channels, the kernel expects 1": lambda: nn.conv2d(X, W),
     "conv2d: x must be images, (n, height, width, channels), but it is (2, 64) (try x.reshape(-1, 8, 8, 1))":
@@ -195,6 +317,26 @@ MISTAKES = {
     "conv2d: padding must be a whole number of at least 0": lambda: nn.conv2d(X[..., :1], W, padding="full"),
     "conv2d: 4 kernels cannot be shared out among 3 groups": lambda: nn.conv2d(X, W, groups=3),
     "conv_transpose2d: the image has 3 channels, the kernel expects 4": lambda: nn.conv_transpose2d(X, W),
+    "conv2d: the image has 8 channels, the kernel expects 1 (x is (2, 1, 8, 8), w is (3, 3, 1, 4)); channels come last: try x.transpose(0, 2, 3, 1)":
+        lambda: nn.conv2d(X[..., :1].transpose(0, 3, 1, 2), W),
+    "but it is (2, 192) (try x.reshape(-1, 8, 8, 3))": lambda: nn.conv2d(X.reshape(2, -1), W),
+    "but it is (2, 77)": lambda: nn.conv2d(np.zeros((2, 77)), W),
+    "Conv2d: the pictures have different sizes, (8, 8, 3) and (9, 8, 3)": lambda: nn.Conv2d(3, 4, 3)([X[0], np.zeros((9, 8, 3))]),
+    "the rows of x must all be of one shape, but they are of several": lambda: nn.fit(nn.Sequential(nn.Conv2d(3, 4, 3), nn.global_avg_pool), nn.cross_entropy, nn.Adam(0.1),
+                                                                 ([X[0], np.zeros((9, 8, 3))], np.zeros(2, int))),
+    "conv1d: the sequence has 9 channels, the kernel expects 3 (x is (2, 3, 9), w is (2, 3, 4)); channels come last: try x.transpose(0, 2, 1)":
+        lambda: nn.conv1d(np.zeros((2, 3, 9)), V),
+    "conv1d: the sequence has 3 channels, the kernel expects 6 in 2 groups": lambda: nn.conv1d(np.zeros((2, 9, 3)), V, groups=2),
+    "conv1d: the sequence has 1 places, the kernel 2: it fits nowhere": lambda: nn.conv1d(np.zeros((2, 1, 3)), V),
+    "conv1d: the sequence has 3 places with its padding, the kernel 5": lambda: nn.conv1d(np.zeros((2, 1, 3)), V, padding=1, dilation=4),
+    "conv1d: there are 4 kernels but the bias is (3,) (w is (2, 3, 4))": lambda: nn.conv1d(np.zeros((2, 9, 3)), V, np.zeros(3)),
+    'conv1d: padding must be a whole number of at least 0, "same" or "valid", not (1, 1)': lambda: nn.conv1d(np.zeros((2, 9, 3)), V, padding=(1, 1)),
+    'conv1d: padding="same" needs stride=1, but it is 2': lambda: nn.conv1d(np.zeros((2, 9, 3)), V, padding="same", stride=2),
+    "conv_transpose2d: output_padding must be smaller than the stride or the dilation, but it is 2":
+        lambda: nn.conv_transpose2d(X, W.transpose(0, 1, 3, 2)[..., [0, 0, 0]], stride=2, output_padding=2),
+    "conv_transpose2d: with a padding of 9 the image that comes out would be -8 pixels high": lambda: nn.conv_transpose2d(X, W[..., :3], padding=9),
+    "conv_transpose2d: 1 channels come out but the bias is (2,)": lambda: nn.conv_transpose2d(X, W[..., :3], np.zeros(2)),
+    "global_avg_pool: x must be images, (n, height, width, channels), but it is (8, 8, 3) (try x[None])": lambda: nn.global_avg_pool(X[0]),
     "conv1d: x must be sequences, (n, length, channels), but it is (2, 8, 8, 3)": lambda: nn.conv1d(X, W),
     "max_pool2d: the image is 8 pixels high, the window 9": lambda: nn.max_pool2d(X, 9),
     "avg_pool2d: x must be images": lambda: nn.avg_pool2d(X[0]),
@@ -213,6 +355,22 @@ def test_mistakes_in_the_users_words(pace, words):
 
 def test_whole_numbers_are_refused(pace):
     with pytest.raises(TypeError, match="conv2d: x must be floating-point numbers, not int64"): nn.conv2d(X[..., :1].astype(int), W)
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: nn.Conv2d(3, 8), "Conv2d() missing 1 required positional argument: 'kernel_size'"),
+    (lambda: nn.Conv2d(in_channels=3, out_channels=8, kernel_size=3), "Conv2d() got an unexpected keyword argument"),
+    (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d), "Sequential: layer 1 is a class, not a layer: MaxPool2d(…) makes one"),
+    (lambda: nn.conv1d(np.zeros((2, 9, 3), int), V), "conv1d: x must be floating-point numbers, not int64"),
+    (lambda: nn.global_avg_pool(X.astype(int)), "global_avg_pool: x must be floating-point numbers, not int64"),
+])
+def test_what_is_of_another_kind(make, words):
+    with pytest.raises(TypeError) as caught: make()
+    assert words in str(caught.value)
+
+
+def test_lists_of_pictures():
+    assert nn.Conv2d(3, 4, 3)(list(X)).shape == (2, 6, 6, 4) and nn.Flatten()(X.tolist()).shape == (2, 192)
 
 
 def test_a_network_of_kernels_learns_and_its_checkpoint_is_whole(tmp_path):

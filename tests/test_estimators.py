@@ -85,7 +85,7 @@ def test_warm_start_goes_on_and_a_cold_one_begins_anew(kind, iris):
     after_three = warm.model_.parameters().vector.copy()
     model = warm.model_
     warm.fit(x, y)
-    assert warm.model_ is model and (model.parameters().vector != after_three).any() and warm.n_iter_ == len(warm.loss_curve_) == 6
+    assert warm.model_ is model and (model.parameters().vector != after_three).any() and warm.n_iter_ == 3 and len(warm.loss_curve_) == 6
     cold = kind(random_state=0, epochs=3).fit(x, y).fit(x, y)
     assert (cold.model_.parameters().vector == after_three).all()
 
@@ -114,6 +114,24 @@ def test_pipeline_grid_search_in_two_processes_and_pickle(iris):
     assert (pickle.loads(pickle.dumps(search)).predict(x) == search.predict(x)).all()
     scores = cross_val_score(NeuralNetworkClassifier(epochs=30, random_state=0), x, y)
     assert scores.mean() > 0.85
+
+
+def test_a_falling_rate_falls_anew_with_each_fit(iris):
+    x, y = iris
+    network = NeuralNetworkClassifier(random_state=0, epochs=3, warm_start=True)
+    for _ in range(2):
+        network.fit(x, y)
+        rate, last = network._work.optimizer.lr, network._work.optimizer.steps
+        assert rate(last) == 0 and rate(last - 30) == 0.003 and 0 < rate(last - 1) < 0.0003
+    network.partial_fit(x, y)
+    assert network._work.optimizer.learning_rate() == 0.003
+    with pytest.raises(ValueError, match="learning_rate must be one of falling, not 'adaptive'"): NeuralNetworkClassifier(learning_rate="adaptive").fit(x, y)
+
+
+def test_biases_of_a_classifier_are_not_pulled():
+    x, y = np.zeros((200, 1)), np.arange(200) % 10 == 0  # there is nothing to learn but how rare it is
+    sure = NeuralNetworkClassifier(random_state=0, epochs=200).fit(x, y).predict_proba(x)[0, 1]
+    assert 0.07 < sure < 0.13
 
 
 @pytest.mark.parametrize("settings, message", [
@@ -202,7 +220,7 @@ def test_a_rare_class_counts_more_if_asked():
 
 def test_a_training_that_has_not_converged_warns(iris):
     with pytest.warns(ConvergenceWarning, match="has not converged after 3 epochs"):
-        NeuralNetworkClassifier(epochs=3, random_state=0).fit(*iris)
+        NeuralNetworkClassifier(epochs=3, tol=1e-3, random_state=0).fit(*iris)
 
 
 @pytest.mark.filterwarnings("error")
@@ -255,7 +273,7 @@ def test_settings_changed_between_warm_fits_are_heard(kind, iris):
         before = network.model_.parameters().vector.copy()
         network.set_params(**settings).fit(x, y)
         assert 0 < abs(network.model_.parameters().vector - before).max() < change
-    with pytest.raises(ValueError, match=r"hidden is \(3,\) now, but .* was made with \(100,\).*warm_start=False"):
+    with pytest.raises(ValueError, match=r"hidden is \(3,\) now, but .* was made with \((100|256),\).*warm_start=False"):
         network.set_params(hidden=(3,)).fit(x, y)
 
 
@@ -289,6 +307,86 @@ def test_a_saved_regression_answers_in_the_targets_units(outputs, tmp_path):
 def test_small_tables_get_small_batches(iris):
     scores = cross_val_score(NeuralNetworkClassifier(random_state=0), *iris)
     assert scores.mean() >= 0.953
+
+
+def test_the_best_of_a_training_as_scikit_learn_tells_it(iris):
+    "A best loss, or a best score of the rows held out, never both; and none of an earlier training."
+    network = NeuralNetworkClassifier(epochs=5, random_state=0, early_stopping=True).fit(*iris)
+    assert network.best_loss_ is None and network.best_validation_score_ == max(network.validation_scores_)
+    network.set_params(early_stopping=False).fit(*iris)
+    assert network.validation_scores_ is network.best_validation_score_ is None and network.best_loss_ == min(network.loss_curve_)
+
+
+def test_epochs_are_counted_as_scikit_learn_counts_them(iris):
+    for kind in (NeuralNetworkClassifier, lambda **settings: MLPClassifier(max_iter=settings.pop("epochs"), **settings)):
+        warm = kind(epochs=3, warm_start=True, random_state=0).fit(*iris)
+        assert warm.n_iter_ == 3 == warm.fit(*iris).n_iter_ and len(warm.loss_curve_) == 6
+        parts = kind(epochs=3, random_state=0).partial_fit(*iris, classes=[0, 1, 2]).partial_fit(*iris)
+        assert parts.n_iter_ == 1 and len(parts.loss_curve_) == 2
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_score_that_stops_knows_the_weights(several):
+    "Rows of weight 0 are nowhere in the scores of the rows held out."
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(400, 3)), (np.arange(400) % 2).astype(float)
+    y = (x[:, 0] > 0).astype(int)
+    y[weight == 0] = 1 - y[weight == 0]
+    network = NeuralNetworkClassifier(random_state=0, early_stopping=True).fit(x, np.c_[y, 1 - y] if several else y, weight)
+    assert network.best_validation_score_ > 0.9
+
+
+def test_few_rows_to_stop_by():
+    x, y = np.arange(24.0).reshape(12, 2), np.array([0] * 4 + [1] * 4 + [2] * 4)
+    network = NeuralNetworkClassifier(random_state=0, early_stopping=True, validation_fraction=0.25, epochs=3)
+    part = np.array(network.fit(x, y).history_.valid_loss)
+    assert np.isfinite(part).all()
+    from nn_from_scratch.seen import held_out
+    for seed in range(50):  # 3 of 12 rows, one of each class, and never all of one
+        _, held = held_out(np.random.default_rng(seed), y, np.ones(12), 0.25)
+        assert sorted(y[held]) == [0, 1, 2]
+    for settings, message in ((dict(early_stopping=True, validation_fraction=0), "between 0 and 1"), (dict(early_stopping=True, validation_fraction="a"), "between 0 and 1"), (dict(early_stopping=True), "The validation set is too small"),
+                              (dict(early_stopping="yes"), "must be True or False"), (dict(shuffle="no"), "must be True or False"), (dict(warm_start=None), "must be True or False")):
+        with pytest.raises(ValueError, match=message): NeuralNetworkClassifier(**settings).fit(x, y)
+    with pytest.raises(ValueError, match=re.escape("one row only of [1]")): NeuralNetworkClassifier(early_stopping=True).fit(x, np.eye(12, dtype=int)[0])
+    with pytest.raises(ValueError, match="too small"): NeuralNetworkRegressor(early_stopping=True).fit(x[:2], y[:2])
+    with pytest.raises(ValueError, match="all have weight 0"): NeuralNetworkRegressor(early_stopping=True, validation_fraction=0.25).fit(x, y, [1] + [0] * 11)
+
+
+def test_a_warm_fit_wants_the_same_classes(iris):
+    x, y = iris
+    network = NeuralNetworkClassifier(epochs=2, warm_start=True, random_state=0).fit(x, y)
+    for other in (np.minimum(y, 1), np.arange(150) % 4, y + 10):
+        with pytest.raises(ValueError, match="warm_start can only be used where `y` has the same classes"): network.fit(x, other)
+
+
+@pytest.mark.parametrize("labels, message", [
+    (["a", 1, None] * 50, "mixes labels of the kinds NoneType, int, str"), (["a", None, "b"] * 50, "mixes labels of the kinds NoneType, str"), ([[0, 1], [2, 1], [1, 0]] * 50, "Multioutput target data is not supported")])
+def test_labels_that_cannot_be_told_apart(labels, message, iris):
+    y = np.array(labels, object if isinstance(labels[0], str) else int)
+    with pytest.raises(ValueError, match=message): NeuralNetworkClassifier(epochs=2).fit(iris[0], y)
+
+
+@pytest.mark.parametrize("weights", [{0: -1, 1: 1, 2: 1}, {0: np.nan, 1: 1, 2: 1}, {0: np.inf, 1: 1, 2: 1}])
+def test_weights_of_classes_that_make_no_sense(weights, iris):
+    with pytest.raises(ValueError, match="class_weight: each weight is a finite number"): NeuralNetworkClassifier(class_weight=weights).fit(*iris)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("scale", [1e-300, 1e-40, 1e40, 1e150, 1e300])
+def test_numbers_of_any_size(scale, iris):
+    "Centred and scaled without a square that is infinite or 0."
+    x, y = iris
+    assert NeuralNetworkClassifier(random_state=0).fit(x * scale, y).score(x * scale, y) > 0.95
+    regression = NeuralNetworkRegressor(random_state=0).fit(x, x[:, 0] * scale)
+    np.testing.assert_allclose(regression.predict(x) / scale, x[:, 0], atol=0.3)
+
+
+def test_targets_that_are_no_numbers(iris):
+    import scipy.sparse
+    x, y = iris
+    for target in (scipy.sparse.csr_matrix(y[:, None]), np.datetime64("2024-01-01") + y):
+        with pytest.raises(ValueError, match="must be a plain array of numbers"): NeuralNetworkRegressor().fit(x, target)
 
 
 # ---------------------------------------------------------------- tables with words and holes
@@ -331,7 +429,7 @@ def test_a_warm_training_that_fails_takes_nothing_away(kind, iris):
     network = kind(random_state=0, epochs=5, warm_start=True).fit(x, y)
     model, before = network.model_, network.predict(x)
     with pytest.raises(ValueError, match="Diverged"), np.errstate(all="ignore"):
-        network.set_params(learning_rate=1e300).fit(x[:50] + 7, y[:50])
+        network.set_params(learning_rate=1e300).fit(x[::2] + 7, y[::2])
     assert network.model_ is model and (network.predict(x) == before).all()
     network.set_params(learning_rate=0.003).fit(x, y)
     assert np.isfinite(network.model_.parameters().vector).all()

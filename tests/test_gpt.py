@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import attention_demands, fast, fast_attention, gpt_files  # noqa: F401
+from nn_from_scratch import attention_demands, fast, fast_attention, fast_gpt, gpt_files  # noqa: F401
 from nn_from_scratch.attention import Cache
-from nn_from_scratch.gpt import GPT, TransformerBlock, bits_per_byte, draw, generate
+from nn_from_scratch.evaluation import asking
+from nn_from_scratch.functions import quicker
+from nn_from_scratch.gpt import GPT, Listener, TransformerBlock, bits_per_byte, draw, generate
 from nn_from_scratch.gpt_files import from_gpt2, to_gpt2
 from nn_from_scratch.tokens import BytePairs, Characters, Windows
 
@@ -20,8 +22,8 @@ OPTIONS = [{}, {"positions": "rotary"}, {"positions": None}, {"norm": "rms"}, {"
            {"activation": nn.relu, "positions": "rotary", "kv_heads": 2, "tie": False}]
 
 
-def small(context=8, rng=0, dtype=np.float64, vocabulary=11, **options):
-    model = GPT(vocabulary, context, 8, 2, 2, rng=rng, dtype=dtype, **options)
+def small(context=8, rng=0, dtype=np.float64, vocabulary=11, heads=2, **options):
+    model = GPT(vocabulary, context, 8, heads, 2, rng=rng, dtype=dtype, **options)
     model.parameters().vector[...] *= 5  # as if it had been trained: GPT-2's start says almost nothing
     return model
 
@@ -70,6 +72,102 @@ def test_logits_through_a_cache():
     with pytest.raises(ValueError, match="41 places, and it sees 40"): model(x[:, :1], caches)
 
 
+def moved(model, rng=0):
+    "As if it had been trained: no norm, no bias stands where it began."
+    vector = model.parameters().vector
+    vector[...] += np.random.default_rng(rng).normal(0, 0.3, vector.size)
+    return model
+
+
+def said(hear, model, parts):
+    with asking(model): return np.stack([hear(part, i == 0) for i, part in enumerate(parts)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("options", [*OPTIONS, {"heads": 4, "kv_heads": 2}, {"dropout": 0.3}, {"norm": "rms", "activation": nn.tanh, "tie": False}], ids=str)
+def test_the_prepared_listener_says_what_the_text_says(options, dtype):
+    model = moved(small(context=70, dtype=dtype, **options))
+    precise = small(context=70, **options)
+    precise.parameters().vector[...] = model.parameters().vector
+    quick, plain = quicker[Listener](model), Listener(model)
+    assert type(quick) is not Listener
+    for n, first in (3, 2), (1, 1), (1, 5):  # rows, and places of the beginning; then one place at a time, to the last one
+        parts = np.split(tokens(n, 70, rng=first), range(first, 70), axis=1)
+        found, right = said(quick, model, parts), said(plain, model, parts)
+        exact = said(Listener(precise), precise, parts)  # the same weights, in float64
+        assert found.dtype == right.dtype == dtype and found.shape == (70 - first + 1, n, 11)
+        assert np.abs(found - exact).max() < 4 * np.abs(right - exact).max() + {np.float32: 1e-5, np.float64: 1e-11}[dtype] * np.abs(exact).max()
+
+
+def test_weights_that_change_between_two_texts_are_heard():
+    model = moved(small())
+    for rng in range(3):
+        y = generate(moved(model, rng), tokens(2, 3), 30, rng=rng)
+        assert (y == generate(model, tokens(2, 3), 30, rng=rng, cache=False)).all()
+
+
+class Own(GPT): pass
+
+
+def another(part, value):
+    "A GPT with a part that the text does not have."
+    model = small(context=12, norm="rms" if part == "blocks.0.norm1" else "layer")
+    *way, last = part.split(".")
+    thing = model
+    for name in way: thing = thing[int(name)] if name.isdigit() else getattr(thing, name)
+    setattr(thing, last, value(getattr(thing, last)))
+    return model
+
+
+class Halved(nn.Linear):
+    def __call__(self, x): return super().__call__(x) / 2
+
+
+def halved(layer):
+    new = Halved(*layer.weight.shape, dtype=layer.weight.dtype)
+    new.weight, new.bias = layer.weight, layer.bias
+    return new
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Own(11, 12, 8, 2, 2, rng=0), lambda: another("blocks.1.linear1", halved), lambda: another("blocks.0.self_attn.out_proj", halved),
+    lambda: another("blocks.0.norm1", lambda norm: nn.LayerNorm(8, dtype=np.float64)), lambda: another("blocks.1.self_attn.causal", lambda yes: False),
+    lambda: another("norm", lambda norm: nn.identity), lambda: another("dropout", lambda f: lambda x: 2 * x),
+    lambda: GPT(11, 12, 8, 2, 2, rng=0, dtype=np.float16)], ids=["GPT", "linear", "out", "norms", "causal", "last norm", "dropout", "float16"])
+def test_models_with_parts_of_their_own_are_heard_in_full(make):
+    assert type(quicker[Listener](make())) is Listener
+    assert generate(make(), tokens(2, 3), 5, rng=0).shape == (2, 8)
+
+
+def test_a_call_that_was_replaced_is_called(monkeypatch):
+    monkeypatch.setattr(nn.Linear, "__call__", lambda layer, x: x @ layer.weight)
+    assert type(quicker[Listener](small())) is Listener
+
+
+def test_without_quicker_forms_the_same_tokens():
+    y = generate(moved(small()), tokens(2, 3), 30, rng=0)
+    fast.disable()
+    try: assert (generate(moved(small()), tokens(2, 3), 30, rng=0) == y).all()
+    finally: fast.enable()
+
+
+def test_nothing_is_drawn_from_what_is_no_number():
+    for wrong in np.nan, np.inf:
+        for temperature in 0, 1:
+            with pytest.raises(ValueError, match=f"the largest logit is {wrong}"): draw(np.array([[0.0, wrong]]), temperature)
+    model = small()
+    model.blocks[0].linear1.weight[...] = np.nan
+    with pytest.raises(ValueError, match="diverged"): generate(model, [1], 3)
+    for temperature in 1e-3, 1e-300, 5e-324:  # so cold that nothing but the likeliest is left
+        assert (draw(np.array([[1.0, 3.0, 2.9, -np.inf]] * 50), temperature, rng=0) == 1).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.uint64])
+def test_tokens_of_every_whole_kind(kind):
+    y = generate(small(), tokens(2, 3).astype(kind), 9, rng=0)
+    assert y.dtype == np.int64 and (y == generate(small(), tokens(2, 3), 9, rng=0)).all()
+
+
 def test_what_is_drawn():
     logits = np.log(np.array([[0.5, 0.1, 0.3, 0.1]])).repeat(20_000, axis=0)
     def shares(**options): return np.bincount(draw(logits, rng=0, **options), minlength=4) / 20_000
@@ -98,6 +196,11 @@ def test_generating_leaves_the_model_as_it_was():
     (lambda: small()(tokens(1, 9)), "9 places, and it sees 8"),
     (lambda: generate(small(), "the", 3), "no tokenizer"),
     (lambda: generate(small(), [], 3), "no token to begin with"),
+    (lambda: generate(small(), [0.5], 3), "whole numbers (t,) or (n, t), not float64 (1, 1)"),
+    (lambda: generate(small(), [[[1]]], 3), "not int64 (1, 1, 1)"),
+    (lambda: generate(small(), [11], 3), "index 11 has no row"),
+    (lambda: generate(small(), [-1], 3), "index -1 has no row"),
+    (lambda: generate(small(), [1], -3), "n must be"),
     (lambda: generate(small(), [1], 3, temperature=-1), "temperature"),
     (lambda: generate(small(), [1], 3, top_k=0), "top_k"),
     (lambda: generate(small(), [1], 3, top_p=0.0), "top_p"),
@@ -106,9 +209,28 @@ def test_generating_leaves_the_model_as_it_was():
     (lambda: Characters(""), "empty"),
     (lambda: BytePairs([(1, 300)]), "cannot be joined"),
     (lambda: Windows(np.arange(8), 8), "no window of 8"),
+    (lambda: Windows(np.arange(9), 0), "context must be a whole number"),
+    (lambda: Windows(np.arange(9), 3, 0), "batch_size must be"),
+    (lambda: Windows(np.arange(9), 3, 2, 2.5), "steps must be"),
+    (lambda: Windows("some text", 3), "whole numbers (n,), not <U9 ()"),
+    (lambda: Windows(np.arange(9.0), 3), "not float64 (9,)"),
+    (lambda: Windows(np.ones((9, 9), int), 3), "(9, 9)"),
+    (lambda: Characters(b"abc"), "text must be a text, a str, not"),
+    (lambda: Characters("abc").encode(None), "text must be a text"),
+    (lambda: BytePairs().encode(b"abc"), "text must be a text"),
+    (lambda: BytePairs.train(b"abc", 300), "text must be a text"),
+    (lambda: BytePairs.train("abc", 255), "no room for the 256 bytes"),
+    (lambda: small(tokenizer=Characters("abcdefghijkl")), "the tokenizer has 12 tokens, and the vocabulary 11"),
+    (lambda: small()(tokens(2, 0)), "1 at least"),
+    (lambda: small()(3), "(n, t) or (t,)"),
+    (lambda: generate(nn.mlp([2, 2]), [1], 3), "model must be a GPT, not"),
+    (lambda: generate(small(), [1], None), "n must be a whole number"),
+    (lambda: generate(small(), [1], 0.0), "n must be a whole number"),
+    (lambda: bits_per_byte(GPT(256, 8, 8, 2, 1, tokenizer=BytePairs(), rng=0), ""), "0 tokens; to predict one"),
+    (lambda: bits_per_byte(GPT(256, 8, 8, 2, 1, tokenizer=BytePairs(), rng=0), "a"), "1 token; to predict one"),
 ])
 def test_mistakes_are_said_in_words(call, said):
-    with pytest.raises((ValueError, TypeError)) as error: call()
+    with pytest.raises((ValueError, TypeError, IndexError)) as error: call()
     assert said in str(error.value), error.value
 
 

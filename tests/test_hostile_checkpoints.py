@@ -327,3 +327,21 @@ def test_interrupts_at_random_moments_of_a_run_with_checkpoints(tmp_path, capsys
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     with capsys.disabled(): print(f"\n{hits} interrupts, {runs} runs, all with the same bits ", end="")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files with holes, and a limit of memory")
+def test_a_file_larger_than_the_memory_is_passed_over(tmp_path):
+    code = """
+import resource, sys, warnings, nn_from_scratch as nn
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30,) * 2)
+folder, data = Path(sys.argv[1]), nn.moons(40, rng=0)
+def run(epochs, resume): return nn.fit(nn.mlp([2, 4, 2], rng=0), nn.cross_entropy, nn.Adam(), data, epochs=epochs, progress=False, checkpoint=folder, resume=resume)
+run(1, False)
+with open(folder / "step-000000099.npz", "wb") as file: file.truncate(512 * 2**30)
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    print(len(run(2, True).train_loss), *[one.message for one in told])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path(nn.__file__).parent.parent)})
+    assert done.stdout.startswith("2 damaged:") and "step-000000002" in done.stdout, done.stderr

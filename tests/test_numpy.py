@@ -1,11 +1,13 @@
 """NumPy as people write it, on Tensors: right, or refused in a sentence; never a gradient that is wrong, or other words."""
 
+import inspect
 import operator
 
 import numpy as np
 import pytest
 
 import nn_from_scratch as nn
+from nn_from_scratch import calls
 
 pytestmark = pytest.mark.usefixtures("pace")
 rng = np.random.default_rng(0)
@@ -45,6 +47,8 @@ OPTIONS = {  # by position, as NumPy allows them, and by name
     "reduce": (np.add.reduce, A), "sum method": (lambda x: x.sum(0, None, None, True), A), "var correction": (lambda x: np.var(x, 0, ddof=1, where=B > -1), A), "reshape method": (lambda x: x.reshape(4, 3, order="F"), A), "ravel F method": (lambda x: x.ravel("F"), A), "flatten F": (lambda x: x.flatten("F"), A),
     "built-in round": (lambda x: round(x[0, 0]) * x[0], A), "lists in arctan2": (lambda x: np.arctan2(x[0], [1.0, 2, 3, 4]), A), "take of bools": (lambda x: np.take(x[0], [True, False, True]), A), "take of a tuple": (lambda x: np.take(x, (0, 5)), A), "transpose a row": (lambda x: np.transpose(x[0], 0), A),
     "diff 0": (lambda x: np.diff(x, 0, prepend=0.0), A), "columns of cubes": (lambda x: np.column_stack([x, x * 2]), CUBE), "array by name": (lambda x: np.roll(a=x, shift=1), A), "median of a list of axes": (lambda x: np.median(x, [0, 1]), A), "bincount": (lambda x: np.bincount([0, 1, 1, 3], weights=x[0]), A),
+    "order A": (lambda x: np.reshape(x, (4, 3), "A"), A), "order K, turned": (lambda x: np.ravel(x.T, "K"), A), "take, clipped": (lambda x: np.take(x, [9, -2, 30], mode="clip"), A), "take, wrapped": (lambda x: x.take([9, -2, 3], 1, mode="wrap"), A), "interp of lists": (lambda x: np.interp([0.3, 5.0], [0, 1, 2, 3], x[0]), A),
+    "trace, float32": (lambda x: np.trace(x, 0, 0, 1, np.float64), A), "clip min=": (lambda x: x.clip(min=0.1), A),
     "no axis": (lambda x: np.sum(x, axis=()), A), "real": (lambda x: np.real(x), A), "conj": (lambda x: np.conj(x), A),
 }
 
@@ -56,8 +60,12 @@ def test_options_as_numpy_allows_them(what):
 
 
 REFUSED = {  # what -> (the call, words of the sentence)
-    "ufunc dtype": (lambda x: np.add(x, x, dtype=np.float32), "does not know the option 'dtype'|unexpected keyword argument 'dtype'"), "ufunc where": (lambda x: np.add(x, x, where=A > 0), "'where'"),
-    "order A": (lambda x: np.reshape(x, (4, 3), "A"), "order"), "a bound that is a Tensor": (lambda x: np.clip(x, x[0, 0], 1.0), "'a_min' is not known"), "take, clipped": (lambda x: np.take(x, [9], mode="clip"), "mode"),
+    "ufunc dtype": (lambda x: np.add(x, x, dtype=np.float32), "does not know the option 'dtype'"), "ufunc where": (lambda x: np.add(x, x, where=A > 0), "'where'"),
+    "order Z": (lambda x: np.reshape(x, (4, 3), "Z"), "order"), "order K": (lambda x: np.ravel(np.broadcast_to(x[0], (2, 4)), "K"), "of an array that is neither"), "a bound that is a Tensor": (lambda x: np.clip(x, x[0, 0], 1.0), "'a_min' is not known"), "take, mode": (lambda x: np.take(x, [1], mode="round"), "mode"),
+    "mean in whole numbers": (lambda x: np.mean(x, dtype=int), "no slope"), "std in whole numbers": (lambda x: np.std(x, dtype="int8"), "no slope"), "svd of one half": (lambda x: np.linalg.svd(x @ x.T, compute_uv=False, hermitian=True), "one half"),
+    "so often": (lambda x: np.tile(A, x[0, 0]), "'reps' is not known"), "so many parts": (lambda x: np.split(A, x[0, 0])[0], "'indices_or_sections' is not known"), "put in here": (lambda x: np.insert(A, x[0, 0], 1.0), "'obj' is not known"), "left out": (lambda x: np.delete(A, x[0, 0]), "'obj' is not known"),
+    "one alone": (lambda x: np.gradient(x[:1, 0]), "2 numbers"), "diff -1": (lambda x: np.diff(x, -1), "at least 0"), "linspace of -1": (lambda x: np.linspace(x[0], 1.0, -1), "at least 0"), "item 0": (lambda x: x.item(0), r"tensor\.value"), "trace out": (lambda x: np.trace(x, out=np.zeros(())), "written into"),
+    "clip out": (lambda x: x.clip(0, 1, out=np.zeros((3, 4))), "written into"), "take out": (lambda x: x.take([0], out=np.zeros(1)), "written into"),
     "norm of text": (lambda x: np.linalg.norm(x, "abc"), "no norm of matrices 'abc'"), "norm of a cube": (lambda x: np.linalg.norm(x[None], 1), "needs a vector or a matrix"), "at": (lambda x: np.add.at(np.zeros(3), [0], x[0, :1]), r"np\.add\.at has no derivative"),
     "reduce out": (lambda x: np.add.reduce(x, out=np.zeros(4)), "written into"), "round out": (lambda x: np.round(np.ones((3, 4)), 1, x), "written into"), "median out": (lambda x: np.median(x, 0, np.zeros(4)), "written into"),
     "quantile's method": (lambda x: np.quantile(x, 0.5, method="weibull"), "known for the methods linear"), "quantile 50": (lambda x: np.quantile(x, 50), "between 0 and 1"), "svd": (np.linalg.svd, "compute_uv=False"),
@@ -74,6 +82,55 @@ REFUSED = {  # what -> (the call, words of the sentence)
 def test_refusals_are_sentences(what):
     call, says = REFUSED[what]
     with pytest.raises((TypeError, ValueError), match=says): nn.grad(scalar(call))(A)
+
+
+DTYPES = {  # what -> a call whose answer has NumPy's dtype, in float32 as in float64
+    "outer": lambda x: np.add.outer(x, 2.0), "outer, of both": lambda x: np.multiply.outer(x, x), "inner": lambda x: np.inner(x, 2.0), "insert": lambda x: np.insert(x, 1, 5.0), "ediff1d": lambda x: np.ediff1d(x, 1.0), "ldexp": lambda x: np.ldexp(x, 2),
+    "linspace": lambda x: np.linspace(x, x + 1, 3), "logspace": lambda x: np.logspace(x, x, 3), "cov": lambda x: np.cov(x), "corrcoef": lambda x: np.corrcoef(np.stack([x, x * x])), "bincount": lambda x: np.bincount([0, 1, 1, 2], x), "interp": lambda x: np.interp([0.5], [0.0, 1, 2, 3], x),
+    "quantile": lambda x: np.quantile(x, [0.1, 0.6]), "percentile": lambda x: np.nanpercentile(x, 30), "polyval": lambda x: np.polyval([3.0, 1.0], x), "trapezoid": lambda x: vars(np)["trapezoid" if hasattr(np, "trapezoid") else "trapz"](x), "astype None": lambda x: x.astype(None), "trace": lambda x: np.trace(x.reshape(2, 2), dtype=np.float64),
+    "take": lambda x: np.take(x, [9], mode="clip"), "gradient": lambda x: np.gradient(x), "mean": lambda x: np.mean(x, dtype=np.float64), "maximum.accumulate": lambda x: np.maximum.accumulate(x)}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("what", DTYPES)
+def test_the_answer_has_numpys_dtype_and_the_gradient_that_of_x(what, dtype):
+    x, seen = np.array([0.3, 1.0, -0.7, 0.5], dtype), []
+    gradient = nn.grad(lambda x: (seen.append(DTYPES[what](x)), np.sum(seen[0]))[1])(x)
+    plain = DTYPES[what](x)
+    assert seen[0].dtype == np.asarray(plain).dtype and gradient.dtype == dtype
+    np.testing.assert_allclose(seen[0].value, plain, rtol=1e-6)
+
+
+def test_a_quantile_that_may_overwrite_leaves_the_tensor_alone():
+    x = np.array([3.0, 1.0, 2.0, 5.0])
+    for q in (0.0, [0.2, 0.9]):
+        gradient = nn.grad(lambda x: np.sum(np.quantile(x, q, overwrite_input=True) * x[0]))(x)  # noqa: B023
+        np.testing.assert_allclose(gradient, nn.numeric_grad(lambda x: np.sum(np.quantile(x, q) * x[0]), x), atol=1e-6)  # noqa: B023
+    assert x.tolist() == [3, 1, 2, 5]
+
+
+def test_where_a_function_has_no_slope_it_is_0_not_nan():
+    for f in (lambda x: np.arctan2(x, x), lambda x: np.hypot(x, x), lambda x: np.interp(x, np.array([1.0]), np.array([4.0]))):
+        assert nn.grad(lambda x: np.sum(f(x)))(np.zeros(2)).tolist() == [0, 0]  # noqa: B023
+
+
+def test_a_nan_goes_on_in_running_extremes():
+    x, seen = np.array([1.0, 3.0, np.nan, 4.0, np.nan, 2.0]), []
+    nn.grad(lambda x: (seen.extend([np.maximum.accumulate(x), np.minimum.accumulate(x)]), np.sum(x))[1])(x)
+    for y, extreme in zip(seen, (np.maximum, np.minimum), strict=True): np.testing.assert_array_equal(y.value, extreme.accumulate(x))
+
+
+@pytest.mark.parametrize("call", [lambda x: np.add(x, x, dtype=np.float32), lambda x: np.exp(x, where=x.value > 0), lambda x: np.multiply(x, 2, casting="unsafe"), lambda x: np.sum(np.subtract(x, x, subok=False))])
+def test_an_option_that_a_rule_does_not_know_is_named_on_every_numpy(call, monkeypatch):
+    "An older NumPy keeps the signatures of its ufuncs to itself."
+    def signature_of(function):
+        if isinstance(function, np.ufunc): raise ValueError("no signature found")
+        return inspect.signature(function)
+    monkeypatch.setattr(calls, "signature_of", signature_of)
+    calls.defaults_of.cache_clear()
+    with pytest.raises(TypeError, match="does not know the option '(dtype|where|casting|subok)'"): nn.grad(lambda x: np.sum(call(x)))(np.ones(3))
+    assert nn.grad(lambda x: np.sum(np.add(x, x, order="K", dtype=None)))(np.ones(3)).tolist() == [2, 2, 2]
+    calls.defaults_of.cache_clear()
 
 
 @pytest.mark.parametrize("f", [

@@ -1,5 +1,8 @@
 """What the playground trains, without a browser: its session changes course without forgetting, and its advice holds for every seed."""
 
+import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -82,3 +85,46 @@ def test_steps_too_large_and_too_small():
     assert large.diverged
     small = trained(200, data="moons", sizes=(4, 4), lr=0.003)
     assert small.view()["trainLoss"] > 0.5
+
+
+# ---------------------------------------------------------------- the page of letters
+
+LETTERS = Path(__file__).resolve().parents[1] / "playground"
+ASKED = """
+import { readFileSync } from "node:fs";
+import { ask, read, shares } from "%s";
+const file = readFileSync("%s"), model = read(file.buffer.slice(file.byteOffset, file.byteOffset + file.length));
+const found = %s.map((tokens) => ask(model, tokens));
+console.log(JSON.stringify({ letters: model.letters.join(""), found, shares: shares([1, 3, 2], 0.5, 2), likeliest: shares([1, 3, 2], 0, 3) }));
+"""
+
+
+def test_the_model_of_letters_is_a_small_file_of_nn_train():
+    file = LETTERS / "names.safetensors"
+    model = session.nn.load(file)
+    assert file.stat().st_size < 300_000 and isinstance(model, session.nn.GPT) and model.tokenizer is not None
+    assert model.tokenizer.decode(np.arange(27)) == "\nabcdefghijklmnopqrstuvwxyz"
+    assert session.nn.bits_per_byte(model, "\n".join(session.nn.load_names())) < 2.8  # it has learnt them
+
+
+def test_javascript_computes_what_the_package_does(tmp_path):
+    node = shutil.which("node")
+    if node is None: pytest.skip("node is not installed; tests/browser looks at the page in Chromium")
+    model = session.nn.load(LETTERS / "names.safetensors").eval()
+    texts = [model.tokenizer.encode(text).tolist() for text in ("\n", "\na", "\nchris", "\n" + "q" * 15, "mary\njohn")]
+    shutil.copy(LETTERS / "gpt.js", tmp_path / "gpt.mjs")
+    (tmp_path / "ask.mjs").write_text(ASKED % ("./gpt.mjs", LETTERS / "names.safetensors", texts))
+    done = subprocess.run([node, "ask.mjs"], cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["letters"] == model.tokenizer.decode(np.arange(27)) and told["likeliest"] == [0, 1, 0]
+    np.testing.assert_allclose(told["shares"], [0, 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))])
+    for tokens, found in zip(texts, told["found"], strict=True):
+        np.testing.assert_allclose(found["logits"], model(np.array(tokens))[-1], atol=2e-4)
+        x = model.embedding(np.array(tokens))
+        for block, looks in zip(model.blocks, found["looks"], strict=True):
+            h = block.norm1(x) @ block.self_attn.in_proj_weight + block.self_attn.in_proj_bias
+            q, k, _ = h.reshape(len(tokens), 3, 4, 12).transpose(1, 2, 0, 3)
+            weights = session.nn.attention(session.nn.rotary(q), session.nn.rotary(k), np.eye(len(tokens), dtype="f4"), True)
+            np.testing.assert_allclose(looks, weights[:, -1], atol=1e-5)
+            x = block(x)

@@ -429,7 +429,7 @@ def test_graph_shows_label_value_and_gradient():
 
 def test_graph_writes_arrays_short():
     ax = plot_graph([("w", (), np.zeros((64, 32)), np.array([1.0, -2.5])), ("n", (0,), "many", np.float32(0.5))])
-    assert texts(ax) == ["w", "value array (64, 32)", "grad [1, −2.5]", "n", "value many", "grad 0.5"]
+    assert texts(ax) == ["w", "value (64, 32)", "grad [1, −2.5]", "n", "value many", "grad 0.5"]
 
 
 def random_graph(seed, n):

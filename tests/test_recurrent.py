@@ -109,6 +109,8 @@ def test_what_does_not_fit_is_said_with_its_numbers(kind):
     wrong = np.zeros((1, 3, 4))
     with pytest.raises(ValueError, match=rf"{name}: the state.* must be \(layers, n, hidden\), \(1, 2, 4\), but it is \(1, 3, 4\)"):
         model(inputs(), (wrong, wrong) if kind is nn.LSTM else wrong)
+    if kind is nn.LSTM:
+        with pytest.raises(TypeError, match="LSTM: the state must be the pair"): model(inputs(), np.zeros((1, 2, 4)))
     with pytest.raises(ValueError, match="n_hidden must be a whole number"): kind(3, 0)
     with pytest.raises(ValueError, match="layers must be a whole number"): kind(3, 2, layers=1.5)
 

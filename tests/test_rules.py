@@ -18,6 +18,7 @@ import nn_from_scratch as nn
 from nn_from_scratch.calls import composed, plain_functions
 from nn_from_scratch.compiler.trace import drawn
 from nn_from_scratch.fast import chain
+from nn_from_scratch.fast_stages import stage
 from nn_from_scratch.fast_attention import joint_heads
 from nn_from_scratch.functions import cast
 from nn_from_scratch.joining_rules import join
@@ -135,6 +136,8 @@ CHECKS |= {
     + [(lambda x, w: nn.conv2d(x, w, groups=2), pictures, normal(2, 2, 1, 4))],
     nn.conv_transpose2d: [(lambda x, w, b, o=o: nn.conv_transpose2d(x, w, b, **o), pictures, normal(2, 3, 3, 2), normal(3)) for o in (
         {}, {"stride": 2, "padding": 1, "output_padding": 1})],
+    stage: [(lambda x, w, b, p=p: stage(x, w, b, p), pictures, normal(2, 3, 2, 3), normal(3)) for p in (0, 1, "same")]
+    + [(lambda x, w: stage(x, w), pictures, normal(2, 2, 2, 4))],
     nn.max_pool2d: [(lambda x, o=o: nn.max_pool2d(x, *o), pictures) for o in ((), ((2, 3), 1), (3, 2))],
     nn.avg_pool2d: [(lambda x, o=o: nn.avg_pool2d(x, *o), pictures) for o in ((), ((2, 3), 1), (3, 2))],
 }

@@ -1,6 +1,7 @@
 """The checks of the site find what is broken on purpose; the small parts of the preview do what they say."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -64,13 +65,20 @@ def test_outputs():
     assert "ValueError" in check.output_problems("x", notebook(code("1", {"output_type": "error", "ename": "ValueError"})))[0]
 
 
+def test_marks_that_jupyterlab_shows_raw():
+    assert check.raw_mark_problems("x", "## A\n\n```\n::: in code\n```\n\n`:::` and $\\{#a\\}$") == []
+    for wrong in "::: {.callout-note}\nb\n:::", "## A {#a}", "## A {.unnumbered}":
+        assert "JupyterLab" in check.raw_mark_problems("x", wrong)[0], wrong
+
+
 def test_citations():
     entries = site.bibliography("@misc{polyak1964,\n  author = {Polyak, Boris},\n  year = {1964}\n}\n"
                                  "@misc{he2015,\n  author = {He, Kaiming and Zhang, Xiangyu},\n  year = {2015}\n}\n")
     assert entries == {"polyak1964": (["Polyak"], "1964"), "he2015": (["He", "Zhang"], "2015")}
     fine = "Momentum (Polyak, 1964), as Polyak (1964) and He et al. (2015) [@he2015] say; (He et al., 2015); f(2000, 0)."
     assert check.citation_problems("x", fine, entries) == []
-    for wrong in "(Polyak, 1965)", "Nesterov (1983)", "(He et al., 2016)", "(Kingma and Ba, 2015)", "[@polyak]":
+    for wrong in ("(Polyak, 1965)", "Nesterov (1983)", "(He et al., 2016)", "(Kingma and Ba, 2015)", "[@polyak]", "(a line; Zhang and He, 2015)",
+                  "(Polyak, 1964; Hornik et al., 1989)", "(Cybenko and others, 1989)"):
         assert len(check.citation_problems("x", wrong, entries)) == 1, wrong
 
 
@@ -224,6 +232,7 @@ def test_sources_are_linked_where_they_are_named():
     link = lambda text: site.with_sources(text, entries)
     assert link("(Polyak, 1964)") == "([Polyak, 1964](sources.qmd#ref-polyak1964))"
     assert link("as He et al. (2015) say") == "as He et al. ([2015](sources.qmd#ref-he2015)) say"
+    assert link("(x; He and others, 2015, say)") == "(x; [He and others, 2015](sources.qmd#ref-he2015), say)"
     for same in "(Nesterov, 1983)", "# (Polyak, 1964)", "```python\n# (Polyak, 1964)\n```": assert link(same) == same
 
 
@@ -247,14 +256,67 @@ def test_chapters_between_chapters_have_numbers():
     assert "match('^(%d+%l?) (.+)$')" in (site.NBS / "filter.lua").read_text(encoding="utf-8")
 
 
+STUB = """quarto = {doc = {is_format = function() return true end, output_file = '04_optim.html'}, base64 = {decode = function(x) return x end}}
+return dofile(%r)
+"""
+
+
+def filtered(folder, markdown):
+    "Markdown as Quarto's pandoc would see it, through nbs/filter.lua, with what that asks of Quarto stubbed."
+    pypandoc = pytest.importorskip("pypandoc", reason="needs the extra site")
+    (folder / "stub.lua").write_text(STUB % str(site.NBS / "filter.lua"), encoding="utf-8")
+    return pypandoc.convert_text(markdown, "html5", format="markdown", extra_args=["--wrap=none", f"--lua-filter={folder / 'stub.lua'}"])
+
+
+@pytest.mark.parametrize(("id", "text", "shown"), [
+    ("quarto-breadcrumbs-x", "4 Optimization", "Chapter 4"), ("quarto-breadcrumbs-x", "3b Automatic differentiation", "Chapter 3b"),
+    ("quarto-breadcrumbs-x", "A The rules", "Appendix A"), ("quarto-breadcrumbs-x", "I  How a network learns", "I How a network learns"),
+    ("quarto-breadcrumbs-x", "IV  Fast, wide, elsewhere", "IV Fast, wide, elsewhere"), ("quarto-breadcrumbs-x", "Appendix", "Appendix"),
+    ("quarto-int-sidebar:x", "12 Convolution", '<span class="no">12</span> <span>Convolution</span>'),
+    ("quarto-int-sidebar:x", "I  How a network learns", "I How a network learns"),
+])
+def test_the_filter_names_chapters_and_leaves_parts(tmp_path, id, text, shown):
+    page = filtered(tmp_path, f'[{text}]{{.quarto-markdown-envelope-contents render-id="{id}"}}')
+    assert f">{shown}</span></p>" in page, page
+
+
+@pytest.mark.parametrize(("cell", "code", "shown"), [
+    ('fold="Solution"', "", '<details class="fold"><summary>Solution</summary>'),
+    ("", 'code-fold="true" code-summary="Prediction"', '<details class="fold"><summary>Prediction</summary>'),
+    ("", 'code-fold="true" code-summary="Drawing"', 'data-code-summary="Drawing"'),  # Quarto folds the code alone
+    ('exported="nn_from_scratch/optim.py"', 'code-fold="show" code-summary="Exported source"', 'data-filename="nn_from_scratch/optim.py"'),
+])
+def test_the_filter_folds_a_cell_with_its_output(tmp_path, cell, code, shown):
+    page = filtered(tmp_path, f"::: {{.cell {cell}}}\n``` {{.python .cell-code {code}}}\n1\n```\n\n::: {{.cell-output}}\n```\none\n```\n:::\n:::")
+    assert shown in page and "Exported source" not in page
+    whole = "fold" in cell or "Prediction" in code
+    assert bool(re.search(r"<details.*one.*</details>", page, flags=re.S)) == whole
+
+
+def test_the_filter_lets_tables_and_formulas_scroll(tmp_path):
+    page = filtered(tmp_path, "| a | b |\n|---|---|\n| 1 | 2 |\n\n$$x = 1$$")
+    assert re.search(r'<div class="wide"(?=[^>]*tabindex="0")[^>]*role="region"', page) and '<span class="display" tabindex="0">' in page
+
+
+def test_links_to_notebooks_are_left_to_themselves():
+    "Quarto takes what ends in .ipynb for one of its pages and warns, unless it is told otherwise."
+    line = site.launch("04_optim.ipynb", True)
+    assert line.count(".ipynb){noresolveinput=1}") == 2 and "{{" not in line
+
+
 def test_only_what_a_chapter_documents_is_a_heading():
     "nbdev's own headings for helpers are left out; a function that another made has the name it is asked for by."
     def shown(call, name): return code(call, {"output_type": "display_data", "data": {"text/markdown": f"---\n\n### {name}\n\ntext"}})
     cells = [markdown("## Demands"), shown("show_doc(helper)", "helper"), shown("show_doc(positive)", r"plain.\<locals\>.demand"), shown("show_doc(whole)", "whole")]
     left = site.own_references("F_checks.ipynb", cells)
     assert [site.text_of(cell["source"]) for cell in left] == ["## Demands", "show_doc(positive)", "show_doc(whole)"]
+    made = site.as_asked("### plain.<locals>.demand\n\n```python\ndef demand(x)\n```\n\ntext", "positive")
+    assert made == "### positive\n\n```python\ndef positive(x)\n```\n\ntext"
+    text = "### f\n\ntext\n\nParameters:\n    x: a number\n        or two\n    **more: too\n\nReturns:\n    another\n\nExample:\n    >>> f(1)\n    2"
+    assert site.as_asked(text, "f") == ("### f\n\ntext\n\n**Parameters**\n\n- `x`: a number or two\n- `**more`: too\n\n"
+                                        "**Returns**\n\n- another\n")
     assert "### positive\n" in site.reference_text(left[1]) and "### whole\n" in site.reference_text(left[2])
-    assert site.own_references("index.ipynb", cells) == cells  # a page without a Reference keeps what there is
+    assert site.own_references("index.ipynb", cells) == cells[:1]  # which shows nothing of the kind itself
 
 
 def test_a_dark_system_gets_quartos_dark_pages():

@@ -1,20 +1,25 @@
 """Tables as they come: what is read, how words and holes become features, and how new rows are answered."""
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nn_from_scratch as nn
-from nn_from_scratch import answers, cli, console, reports, tasks
+from nn_from_scratch import answers, cli, console, reports, table_files, tasks
 from nn_from_scratch.columns import TableError
 from nn_from_scratch.preparation import Preparation
 from nn_from_scratch.tables import read_table
@@ -113,11 +118,172 @@ def test_codes_stay_apart(cells, classes):
 @pytest.mark.parametrize("data, words", [
     (b"a,b\n1,2\n\x1f\x8b", ""), (gzip.compress(b"a,b\n1,2\n")[:-9], "cannot be read"), (b"a,a\n1,2\n", "repeats 'a'"),
     (gzip.compress(bytes(range(97, 123)) * 20)[:12] + b"\xff" * 20, "cannot be read"), (b"\x89PNG\r\n\x1a\n\0\0", "is not text"),
-    (b'a,b\n1,"2\n', "line 2"), (b"a,b\n1,2,3\n", "line 2: 3 cells"), (b"a,b\n", "2 columns and 0 rows")])
+    (b'a,b\n1,"2\n', "line 2"), (b"a,b\n1,2\n1,2,3\n", "line 3: 3 cells"), (b"a,b\n", "2 columns and 0 rows")])
 def test_damaged_tables(data, words):
     try: read_table(table(data))
     except TableError as error: assert "t.csv" in str(error) and words in str(error)
     else: assert not words
+
+
+@pytest.mark.parametrize("cells, form, values", [
+    (['"1,250"', '"$3,000,000.50"', "$7"], "1,234.5 $", [1250, 3000000.5, 7]), (["12%", "3.5 %", "0"], "1,234.5 %", [12, 3.5, 0]),
+    (["(5)", "7", "−1"], "1,234.5", [-5, 7, -1]), (["1\u00a0250", "3'000", "7"], "1,234.5", [1250, 3000, 7]), (["56 m²", "7 m²"], "1,234.5 m²", [56, 7]),
+    (['"3,5"', '"12,25"'], "1.234,5", [3.5, 12.25]), (['"1.250,5 €"', '"3 €"'], "1.234,5 €", [1250.5, 3]), (["8:30", "12:00:36"], "hours:minutes", [8.5, 12.01]),
+    (["31.12.2020", "1.2.1971"], "day/month/year", [18627, 396]), (["12/31/2020", "2/1/71"], "month/day/year", [18627, 396]),
+    (["31/12/2020", "1/2/1971"], "day/month/year", [18627, 396]), (['"Dec 31, 2020"', "February 1 1971"], "month day, year", [18627, 396]),
+    (["31 Dec 2020", "1-Feb-1971"], "day month year", [18627, 396]), (["2020-12-31T06:00:00+06:00", "1971-02-01"], "", [18627, 396]),
+    (["2020/12/31", "1971/2/1"], "year/month/day", [18627, 396])])
+def test_numbers_and_dates_as_people_write_them(cells, form, values):
+    column = read_table(table("a,y\n" + "".join(f"{cell},1\n" for cell in cells)))["a"]
+    assert column.kind != "words" and column.form == form and np.allclose(column.values, values)
+
+
+@pytest.mark.parametrize("cells", [["A1", "A2", "B7"], ["007 %", "5 %", "6 %"], ["5 kg", "5 m", "7 lb"], ["32/12/2020", "1/2/1971"], ["01", "1 250"], ["1st", "2nd"],
+                                   ["2024-02-30", "2024-02-28"], ["10-20", "20-30"], ["3 of 7", "5 of 7"]])
+def test_what_is_no_number_stays_a_word(cells):
+    assert read_table(table("a,y\n" + "".join(f"{cell},1\n" for cell in cells)))["a"].kind == "words"
+
+
+def test_a_few_thousands_among_plain_numbers_are_no_holes():
+    found = read_table(table("a,y\n" + "".join(f'"{i * 60:,}",1\n' for i in range(1, 18))))
+    assert found["a"].values.tolist() == [60 * i for i in range(1, 18)] and "written as 1,234.5" in found.notes[0]
+
+
+def test_new_rows_are_read_as_those_of_the_training_were():
+    "Alone, 03/04/2024 would be the 4th of March, and 1.250 a little more than 1."
+    days = [f"{1 + i % 28:02}/{1 + i % 12:02}/2024" for i in range(60)]
+    text = "day;price;y\n" + "".join(f"{day};{i}.000,50;{i}\n" for i, day in enumerate(days, 1))
+    layer = Preparation(read_table(table(text)), "y")
+    new = table("day;price\n03/04/2024;1.250\n", "new.csv")
+    assert layer.encode(new).tolist() == [[(np.datetime64("2024-04-03") - np.datetime64("1970-01-01")).astype(int), 1250]]
+    with pytest.raises(TableError, match="line 2, column 'day': written as month/day/year, but the model was trained with day/month/year"):
+        layer.encode(read_table(new))
+
+
+PLAIN = "a,b,y\n" + "".join(f"{i},{'pq'[i % 2]},{i / 4}\n" for i in range(30))
+
+
+@pytest.mark.parametrize("data, note", [
+    ("# made on Monday, by\n# a machine\n" + PLAIN, "2 lines before"), ("Prices\n\n" + PLAIN, "1 line before"), (PLAIN.replace("\n", ",\n"), "column 4 has no name"),
+    ("a,b,y\n" + "".join(f"{i},{line}\n" for i, line in enumerate(PLAIN.splitlines()[1:])), "counts the rows: left out"), (PLAIN.replace(",", "  "), ""),
+    ("Unnamed: 0,a,b,y\n" + "".join(f"{i},{line}\n" for i, line in enumerate(PLAIN.splitlines()[1:])), "counts the rows: left out"),
+    ("# a,b,y\n" + PLAIN.split("\n", 1)[1], ""), (PLAIN.encode("utf-16-le"), "utf-16-le"), (PLAIN.replace("\n", ",\n", 1).replace("\n", ",\n").replace(",,\n", ",\n"), "")])
+def test_what_stands_around_a_table(data, note):
+    found = read_table(table(data))
+    assert [*found.columns][:3] == ["a", "b", "y"] and found["y"].values.tolist() == [i / 4 for i in range(30)] and found["b"].words == ["p", "q"]
+    assert any(note in said for said in [*found.notes, ""])
+
+
+@pytest.mark.parametrize("first", ["5.1,x,0", "39,x,7", "3,x,3"])
+def test_a_table_without_names(first):
+    found = read_table(table(first + "\n" + "".join(f"{i},x,{i}\n" for i in range(20))))
+    assert [*found.columns] == ["column 1", "column 2", "column 3"] and len(found) == 21 and "not names" in found.notes[0]
+    assert [*read_table(table("country,1990,1991\nx,1,2\ny,3,4\n")).columns] == ["country", "1990", "1991"]
+
+
+def test_archives():
+    for names, words in (["t.csv"], ""), (["t.csv", "u.csv"], "has 2 files in it"), (["[Content_Types].xml", "xl/a"], "is a spreadsheet"):
+        with zipfile.ZipFile("t.zip", "w") as archive:
+            for name in names: archive.writestr(name, PLAIN)
+        if not words: assert [*read_table("t.zip").columns] == ["a", "b", "y"]
+        else: pytest.raises(TableError, read_table, "t.zip").match(words)
+    Path("t.zip").write_bytes(Path("t.zip").read_bytes()[:40])
+    pytest.raises(TableError, read_table, "t.zip").match("cannot be unpacked")
+
+
+def test_all_ragged_rows_are_named_at_once():
+    with pytest.raises(TableError, match="line 3: 2 cells, but the first line names 3 columns; line 5 has 4, line 6 has 1: 3 rows in all"):
+        read_table(table("a,b,y\n1,2,3\n1,2\n1,2,3\n1,2,3,4\nx\n1,2,3\n1,2,3\n"))
+
+
+def test_words_among_numbers_are_told():
+    assert "15 cells of 30 hold a number, but 'big' is none" in read_table(table("a,y\n" + "".join(f"{i if i % 2 else 'big'},1\n" for i in range(30)))).notes[0]
+
+
+def zipped(**files):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items(): archive.writestr(name.replace("__", "/").replace("_dot_", "."), text)
+    return packed.getvalue()
+
+
+TEXT = "a,b\n1.5,x\n2.5,ä\n"
+
+
+@pytest.mark.parametrize("data", [gzip.compress(TEXT.encode()), bz2.compress(TEXT.encode()), lzma.compress(TEXT.encode()), zipped(t_dot_csv=TEXT), zipped(folder__t_dot_csv=TEXT),
+                                  TEXT.encode("utf-16-le"), TEXT.encode("utf-16-be"), TEXT.encode("utf-32"), b"sep=,\r\n" + TEXT.encode(), bz2.compress(TEXT.encode("utf-16"))])
+def test_packed_and_other_forms(data):
+    t = read_table(table(data))
+    assert t["a"].values.tolist() == [1.5, 2.5] and t["b"].texts() == ["x", "ä"]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_no_packed_file_is_believed_without_end(pack):
+    with pytest.raises(TableError, match="unpacks into more than|letters is no row"): read_table(table(pack(b"a,b\n" + b"1,2\n" * 9_000_000)))
+
+
+def test_lines_below_a_line_about_the_separator_keep_their_numbers():
+    assert read_table(table("sep=;\na;b\n1,5;2\n3;x\n")).lines.tolist() == [3, 4]
+    with pytest.raises(TableError, match="line 4: 1 cell, but the first line names 2 columns"): read_table(table("sep=;\na;b\n1,5;2\n3\n"))
+
+
+@pytest.mark.parametrize("data, words", [
+    (zipped(a="x", b="y"), "has 2 files in it"), (zipped(), "has 0 files in it"), (zipped(**{"[Content_Types]_dot_xml": ""}), "is a spreadsheet"), (b"\xd0\xcf\x11\xe0" + b"\0" * 50, "workbook of Excel"),
+    (b"PAR1" + b"\x15\0" * 50, "Parquet"), (b"\x28\xb5\x2f\xfd" + bytes(99), "Zstandard"), (b"%PDF-1.4" + bytes(9), "PDF"), (b'[{"a": 1}]', "JSON"), (b"<html><table></table>", "web page"), (b"SQLite format 3" + bytes(9), "database"),
+    (b"\x93NUMPY" + bytes(9), "array"), (bz2.compress(TEXT.encode() * 99)[:-9], "cannot be read"), (lzma.compress(TEXT.encode() * 99)[:-9], "cannot be read"), (zipped(t=TEXT)[:60], "cannot be unpacked"), (gzip.compress(b"t.csv".ljust(257, b"\0") + b"ustar" + bytes(99)), "archive of files")])
+def test_other_files_are_called_what_they_are(data, words):
+    with pytest.raises(TableError, match=re.escape(words)): read_table(table(data))
+
+
+def test_a_nameless_column_beside_one_of_its_name():
+    t = read_table(table("column 2,,y\n" + "".join(f"{i % 7},{i % 5},{i}\n" for i in range(30))))
+    assert list(t.columns) == ["column 2", "column 2 (nameless)", "y"] and t["column 2"].values[6] == 6 and t["column 2 (nameless)"].values[6] == 1
+
+
+def answers(cells, **options):
+    rng = np.random.default_rng(0)
+    return tasks.read_task(table("a;y\n" + "".join(f"{rng.normal()};{cells[i % len(cells)]}\n" for i in range(90))), "y", **options)
+
+
+@pytest.mark.parametrize("cells, classes, rows", [
+    (["1.1", "1.10", "2.0"], ["1.1", "1.10", "2"], [30, 30, 30]), (["12345678901234567890", "12345678901234567891"], ["12345678901234567890", "12345678901234567891"], [45, 45]), (["1", "+1"], ["+1", "1"], [45, 45]),
+    (["1", "1.0", "2"], ["1", "2"], [60, 30]), (["0", "-0", "1"], ["0", "1"], [60, 30]), (["5", "5,0", "6"], ["5", "6"], [60, 30])])
+def test_one_number_in_two_spellings(cells, classes, rows):
+    "As classes they are two, but for a fraction or a sign that is nothing."
+    task = answers(cells, task="classification")
+    assert task.classes == classes and any("in several ways" in note for note in task.notes) == (len(set(rows)) == 1)
+    assert np.bincount(np.concatenate([part[1] for part in (task.train, task.valid, task.test)])).tolist() == rows
+
+
+def test_spellings_of_a_number_that_is_predicted_are_one():
+    assert answers([f"{i / 7:.2f}" for i in range(80)] + ["1.50", "1.5"]).classes is None
+
+
+def test_dates_as_answers():
+    task = answers(["2024-01-01", "2024-02-01"])
+    assert task.classes == ["2024-01-01", "2024-02-01"]
+    task = answers([f"2024-{1 + i % 12:02}-{1 + i % 28:02}" for i in range(90)])
+    assert task.classes is None and "y is a date: what is predicted are days since 1970-01-01" in task.notes
+
+
+def test_classes_that_look_alike_are_named():
+    for cells in (["a", "A", "b"], ["é", "e\u0301", "b"], ["TRUE", "true"], ["１x", "1x"]):
+        assert any("look alike" in note for note in answers(cells).notes), cells
+    assert not any("look alike" in note for note in answers(["a", "b"]).notes)
+
+
+def test_weights_of_0_are_refused_before_anything_is_trained():
+    text = "a,w,y\n" + "".join(f"{i},{{}},{i % 2}\n" for i in range(60))
+    with pytest.raises(TableError, match="every weight is 0"): tasks.read_task(table(text.format(*[0] * 60)), "y", weights="w")
+    with pytest.raises(TableError, match="all have weight 0"): tasks.read_task(table(text.format(1, *[0] * 59)), "y", weights="w")
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1e90])
+def test_numbers_that_float32_cannot_hold(scale):
+    rng = np.random.default_rng(0)
+    text = "a,b,y\n" + "".join(f"{a * scale:.6e},{b:.3f},{'yes' if a > 0 else 'no'}\n" for a, b in rng.normal(size=(200, 2)))
+    report = tasks.train_task(tasks.read_task(table(text), "y"), epochs=30, progress=False)
+    assert report.score > 0.85 and np.isfinite(report.prediction).all()
 
 
 def test_what_is_no_ordinary_file(tmp_path):
@@ -301,6 +467,19 @@ def test_all_unknown_columns_are_named_at_once(capsys):
     assert "--target why --ignore id --group who: t.csv has no such column" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("asked, target", [("3", "y"), ("-1", "y"), ("1", "a"), ("y", "y")])
+def test_the_target_by_its_place(asked, target, capsys):
+    main(data=table(PLAIN), target=asked, epochs=1, output="run")
+    assert json.loads(Path("run/report.json").read_text())["target"] == target
+
+
+def test_columns_that_only_name_are_suspected():
+    rng = np.random.default_rng(0)
+    rows = "".join(f"{9000 + 7 * i},s{i % 9},{rng.normal():.3f},{rng.normal():.3f}\n" for i in rng.permutation(60))
+    notes = "; ".join(tasks.read_task(table("customer_id,subject,a,y\n" + rows), "y").notes)
+    assert "--ignore customer_id" in notes and "--group subject" in notes and "'a'" not in notes
+
+
 def test_a_class_asked_about(capsys):
     main(data=table(mixed()), target="y", epochs=1, positive="yes", output="run")
     said = re.search(r"yes: (\d+) of (\d+) found; said of (\d+) rows? that it is not true of", capsys.readouterr().out)
@@ -389,3 +568,82 @@ def test_no_error_stream_at_all(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     console.say("nn_train", "nobody hears this")
     with pytest.raises(SystemExit): main(epochs=0)
+
+
+# ---------------------------------------------------------------- files and names of somebody else
+
+def packed(head, piece, megabytes):
+    "A small gzip file of that much."
+    pack = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = piece * (2**20 // len(piece))
+    return b"".join([pack.compress(head), *(pack.compress(block) for _ in range(megabytes)), pack.flush()])
+
+
+@pytest.mark.parametrize("head, piece, word", [(b"a,b\n", b"1,2\n", "unpacks into more"), (b"a,b\n", b"\n", "unpacks into more"), (b"a,b\n1,", b"1", "no row"), (b"", b"x", "no row"), (b"", b"x,", "no row")],
+                         ids=["many rows", "empty lines", "a long cell", "a long name", "many columns"])
+def test_a_small_file_does_not_become_a_large_table(head, piece, word, monkeypatch):
+    monkeypatch.setattr(table_files, "_MOST", 2**20)
+    monkeypatch.setattr(table_files, "_LINE", 2**18)
+    table(packed(head, piece, 60), "t.csv.gz")
+    assert Path("t.csv.gz").stat().st_size < 70_000
+    start = time.perf_counter()
+    with pytest.raises(TableError, match=word): read_table("t.csv.gz")
+    assert time.perf_counter() - start < 60  # all of it would take minutes
+    with zipfile.ZipFile("t.zip", "w", zipfile.ZIP_DEFLATED) as archive: archive.writestr("t.csv", head + piece * (2**21 // len(piece)))
+    with pytest.raises(TableError, match="unpacks into more"): read_table("t.zip")
+    monkeypatch.undo()
+    table(packed(b"a,b\n", b"1,2\n", 1), "u.csv.gz")  # as much as this is read
+    assert len(read_table("u.csv.gz")) == 2**18
+
+
+NASTY = "\x1b[2J\x1b]0;evil\x07" + "n" * 100_000
+
+
+@pytest.mark.parametrize("call", [
+    lambda t: t[NASTY], lambda t: tasks.read_task("t.csv", NASTY), lambda t: tasks.read_task("t.csv", "y", group=NASTY), lambda t: tasks.read_task("t.csv", list(t.columns)[1], "regression"),
+    lambda t: Preparation(t).encode(read_table("u.csv")), lambda t: Preparation(read_table("u.csv")).encode(t), lambda t: Preparation(t, "y", [*t.columns]), lambda t: read_table("v.csv"),
+    lambda t: read_table(table(f"{NASTY},{NASTY},b\n1,2,3\n", "w.csv")), lambda t: tasks.read_task("t.csv", "y", weights=list(t.columns)[1])])
+def test_what_a_message_quotes_of_a_table_is_short_and_printable(call):
+    table(f"{NASTY}1,{NASTY}2,y\n" + "".join(f"{i % 9},{NASTY[:200]}{i % 3},{i % 2}\n" for i in range(60)))
+    table("a,y\n" + "".join(f"{i % 9},{i % 2}\n" for i in range(60)), "u.csv")
+    Path("v.csv").write_bytes(b"\0\0\x1b[2J")
+    t = read_table("t.csv")
+    with pytest.raises(ValueError) as error: call(t)
+    assert len(str(error.value)) <= 2001 and str(error.value).replace("\n", "").isprintable()
+
+
+def test_notes_and_reports_are_short_printable_and_mean_nothing_but_themselves():
+    name, cell = "<img src=x onerror=alert(1)>\x1b[2J" + "n" * 5000, "[a](javascript:b)|<b>|`*_"
+    table(f"{name},empty,y\n" + "".join(f"{i % 9},,{[cell, 'no'][i % 2]}\n" for i in range(60)))
+    report = tasks.train_task(tasks.read_task("t.csv", "y"), epochs=1, progress=False)
+    report.task.target = report.task.name = name
+    for text in reports.report_text(report), reports.asked_about(report, cell):
+        assert text.replace("\n", "").isprintable() and len(text) <= 10_001
+    reports.write_pictures(report, Path("."), positive=cell)
+    said = Path("report.md").read_text(encoding="utf-8")
+    assert len(said) < 5000 and not re.search(r"(?<!\\)[<>`*_\[]", re.sub(r"!\[[a-z ]*\]\([a-z_]*\.png\)", "", said))
+    assert not [line for line in said.splitlines() if line.startswith("|") and len(re.findall(r"(?<!\\)\|", line)) != 5]
+
+
+def test_a_terminal_is_shown_nothing_that_it_obeys(monkeypatch):
+    for terminal in True, False:
+        stream = io.StringIO()
+        stream.isatty = lambda: terminal  # noqa: B023
+        monkeypatch.setattr(sys, "stdout", stream)
+        console.show("a\tb\n\x1b[2Jc")
+        assert stream.getvalue() == ("a\tb\n�[2Jc\n" if terminal else "a\tb\n\x1b[2Jc\n")  # a file gets what there is
+    monkeypatch.setattr(sys, "stdout", None)
+    console.show("nobody hears it")
+
+
+def test_the_names_of_many_columns_cost_what_they_weigh():
+    def seconds(n):
+        table(",".join(f"c{i}" for i in range(n)) + "\n" + ",".join(["1"] * n) + "\n")
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            read_table("t.csv")
+            times.append(time.perf_counter() - start)
+        return min(times)
+    seconds(500)
+    assert seconds(16_000) < 24 * seconds(2_000)  # eight times as many; squared it would be 64

@@ -54,7 +54,7 @@ def test_a_text_is_learnt_and_gone_on_with(folder, vocabulary):
 
 @pytest.mark.parametrize("text, words, code", [
     (None, "--text t.txt: there is no such file", 2), (b"", "the file is empty", 1), (b"caf\xe9", "not a text in UTF-8: byte 3 is 0xe9", 1),
-    (b"short", "--text t.txt: 4 tokens to learn from are too few for --context 16", 2),
+    (b"z" * 999, "--text t.txt: it is 'z' over and over", 2), (b"short", "--text t.txt: 4 tokens to learn from are too few for --context 16", 2),
 ])
 def test_what_is_no_text(folder, text, words, code):
     (folder / "t.txt").unlink()

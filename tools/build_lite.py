@@ -36,6 +36,26 @@ LEFT_OUT = {
 }
 TEXT_ONLY = {"notation"}  # pages whose cells only check the text
 
+SMALLER = {  # trainings that would take minutes in the browser: {chapter: {cell: [(what stands there, what the copy has)]}}
+    "12_convolution": {
+        "27e337f1": [("epochs=12", "epochs=2")],
+        "6dac838a": [("epochs=20", "epochs=4"), ("range(5)", "range(2)"), ("five starts", "two starts"), (">= 0.985", ">= 0.9")],
+        "d53fa4bd": [("> 0.95", "> 0.85")],
+        "2665ca55": [("train(reader(8), rest)", "train(reader(8), rest, epochs=4)")],
+        "3d24ecd2": [("train(model, rest)", "train(model, rest, epochs=4)"), ("sound > 0.9 > 0.3", "sound > 0.7 > 0.3")],
+        "7e267a34": [("epochs=4", "epochs=2"), ("4 * 23", "2 * 23"), ("4th epoch", "2nd epoch"), ("in 1, 20:", "in 1, 8:")],
+        "cdd96e55": [("range(3)", "range(1)"), ("train(make(seed), rest)", "train(make(seed), rest, epochs=4)"), ("> 0.95", "> 0.8")],
+    },
+    "14_recurrence": {"b2003003": [("epochs=8", "epochs=2")]},
+    "16_gpt": {
+        "4c1d828d": [("steps=1200", "steps=200")],
+        "8c20e33e": [('"steps": 150', '"steps": 40')],
+        "f6af976c": [("steps=500", "steps=60")],
+        "5a7387a9": [("(8, 2000, SKY), (16, 1000, GREEN), (32, 500, ORANGE)", "(8, 400, SKY), (16, 200, GREEN), (32, 100, ORANGE)")],
+    },
+    "18_compiler": {"43e30063": [("256, 1024]", "256]"), ("rounds=250", "rounds=25")]},
+}
+SMALLER_SAYS = "# in the browser smaller than on the page: it would take minutes; the numbers differ from the text's\n"
 INSTALL = "%pip install -q nn_from_scratch"
 WELCOME = ("> This chapter runs in your browser: nothing is installed on your computer, and nothing leaves it. "
            "Press ⏵⏵ to run every cell, or Shift+Enter to run them one after another; the first takes a minute, because Python is fetched. "
@@ -83,8 +103,15 @@ def unlinked(text: str) -> str:
     return re.sub(r"(?<!!)\[([^\]]+)\]\((\w+)\.ipynb(?:#[^)]*)?\)", lambda m: m[1] if m[2] in LEFT_OUT else m[0], text)
 
 
-def browser_copy(notebook: dict, text_only: bool = False) -> dict:
-    "The copy of a chapter that runs in the browser."
+def made_smaller(text: str, changes: list[tuple[str, str]]) -> str:
+    "The code of a cell with smaller sizes, and a line below its options that says so."
+    for whole, part in changes: text = text.replace(whole, part)
+    options = re.match(r"(?:#\|.*\n)*", text)[0]
+    return options + SMALLER_SAYS + text.removeprefix(options)
+
+
+def browser_copy(notebook: dict, text_only: bool = False, name: str = "") -> dict:
+    "The copy of the chapter `name` that runs in the browser."
     cells = []
     for cell in notebook["cells"]:
         text = source(cell)
@@ -93,6 +120,7 @@ def browser_copy(notebook: dict, text_only: bool = False) -> dict:
             if re.match(r"## Reference\b", text): break
             cells.append(cell | {"source": unlinked(text).splitlines(True)})
         elif cell["cell_type"] == "code" and not text_only and not re.search(r"(?m)^#\|\s*eval:\s*false", text):
+            if cell.get("id") in (smaller := SMALLER.get(name, {})): text = made_smaller(text, smaller[cell["id"]])
             if code := without_docs(text):
                 cells.append(cell | {"source": code.rstrip().splitlines(True), "outputs": [], "execution_count": None})
     if not text_only: cells[1:1] = [markdown_cell(WELCOME), code_cell(INSTALL)]
@@ -106,7 +134,7 @@ def write_copies(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name in chapters():
-        copy = browser_copy(json.loads((NBS / f"{name}.ipynb").read_text(encoding="utf-8")), name in TEXT_ONLY)
+        copy = browser_copy(json.loads((NBS / f"{name}.ipynb").read_text(encoding="utf-8")), name in TEXT_ONLY, name)
         for picture in set(re.findall(r"\]\(([\w./-]+\.(?:png|gif|svg|jpg))\)", "".join(map(source, copy["cells"])))):
             if (NBS / picture).exists(): shutil.copy(NBS / picture, folder / Path(picture).name)
         written.append(folder / f"{name}.ipynb")

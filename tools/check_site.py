@@ -113,6 +113,14 @@ def citation_problems(file: str, text: str, entries: dict[str, tuple[list[str], 
     return problems
 
 
+def raw_mark_problems(file: str, markdown: str) -> list[str]:
+    "What only the site would understand stands raw in JupyterLab: fences of colons, attributes of headings."
+    lines: list[str] = []
+    site.outside_code(markdown, lambda piece: lines.extend(piece.split("\n")) or piece)
+    marks = (line for line in lines if re.match(r":::|#.*\{[#.]", line))
+    return [f"{file}: JupyterLab shows the marks of '{line[:60]}' raw" for line in marks]
+
+
 def notebook_problems() -> list[str]:
     there = [path.name for kind in ("*.ipynb", "*.qmd") for path in sorted(site.NBS.glob(kind)) if path.name != "404.qmd"]
     problems = pages_listed(site.listed(), there)
@@ -123,6 +131,7 @@ def notebook_problems() -> list[str]:
         everything = "\n\n".join(site.text_of(cell["source"]) for cell in notebook["cells"])
         problems += heading_problems(path.name, headings(markdown)) + figure_problems(path.name, notebook)
         problems += output_problems(path.name, notebook) + citation_problems(path.name, everything, entries)
+        problems += raw_mark_problems(path.name, markdown)
     return problems
 
 
@@ -230,7 +239,7 @@ def link_problem(folder: Path, pages: dict[str, Seen], name: str, link: str, bas
 def read_pages(folder: Path, playground: Path = site.ROOT / "playground") -> dict[str, Seen]:
     "Every page of the site by name, and the playground's, which is made beside it."
     files = {path.name: path for path in sorted(folder.glob("*.html"))}
-    if (playground / "index.html").exists(): files["playground/index.html"] = playground / "index.html"
+    files |= {f"playground/{path.name}": path for path in sorted(playground.glob("*.html"))}
     return {name: Seen(path.read_text(encoding="utf-8")) for name, path in files.items()}
 
 

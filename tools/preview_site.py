@@ -37,14 +37,20 @@ from postrender import mathml
 ROOT = Path(__file__).resolve().parent.parent
 NBS, ASSETS = ROOT / "nbs", ROOT / "tools" / "site"
 READER = "markdown+emoji-example_lists"
-RUN = "[Run this page in your browser (fetches Python, about 25 MB)](lite/lab/index.html?path={file})\n"
-OPEN = "[Open the notebook](notebooks/{file})\n"
+AS_IS = "{{noresolveinput=1}}"  # Quarto takes a link that ends in .ipynb for one of its pages, and warns
+RUN = f"[Run this page in your browser (fetches Python, about 25 MB)](lite/lab/index.html?path={{file}}){AS_IS}\n"
+OPEN = f"[Open the notebook](notebooks/{{file}}){AS_IS}\n"
 PLAY = "[Play with a network](playground/index.html)\n"  # that page says what it fetches before it does
-PLAYS = {  # the chapters' own states of the playground
-    "01_forward.ipynb": "?data=circles&layers=3&optimizer=adam",
-    "03_backprop.ipynb": "?data=xor&layers=4&optimizer=sgd&lines=grads",
-    "04_optim.ipynb": "?data=moons&layers=4,4&optimizer=momentum",
-    "05_training.ipynb": "?data=moons&noise=0.35&layers=8,8&optimizer=adam&lr=0.03",
+NOISY = "data=moons&noise=0.35&layers=8,8&optimizer=adam&lr=0.03"
+PLAYS = {  # the chapters' own states of the playground, and what is to be seen there
+    "01_forward.ipynb": ("Play: three units on circles", "data=circles&layers=3&optimizer=adam"),
+    "03_backprop.ipynb": ("Play: the gradient of each weight on XOR", "data=xor&layers=4&optimizer=sgd&lines=grads"),
+    "04_optim.ipynb": ("Play: two moons with momentum", "data=moons&layers=4,4&optimizer=momentum"),
+    "05_training.ipynb": ("Play: noisy moons, learnt by heart in some thousand steps", NOISY),
+    "08_diagnosis.ipynb": ("Play: a learning rate too large", "data=moons&layers=8,8&optimizer=sgd&lr=10"),
+    "09_regularisation.ipynb": ("Play: the same moons with weight decay", NOISY + "&decay=0.1"),
+    "15_attention.ipynb": ("Play: where a small GPT looks as you type", "letters.html"),
+    "16_gpt.ipynb": ("Play: the next letter, with a temperature to turn", "letters.html"),
 }
 READ = "[Read the first chapter](01_forward.ipynb)\n[Train a network of your own](#the-code-of-the-chapters-is-a-library)\n"
 
@@ -168,6 +174,17 @@ def is_reference(cell: dict) -> bool:
     return cell["cell_type"] == "code" and text_of(cell["source"]).rstrip().split("\n")[-1].startswith("show_doc(")
 
 
+def as_asked(text: str, name: str) -> str:
+    "What show_doc made, under the name it was asked for; the sections of a docstring as lists, without its example, whose cell follows."
+    if made := re.search(r"(?m)^### .*locals.*?(\w+)$", text):
+        text = text.replace(made[0], f"### {name}").replace(f"def {made[1]}(", f"def {name}(")
+    text = re.sub(r"\n\nExample:\n(?: {4}.*\n?|\n)*\Z", "", text)
+    def section(match: re.Match) -> str:
+        items = re.sub(r"\n {8,}", " ", match[2]).strip().splitlines()
+        return f"\n**{match[1]}**\n\n" + "\n".join("- " + re.sub(r"^(\*{0,2}\w+): ", r"`\1`: ", item.strip()) for item in items) + "\n"
+    return re.sub(r"\n(Parameters|Returns):\n((?: {4}.*(?:\n|\Z))+)", section, text)
+
+
 def own_references(file: str, cells: list[dict]) -> list[dict]:
     """The cells without what nbdev adds of itself: below each helper that is exported and has no show_doc, its name once more as a
     heading. What a chapter documents stands in its section "Reference", under the name it is asked for by: `number`, where the
@@ -176,12 +193,11 @@ def own_references(file: str, cells: list[dict]) -> list[dict]:
         asked = re.search(r"show_doc\((?:\w+\.)*(\w+)[^\n]*$", text_of(cell["source"]).rstrip())
         for output in cell.get("outputs", []):
             if asked and "text/markdown" in output.get("data", {}):
-                text = text_of(output["data"]["text/markdown"])
-                output["data"]["text/markdown"] = re.sub(r"(?m)^### .*locals.*$", f"### {asked[1]}", text)
+                output["data"]["text/markdown"] = as_asked(text_of(output["data"]["text/markdown"]), asked[1])
     notebook = json.loads((NBS / file).read_text(encoding="utf-8"))
     written = {line for cell in notebook["cells"] for line in text_of(cell["source"]).splitlines()}
     def added(cell: dict) -> bool: return is_reference(cell) and text_of(cell["source"]).rstrip().split("\n")[-1] not in written
-    return [cell for cell in cells if not added(cell)] if any(line.startswith("## Reference") for line in written) else cells
+    return [cell for cell in cells if not added(cell)]
 
 
 def slug(heading: str) -> str:
@@ -227,8 +243,9 @@ def linked(text: str, names: dict[str, str], page: str) -> str:
 
 
 NAME, YEAR = r"([A-ZÀ-Þ][\w’'-]+)", r"((?:18|19|20)\d\d)"
-OTHERS = rf"((?:, {NAME})*,? and {NAME}| et al\.)?"
-CITED = rf"\({NAME}{OTHERS}, {YEAR}\)", rf"\b{NAME}{OTHERS} \({YEAR}\)"  # (Polyak, 1964) and Polyak (1964)
+OTHERS = rf"((?:, {NAME})*,? and {NAME}| et al\.| and others)?"
+CITED = (rf"(?:(?<=\()|(?<=; )){NAME}{OTHERS}, {YEAR}(?=[);,])",  # (Polyak, 1964) and (Cybenko, 1989; Hornik et al., 1989)
+         rf"\b{NAME}{OTHERS} \({YEAR}\)")  # Polyak (1964)
 
 
 def bibliography(text: str) -> dict[str, tuple[list[str], str]]:
@@ -244,7 +261,8 @@ def bibliography(text: str) -> dict[str, tuple[list[str], str]]:
 def cited(match: re.Match, entries: dict[str, tuple[list[str], str]]) -> str:
     "The key of what a mention like '(He et al., 2015)' means, or ''."
     surnames, year = {match[1], *re.findall(NAME, match[2] or "")}, match[match.re.groups]
-    return next((key for key, (authors, when) in entries.items() if when == year and surnames <= set(authors)), "")
+    fits = ((key, authors) for key, (authors, when) in entries.items() if when == year and surnames <= set(authors))
+    return next((key for key, authors in fits if authors[0] == match[1] or not match[2]), "")  # of several names the first is the first
 
 
 def with_sources(text: str, entries: dict[str, tuple[list[str], str]]) -> str:
@@ -252,7 +270,7 @@ def with_sources(text: str, entries: dict[str, tuple[list[str], str]]) -> str:
     def link(match: re.Match) -> str:
         key = cited(match, entries)
         if not key: return match[0]
-        if match[0].startswith("("): return f"([{match[0][1:-1]}](sources.qmd#ref-{key}))"
+        if not match[0].endswith(")"): return f"[{match[0]}](sources.qmd#ref-{key})"
         return f"{match[0][:-6]}([{match[match.re.groups]}](sources.qmd#ref-{key}))"
     def line(text: str) -> str:
         if text.startswith("#"): return text
@@ -278,7 +296,9 @@ def launch(file: str, lite: bool) -> str:
     from build_lite import LEFT_OUT
     if file == "index.ipynb": links = READ + (PLAY if lite else "")
     else:
-        play = PLAY.replace("index.html", "index.html" + PLAYS[file]) if lite and file in PLAYS else ""
+        words, state = PLAYS.get(file, ("", ""))
+        page = state if state.endswith(".html") else f"index.html?{state}"
+        play = f"[{words}](playground/{page})\n" if lite and file in PLAYS else ""
         links = (RUN if lite and Path(file).stem not in LEFT_OUT else "") + play + OPEN
     return "::: {.launch}\n" + links.format(file=file) + ":::"
 
@@ -526,10 +546,9 @@ def render(page: Page, there: list[tuple[str, str]], parts: dict[str, str]) -> t
     edit = f'<a href="{repo}/edit/{own["branch"]}/nbs/{page.file}">Edit this page</a> <a href="{repo}/issues/new">Report a mistake</a>'
     short = (f'<details class="toc-small"><summary>On this page</summary><nav aria-label="On this page, short">'
              f'{toc.replace(" id=", " data-id=")}</nav></details>')
-    heading = re.sub(r"^Appendix: (.)", lambda m: m[1].upper(), page.title)  # the line above it says so
     fields = {
         "title": html.escape(page.title if page.file == "index.ipynb" else f"{page.title} · {own['title']}"),
-        "heading": html.escape(heading).replace("_", "_<wbr>"), "subtitle": html.escape(page.subtitle),
+        "heading": html.escape(page.title).replace("_", "_<wbr>"), "subtitle": html.escape(page.subtitle),
         "site": html.escape(own["title"]),
         "kind": "front" if page.file == "index.ipynb" else "page", "number": number_text,
         "description": html.escape(page.subtitle, quote=True), "sidebar": sidebar(page.file, set(files)),

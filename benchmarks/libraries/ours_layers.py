@@ -45,6 +45,10 @@ class Network:
 
     def own(self, *arrays): return arrays
 
+    def write(self, temperature):
+        "As many tokens as the model can see, after a first one: nothing is asked twice."
+        return nn.generate(self.model, [0], self.problem.net.t - 1, temperature, rng=0)
+
     def step(self, x, y):
         loss, self.grads = self.gradient(self.model, x, y, out=self.grads)
         self.optimizer.update(self.model, self.grads)

@@ -23,7 +23,8 @@ def walk_back(program: Program, y: Traced, leaves: list[Traced]) -> list:
     "The gradient of `y` for each leaf, traced; None where y does not depend on it."
     gradients: dict[int, Any] = {y.number: y.dtype.type(1)}
     program.inside += 1
-    for op, rules, args, kwargs, out in reversed(program.tape):
+    while program.tape:  # what is read no more is let go of
+        op, rules, args, kwargs, out = program.tape.pop()
         g = gradients.pop(out.number, None)
         if g is None: continue
         wanted = [i for i, a in enumerate(args) if isinstance(a, Traced) and a.wanted]

@@ -21,17 +21,11 @@ from .trace import drawn
 # %% ../../nbs/18_compiler.ipynb #e40f4866
 @dataclass
 class Plan:
-    """A program on its way to being written out.
-
-    Parameters:
-        nodes: by number, in order
-        outputs: tuples, lists, dicts of values
-        writes: (array or input, the value that is written into it)
-    """
-    nodes: dict[int, Node]
+    "A program on its way to being written out."
+    nodes: dict[int, Node]  # by number, in order
     inputs: list[int]
-    outputs: Any
-    writes: list[tuple[Any, Any]]
+    outputs: Any  # tuples, lists, dicts of values
+    writes: list[tuple[Any, Any]]  # (array or input, the value that is written into it)
 
     def kept(self) -> set[int]:
         "The values that are wanted at the end."

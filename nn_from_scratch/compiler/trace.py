@@ -17,7 +17,7 @@ import numpy as np
 
 from ..calls import by_name, plain_functions
 from .nodes import (
-    Looked, Node, Shut, changed, is_wide, leaves_of, ref_of, traced, value_of,
+    Looked, Node, Shut, changed, is_wide, leaves_of, ref_of, shell, traced, value_of,
 )
 from .traced import Traced
 from ..dropout import dropout_mask
@@ -44,7 +44,9 @@ class Program:
     def note(self, op, args, kwargs, value, wanted=False) -> Traced:
         "Write down one line."
         args, kwargs = changed(args, ref_of), changed(kwargs, ref_of)
-        self.nodes.append(Node(op, args, kwargs, value))
+        node = Node(op, args, kwargs, value)
+        if node.refs(): node.value = changed(value, shell)  # another in each call
+        self.nodes.append(node)
         return Traced(self, len(self.nodes) - 1, value, wanted)
 
     def input(self, value, wanted=False) -> Traced:

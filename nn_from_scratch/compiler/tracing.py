@@ -11,6 +11,7 @@ __all__ = ['TAKEN', 'Replay', 'Tracing', 'shared_generators', 'put_back', 'is_da
 # %% ../../nbs/18_compiler.ipynb #2f27dca5
 import random
 import sys
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class Tracing:
 
     def guarded(self):
         "A trace that leaves nothing behind: no traced values, and no numbers drawn."
-        self.drawing, self.chance = [], None
+        self.drawing, self.chance, self.back = [], None, ()
         try:
             try:
                 for layout in self.layouts:
@@ -78,8 +79,10 @@ class Tracing:
                 things = self.things(np.random.Generator)
                 self.drawing = [(g, g.bit_generator.state) for g in things]
                 self.chance = shared_generators()
+                self.back = chain(*[layout.way_back() for layout in self.layouts])
                 return self.written(self.drawing, self.chance)
             finally:
+                any(self.back)  # one call into C, before Python looks for Ctrl-C
                 surely(self.give_back, sys._getframe())
         finally:  # once more, if an interrupt came between
             surely(self.give_back, sys._getframe())

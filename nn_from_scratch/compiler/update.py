@@ -20,10 +20,13 @@ from .tracing import Replay
 from ..functions import quicker
 from ..modules import Module
 from ..optimizer import Optimizer, arranged, twin
+from ..turns import alone
 
 # %% ../../nbs/18_compiler.ipynb #45606bd4
 class CompiledUpdate:
     "An optimizer's update as one loop over the numbers."
+
+    takes_turn = True
 
     def __init__(self, optimizer: Optimizer):
         self.optimizer = optimizer
@@ -32,6 +35,7 @@ class CompiledUpdate:
         self.work: list[tuple] = []
         self.settings: list | None = None
 
+    @alone
     def __call__(self, model: Module, grads: Any) -> None:
         optimizer = self.optimizer
         now = model.layout(), grads, optimizer.memory, optimizer.groups

@@ -30,7 +30,7 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK = COLORS
 # for thin lines: the darker ones first
 CURVES = (BLUE, VERMILLION, BLACK, PURPLE, GREEN, ORANGE, SKY)
 INK, GREY, RUST = "#222222", "#737373", "#A84300"
-GIVEN, FOUND = "#D6EAF5", "#FBE3B5"  # what goes in, and what comes out
+GIVEN, FOUND = "#F0F0F0", "#DCDCDC"  # what goes in, and what comes out: no class
 
 # %% ../../nbs/B_plots.ipynb #9fca18f1
 def mpl() -> Any:

@@ -86,15 +86,19 @@ def test_a_chapter_runs_from_top_to_bottom(lab, name):
         assert seen.foreign == []
 
 
+def write_notebook(clone, name, cells):
+    (clone / "nbs" / f"{name}.ipynb").write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {
+        "name": "python3", "display_name": "python3", "language": "python"}}, "cells": [
+            {"cell_type": "code", "id": f"cell{i}", "execution_count": None, "metadata": {}, "outputs": [], "source": [source]}
+            for i, source in enumerate(cells)]}))
+
+
 def test_the_bar_while_it_trains(lab, clone):
     "The bar of `fit` stands below its cell in one line, moves, and leaves nothing behind."
     cells = ["import numpy as np, nn_from_scratch as nn", "x, y = nn.moons(4000, 0.1, 0)",
              "history = nn.fit(nn.mlp([2, 64, 64, 2], rng=0), nn.cross_entropy, nn.SGD(0.05), (x[:3000], y[:3000]), (x[3000:], y[3000:]),\n"
              "                 epochs=60, metrics=[nn.accuracy])\nprint(history.stopped)"]
-    (clone / "nbs" / "bar.ipynb").write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {
-        "name": "python3", "display_name": "python3", "language": "python"}}, "cells": [
-            {"cell_type": "code", "id": f"cell{i}", "execution_count": None, "metadata": {}, "outputs": [], "source": [source]}
-            for i, source in enumerate(cells)]}))
+    write_notebook(clone, "bar", cells)
     with opened(lab, viewport={"width": 1100, "height": 700}) as seen:
         seen.page.goto(f"{lab}/lab/tree/bar.ipynb?token=test&reset")
         seen.page.wait_for_selector(".jp-Notebook", timeout=120_000)
@@ -114,3 +118,33 @@ def test_the_bar_while_it_trains(lab, clone):
         assert seen.page.locator(".jp-OutputArea-output").all_inner_texts()[-1].strip() == "epochs"
         seen.page.screenshot(path=screenshots() / "lab-bar-after.png")
         print(*sorted(shown)[:3], sep="\n")
+
+
+def test_a_probe_draws_while_it_trains(lab, clone):
+    "`Probe(live=True)`: one picture below its cell, which grows while the run goes on; one picture stays."
+    write_notebook(clone, "probe", [
+        "import nn_from_scratch as nn", "x, y = nn.load_digits()",
+        "probe = nn.Probe(every=5, live=True)\n"
+        "history = nn.fit(nn.mlp([64, 64, 32, 10], rng=0), nn.cross_entropy, nn.Adam(0.003), (x, y), epochs=12, callbacks=[probe], progress=False)\n"
+        "print(history.stopped)"])
+    with opened(lab, viewport={"width": 1100, "height": 900}) as seen:
+        seen.page.goto(f"{lab}/lab/tree/probe.ipynb?token=test&reset")
+        seen.page.wait_for_selector(".jp-Notebook", timeout=120_000)
+        wait_for(seen.page, "open with a kernel", lambda notebook: notebook["status"] == "idle", 120)
+        start_run(seen.page)
+        shown, most, while_it_ran = set(), 0, 0
+        for _ in range(1200):
+            pictures = seen.page.locator(".jp-OutputArea-output img").evaluate_all("found => found.map(one => one.src)")
+            done = "epochs" in seen.page.locator(".jp-OutputArea-output").all_inner_texts()
+            most, before = max(most, len(pictures)), len(shown)
+            shown.update(map(hash, pictures))
+            while_it_ran += len(shown) > before and not done
+            if while_it_ran == 2 and len(shown) > before: seen.page.screenshot(path=screenshots() / "lab-probe.png")
+            if done: break
+            seen.page.wait_for_timeout(50)
+        notebook = wait_for(seen.page, "run to the end", lambda notebook: notebook["run"] == 3 and notebook["status"] == "idle", 120)
+        assert notebook["errors"] == [] and notebook["stderr"] == []
+        print(len(shown), "pictures one after the other,", most, "at a time")
+        assert while_it_ran > 2 and most == 1  # it grew, in the place of the last one
+        assert notebook["figures"] == 1
+        seen.page.screenshot(path=screenshots() / "lab-probe-after.png")

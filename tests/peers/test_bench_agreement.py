@@ -39,6 +39,12 @@ def test_steps_of_other_layers(network):
     assert harness.disagreement(found) < run.TOLERANCES["step"], found
 
 
+def test_texts():
+    found = checks(run.WRITERS, {"kind": "write", "network": "GPT 2 x 64"})
+    assert {run.OURS, "PyTorch", "PyTorch, bare functions"} <= set(found) and all(len(tokens) == 64 for tokens in found.values())
+    assert len(set(found[run.OURS])) > 1 and harness.disagreement(found) == 0, found
+
+
 def test_predictions():
     problem = {"kind": "predict", "sizes": [64, 128, 10], "activation": "relu", "batch": 32, "rows": 2500}
     found = checks(run.MANY_ROWS, problem)

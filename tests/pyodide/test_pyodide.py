@@ -52,7 +52,7 @@ def run(pyodide: Path, wheels: Path, notebook: Path) -> dict:
 @pytest.mark.parametrize("name", build_lite.chapters())
 def test_chapter(name, pyodide, wheels, tmp_path):
     copy = build_lite.browser_copy(json.loads((build_lite.NBS / f"{name}.ipynb").read_text(encoding="utf-8")),
-                                   name in build_lite.TEXT_ONLY)
+                                   name in build_lite.TEXT_ONLY, name)
     path = tmp_path / f"{name}.ipynb"
     path.write_text(json.dumps(copy), encoding="utf-8")
     result = run(pyodide, wheels, path)
