@@ -28,7 +28,7 @@ def say(who: str, text: str):
 
 def show(text: str):
     "Print what may come from a file: all of it, but on a terminal nothing it obeys."
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():  # it may be closed
         text = "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
     print(text)
 

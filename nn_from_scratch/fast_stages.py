@@ -164,7 +164,8 @@ def through(layers: list, x: Any) -> tuple:
         (what the layers make of x, how many those are)
     """
     x, i = head(layers, x)
-    if type(layers) is not list or not any(type(f) is Conv2d for f in layers[i:]):
+    left = layers[i:] if type(layers) is list else []
+    if not left or not any(type(f) is Conv2d for f in left):
         return x, i
     usual = all(table.get(op) is row for op, row in _rows.items()) and all(
         kind.__call__ is call for kind, call in _as_written.items())

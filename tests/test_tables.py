@@ -632,6 +632,8 @@ def test_a_terminal_is_shown_nothing_that_it_obeys(monkeypatch):
         monkeypatch.setattr(sys, "stdout", stream)
         console.show("a\tb\n\x1b[2Jc")
         assert stream.getvalue() == ("a\tb\n�[2Jc\n" if terminal else "a\tb\n\x1b[2Jc\n")  # a file gets what there is
+    monkeypatch.setattr(sys, "stdout", None)
+    console.show("nobody hears it")
 
 
 def test_the_names_of_many_columns_cost_what_they_weigh():

@@ -46,6 +46,7 @@ SMALLER = {  # trainings that would take minutes in the browser: {chapter: {cell
         "7e267a34": [("epochs=4", "epochs=2"), ("4 * 23", "2 * 23"), ("4th epoch", "2nd epoch"), ("in 1, 20:", "in 1, 8:")],
         "cdd96e55": [("range(3)", "range(1)"), ("train(make(seed), rest)", "train(make(seed), rest, epochs=4)"), ("> 0.95", "> 0.8")],
     },
+    "14_recurrence": {"b2003003": [("epochs=8", "epochs=2")]},
     "16_gpt": {
         "4c1d828d": [("steps=1200", "steps=200")],
         "8c20e33e": [('"steps": 150', '"steps": 40')],
