@@ -144,14 +144,15 @@ def _in_numbers(pictures, channels: int) -> np.ndarray:
 
 # %% ../nbs/C_command.ipynb #d1b00a07
 class Album(Module):
-    "The first layer of a network that reads pictures: channels at mean 0, spread 1."
+    """The first layer of a network that reads pictures: channels at mean 0, spread 1.
 
-    def __init__(
-        self,
-        x: np.ndarray,  # pictures to learn from (n, height, width, channels)
-        classes: list[str],  # their names
-        scaled: bool = False,  # whether the pictures were scaled to this size
-    ):
+    Parameters:
+        x: pictures to learn from (n, height, width, channels)
+        classes: their names
+        scaled: whether the pictures were scaled to this size
+    """
+
+    def __init__(self, x: np.ndarray, classes: list[str], scaled: bool = False):
         self._mean = x.mean(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
         spread = x.std(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
         self._std = np.where(spread > 0, spread, np.float32(1))
@@ -166,11 +167,15 @@ class Album(Module):
     def __call__(self, x: Any) -> Any:
         return (x - self._mean) / self._std
 
-    def encode(
-        self,
-        path: str | os.PathLike,  # a picture, or a folder of them
-    ) -> tuple[list[str], np.ndarray]:  # their names, x (n, height, width, channels)
-        "Pictures as the network was trained on them."
+    def encode(self, path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
+        """Pictures as the network was trained on them.
+
+        Parameters:
+            path: a picture, or a folder of them
+
+        Returns:
+            their names, x (n, height, width, channels)
+        """
         files = [Path(path)]
         if os.path.isdir(path): files = pictures_in(Path(path))[0]
         if not files: raise UsageError(f"{path}: there is no picture in this folder")
@@ -191,13 +196,18 @@ class Album(Module):
                 f"{len(about['classes'])} classes)")
 
 
-def image_network(
-    shape: tuple,  # (height, width, channels) of a picture
-    sizes: list[int],  # of which the first, the number of pixels, is not used
-    activation: Any,  # after each layer but the last
-    rng: Any = None,  # seed or generator
-) -> Sequential:  # from pictures to scores
-    "Kernels of 3 × 3 and pools until 4 to 7 rows are left, then weighted sums."
+def image_network(shape: tuple, sizes: list[int], activation: Any, rng: Any = None) -> Sequential:
+    """Kernels of 3 × 3 and pools until 4 to 7 rows are left, then weighted sums.
+
+    Parameters:
+        shape: (height, width, channels) of a picture
+        sizes: of which the first, the number of pixels, is not used
+        activation: after each layer but the last
+        rng: seed or generator
+
+    Returns:
+        from pictures to scores
+    """
     rng, layers, (height, width, n) = np.random.default_rng(rng), [], shape
     for kernels in 16, 32, 64, 64:
         layers += [Conv2d(n, kernels, 3, padding=1, rng=rng), activation]
@@ -209,16 +219,20 @@ def image_network(
     return Sequential(*layers, Flatten(), *last)
 
 # %% ../nbs/C_command.ipynb #d1b00a08
-def read_album(
-    folder: str | os.PathLike,  # a sub-folder a class; or train/ and test/ with such
-    size: int = 0,  # scale and cut pictures to so many pixels a side; 0: as they are
-    rng: int = 0,  # seed of the split
-) -> Task:  # with pictures (n, height, width, channels) from 0 to 1
+def read_album(folder: str | os.PathLike, size: int = 0, rng: int = 0) -> Task:
     """A task from a folder of pictures, read with Pillow.
 
     Grey stays grey where all of them are; what is transparent lies on white; hidden
     files are left out. Raises `UsageError` for a folder of another form, `ValueError`
     for a picture that cannot be read, `ImportError` without Pillow.
+
+    Parameters:
+        folder: a sub-folder a class; or train/ and test/ with such
+        size: scale and cut pictures to so many pixels a side; 0: as they are
+        rng: seed of the split
+
+    Returns:
+        with pictures (n, height, width, channels) from 0 to 1
     """
     who, stages = f"--data {folder}", _stages(folder)
     found = {stage: _classes(folder, place) for stage, place in stages.items()}

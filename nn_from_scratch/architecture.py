@@ -55,12 +55,19 @@ def arrays_of(model: Any) -> list[Held]:
 # %% ../nbs/20_sharing.ipynb #bfb8fac7
 @dataclass(frozen=True)
 class Recipe:
-    "How a kind of layer, or a function between layers, is made again from a file."
+    """How a kind of layer, or a function between layers, is made again from a file.
 
-    make: Callable | None = None  # make(arrays, **options) -> layer; None: function
-    options: dict = field(default_factory=dict)  # name -> what checks its value
-    axes: dict = field(default_factory=dict)  # parameter -> order of its axes in a file
-    state: dict = field(default_factory=dict)  # attribute -> its name among the arrays
+    Parameters:
+        make: make(arrays, **options) -> layer; None: function
+        options: name -> what checks its value
+        axes: parameter -> order of its axes in a file
+        state: attribute -> its name among the arrays
+    """
+
+    make: Callable | None = None
+    options: dict = field(default_factory=dict)
+    axes: dict = field(default_factory=dict)
+    state: dict = field(default_factory=dict)
 
 
 def finite_number(value) -> float:
@@ -78,20 +85,25 @@ recipes[elu] = Recipe(options={"alpha": finite_number})
 
 # %% ../nbs/20_sharing.ipynb #f3a90b14
 class Arrays:
-    "The arrays of a file as one layer sees them: by their names in it."
+    """The arrays of a file as one layer sees them: by their names in it.
 
-    def __init__(
-        self,
-        found: dict,  # name in the whole model -> array
-        path: str,  # the layer's own name in the model; "" for the model itself
-    ):
+    Parameters:
+        found: name in the whole model -> array
+        path: the layer's own name in the model; "" for the model itself
+    """
+
+    def __init__(self, found: dict, path: str):
         self.found, self.path = found, path
 
-    def get(
-        self,
-        name: str,  # of the array in the layer, such as "weight"
-    ) -> np.ndarray | None:  # the array; None if there is none
-        "The array of that name, if there is one."
+    def get(self, name: str) -> np.ndarray | None:
+        """The array of that name, if there is one.
+
+        Parameters:
+            name: of the array in the layer, such as "weight"
+
+        Returns:
+            the array; None if there is none
+        """
         return self.found.get(f"{self.path}.{name}" if self.path else name)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -134,13 +146,18 @@ class TwoOfOneName(ValueError):
     "A layer or function whose name in a file could mean another one."
 
 
-def describe(
-    layer: Any,  # a layer or a whole model
-    path: str = "",  # its name in the model
-    known: dict | None = None,  # id -> name of the layers met so far
-) -> dict:  # {"layer": its name, and its options}; of a Sequential, its "layers"
+def describe(layer: Any, path: str = "", known: dict | None = None) -> dict:
     """A model in words that JSON can write. Raises `ValueError` for what has no recipe,
-    or one of two under the same name."""
+    or one of two under the same name.
+
+    Parameters:
+        layer: a layer or a whole model
+        path: its name in the model
+        known: id -> name of the layers met so far
+
+    Returns:
+        {"layer": its name, and its options}; of a Sequential, its "layers"
+    """
     known = {} if known is None else known
     if type(layer) is Sequential:
         parts = [describe(part, below(path, i), known) for i, part in enumerate(layer)]
@@ -227,13 +244,18 @@ def optional(name: str, what: str, install: str) -> Any:
         ) from error
 
 # %% ../nbs/20_sharing.ipynb #f0194466
-def build(
-    words: Any,  # what `describe` wrote, as it stands in a file
-    arrays: dict,  # name -> array, as they stand in the file
-    path: str = "",  # name of this layer in the model
-    made: dict | None = None,  # name -> the layers made so far
-) -> Any:  # the layer, with the right sizes; its numbers are put in later
-    "Make what a description describes. Raises `ValueError` where it does not fit."
+def build(words: Any, arrays: dict, path: str = "", made: dict | None = None) -> Any:
+    """Make what a description describes. Raises `ValueError` where it does not fit.
+
+    Parameters:
+        words: what `describe` wrote, as it stands in a file
+        arrays: name -> array, as they stand in the file
+        path: name of this layer in the model
+        made: name -> the layers made so far
+
+    Returns:
+        the layer, with the right sizes; its numbers are put in later
+    """
     made = {} if made is None else made
     kind = words.get("layer") if isinstance(words, dict) else None
     if path.count(".") > 50:
@@ -266,12 +288,17 @@ def _looked_up(words, kind, path: str) -> tuple[Any, Recipe, dict]:
                      "layer of this library")
 
 # %% ../nbs/20_sharing.ipynb #17b6f25c
-def in_words(
-    model: Module,  # the model to describe
-    arrays: dict,  # name -> its arrays, as they are to stand in the file
-) -> dict:  # {"model": its description}, or {"unknown": why there is none}
+def in_words(model: Module, arrays: dict) -> dict:
     """The description of a model, if the model can be rebuilt from it. Raises
-    `ValueError` for a name that two functions have."""
+    `ValueError` for a name that two functions have.
+
+    Parameters:
+        model: the model to describe
+        arrays: name -> its arrays, as they are to stand in the file
+
+    Returns:
+        {"model": its description}, or {"unknown": why there is none}
+    """
     try:
         words = describe(model)
         again = build(words, arrays)

@@ -20,11 +20,21 @@ from .functions import asked, elu, leaky_relu, linear, weighted_sum
 from .layers import Linear, Sequential, mlp
 
 # %% ../nbs/F_checks.ipynb #5c1f9b03
-def ask(
-    f: Callable,  # under `@operation` or `@checked`
-    *demands: Callable | None,  # one an argument: demand(who, name, value, *before)
-):
-    "Add a row to the table: what is asked of each argument of `f`."
+def ask(f: Callable, *demands: Callable | None):
+    """Add a row to the table: what is asked of each argument of `f`.
+
+    Parameters:
+        f: under `@operation` or `@checked`
+        demands: one an argument: demand(who, name, value, *before)
+
+    Example:
+        >>> @nn.functions.checked
+        ... def root(x): return x**0.5
+        >>> nn.asking.ask(root, nn.checks.at_least_0)
+        >>> try: root(-1)
+        ... except ValueError as error: print(error)
+        root: x must be a number of at least 0, not -1
+    """
     parameters = inspect.signature(f).parameters
     who, names = f.__qualname__.partition(".")[0], list(parameters)
     known, given, lines, fit = {}, [], [], []
@@ -52,10 +62,20 @@ def _looks_at(demand):
     return 99 if every else len(parameters) - 3
 
 
-def wishes(
-    f: Callable,  # a function, with a row or without
-) -> dict[str, str]:  # argument -> what is asked of it
-    "What `f` asks of its arguments, in words."
+def wishes(f: Callable) -> dict[str, str]:
+    r"""What `f` asks of its arguments, in words.
+
+    Parameters:
+        f: a function, with a row or without
+
+    Returns:
+        argument -> what is asked of it
+
+    Example:
+        >>> print(*nn.asking.wishes(nn.mlp).items(), sep="\n")
+        ('sizes', 'a list of numbers of units, from the inputs to the outputs')
+        ('activation', 'a callable such as relu')
+    """
     row = asked.get(f, {})
     demands = getattr(row, "demands", row)
     return {name: (demand.__doc__ or "").partition("\n")[0]

@@ -23,13 +23,18 @@ from .modules import Module
 from .rules import defvjp
 
 # %% ../nbs/15_attention.ipynb #08eaa4bf
-def attention_weights(
-    q: Array,  # queries (…, t, d)
-    k: Array,  # keys (…, s, d)
-    causal: bool = False,  # whether query i of t sees only the first s - t + i + 1 keys
-    mask: Array | None = None,  # (…, t, s), True where a query may look
-) -> Array:  # (…, t, s): each row adds up to 1, or is 0 where nothing may be seen
-    "How much each query takes from each key: softmax(q kᵀ / √d) over what it may see."
+def attention_weights(q: Array, k: Array, causal: bool = False, mask: Array | None = None) -> Array:
+    """How much each query takes from each key: softmax(q kᵀ / √d) over what it may see.
+
+    Parameters:
+        q: queries (…, t, d)
+        k: keys (…, s, d)
+        causal: whether query i of t sees only the first s - t + i + 1 keys
+        mask: (…, t, s), True where a query may look
+
+    Returns:
+        (…, t, s): each row adds up to 1, or is 0 where nothing may be seen
+    """
     scores = q @ np.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1])
     t, s = scores.shape[-2:]
     seen = np.tri(t, s, s - t, dtype=bool) if causal else np.ones((t, s), bool)
@@ -42,14 +47,26 @@ def attention_weights(
 # %% ../nbs/15_attention.ipynb #7afe704a
 @operation
 def attention(
-    q: Array,  # queries (…, t, d)
-    k: Array,  # keys (…, s, d)
-    v: Array,  # values (…, s, n)
-    causal: bool = False,  # whether query i of t sees only the first s - t + i + 1 keys
-    mask: Array | None = None,  # (…, t, s), True where a query may look
-) -> Array:  # (…, t, n); zeros for a query that may see nothing
+    q: Array, k: Array, v: Array, causal: bool = False, mask: Array | None = None
+) -> Array:
     """For each query the mean of the values, weighed by how its key fits:
-    softmax(q kᵀ/√d) v (Vaswani et al., 2017)."""
+    softmax(q kᵀ/√d) v (Vaswani et al., 2017).
+
+    Parameters:
+        q: queries (…, t, d)
+        k: keys (…, s, d)
+        v: values (…, s, n)
+        causal: whether query i of t sees only the first s - t + i + 1 keys
+        mask: (…, t, s), True where a query may look
+
+    Returns:
+        (…, t, n); zeros for a query that may see nothing
+
+    Example:
+        >>> keys, values = np.eye(3), np.array([[10.0], [20.0], [30.0]])
+        >>> nn.attention(np.array([[0.0, 50.0, 0.0]]), keys, values)  # it fits the second key
+        array([[20.]])
+    """
     return attention_weights(q, k, causal, mask) @ v
 
 
@@ -75,13 +92,24 @@ defvjp(attention, _attention_q, _attention_k, _attention_v)
 
 # %% ../nbs/15_attention.ipynb #c6d10a22
 @operation
-def rotary(
-    x: Array,  # (…, t, d), d even
-    start: int = 0,  # the position of the first row
-    base: float = 10_000.0,  # the slowest pair turns once in about 2π · base places
-) -> Array:  # as x
+def rotary(x: Array, start: int = 0, base: float = 10_000.0) -> Array:
     """Positions as angles: numbers i and i + d/2 of a row are a pair, turned by the
-    row's position times base^(-2i/d) (Su et al., 2021)."""
+    row's position times base^(-2i/d) (Su et al., 2021).
+
+    Parameters:
+        x: (…, t, d), d even
+        start: the position of the first row
+        base: the slowest pair turns once in about 2π · base places
+
+    Returns:
+        as x
+
+    Example:
+        >>> nn.rotary(np.ones((3, 2))).round(3)  # one pair, at the positions 0, 1 and 2
+        array([[ 1.   ,  1.   ],
+               [-0.301,  1.382],
+               [-1.325,  0.493]])
+    """
     return turned(x, *angles(x.shape[-2], x.shape[-1], start, base, x.dtype))
 
 
@@ -107,21 +135,34 @@ defvjp(rotary, _rotary)
 
 # %% ../nbs/15_attention.ipynb #295e0684
 class MultiHeadAttention(Module):
-    "Attention in several heads: each asks in its own way, and their answers are mixed."
+    """Attention in several heads: each asks in its own way, and their answers are mixed.
+
+    Parameters:
+        d: features of a place, in and out
+        heads: how many; each has d / heads numbers of a place
+        causal: whether a place sees only itself and what was before
+        kv_heads: heads of keys and values, each shared by several of queries
+        rotary: whether to turn queries and keys by their positions
+        bias: whether the projections have biases
+        init: (shape, rng, dtype) -> weights
+        rng: seed or generator
+        dtype: of the weights
+
+    Example:
+        >>> layer = nn.MultiHeadAttention(16, 4, rng=0)
+        >>> print(layer, layer(np.zeros((2, 5, 16))).shape, layer.parameters())
+        MultiHeadAttention(16, 4) (2, 5, 16) Parameters of 1,088 numbers, float32
+          in_proj_weight (16, 48)
+          in_proj_bias (48,)
+          out_proj.weight (16, 16)
+          out_proj.bias (16,)
+    """
 
     @checked
     def __init__(
-        self,
-        d: int,  # features of a place, in and out
-        heads: int,  # how many; each has d / heads numbers of a place
-        causal: bool = True,  # whether a place sees only itself and what was before
-        # heads of keys and values, each shared by several of queries
-        kv_heads: int | None = None,
-        rotary: bool = False,  # whether to turn queries and keys by their positions
-        bias: bool = True,  # whether the projections have biases
-        init=glorot_uniform,  # (shape, rng, dtype) -> weights
-        rng: Seed = None,  # seed or generator
-        dtype: Dtype = np.float32,  # of the weights
+        self, d: int, heads: int, causal: bool = True, kv_heads: int | None = None,
+        rotary: bool = False, bias: bool = True, init=glorot_uniform, rng: Seed = None,
+        dtype: Dtype = np.float32
     ):
         rng, size = np.random.default_rng(rng), d // heads
         self.heads, self.kv_heads = heads, kv_heads or heads
@@ -131,13 +172,17 @@ class MultiHeadAttention(Module):
         self.in_proj_bias = np.zeros(n, dtype) if bias else None
         self.out_proj = Linear(d, d, bias=bias, init=init, rng=rng, dtype=dtype)
 
-    def __call__(
-        self,
-        x: Any,  # (…, t, d)
-        mask: Array | None = None,  # (t, s) or (…, heads, t, s): True where one looks
-        cache: "Cache | None" = None,  # keys and values of the places before these
-    ) -> Any:  # (…, t, d)
-        "What each place makes of what it looked up."
+    def __call__(self, x: Any, mask: Array | None = None, cache: "Cache | None" = None) -> Any:
+        """What each place makes of what it looked up.
+
+        Parameters:
+            x: (…, t, d)
+            mask: (t, s) or (…, heads, t, s): True where one looks
+            cache: keys and values of the places before these
+
+        Returns:
+            (…, t, d)
+        """
         what = "MultiHeadAttention", "in_proj_weight"
         x = as_floats_of(x, self.in_proj_weight, *what)
         bias = 0.0 if self.in_proj_bias is None else self.in_proj_bias
@@ -147,13 +192,17 @@ class MultiHeadAttention(Module):
         if found is None: found = self.look_up(h, mask, cache)
         return self.out_proj(found)
 
-    def look_up(
-        self,
-        h: Any,  # queries, keys and values of all heads side by side (…, t, n)
-        mask: Array | None = None,  # as above
-        cache: "Cache | None" = None,  # as above
-    ) -> Any:  # the answers of all heads side by side (…, t, d)
-        "Attention in each of the heads."
+    def look_up(self, h: Any, mask: Array | None = None, cache: "Cache | None" = None) -> Any:
+        """Attention in each of the heads.
+
+        Parameters:
+            h: queries, keys and values of all heads side by side (…, t, n)
+            mask: as above
+            cache: as above
+
+        Returns:
+            the answers of all heads side by side (…, t, d)
+        """
         heads, pairs = self.heads, self.kv_heads
         size = h.shape[-1] // (heads + 2 * pairs)
         h = h.reshape(*h.shape[:-1], heads + 2 * pairs, size).swapaxes(-2, -3)
@@ -185,12 +234,16 @@ class Cache:
 
     def __bool__(self): return True
 
-    def extended(
-        self,
-        k: Array,  # keys of the next places (…, t, d)
-        v: Array,  # their values (…, t, d)
-    ) -> tuple[Array, Array]:  # those of all places so far (…, s, d)
-        "Take in what is new, and give all there is."
+    def extended(self, k: Array, v: Array) -> tuple[Array, Array]:
+        """Take in what is new, and give all there is.
+
+        Parameters:
+            k: keys of the next places (…, t, d)
+            v: their values (…, t, d)
+
+        Returns:
+            those of all places so far (…, s, d)
+        """
         start, end = self.length, self.length + k.shape[-2]
         if self.k is None or end > self.k.shape[-2]:
             self.k, self.v = _with_room(self.k, k, end), _with_room(self.v, v, end)

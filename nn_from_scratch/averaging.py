@@ -28,13 +28,22 @@ class WeightAverage(Callback):
     At first the mean of all steps so far, then one that forgets. What a layer keeps
     beside its parameters (running statistics) is averaged likewise. The history has the
     validation loss of the mean, `noted["averaged_loss"]`, beside that of the run.
+
+    Parameters:
+        decay: how much of the mean stays; 1: of all steps alike
+        start: steps before the first one that counts
+
+    Example:
+        >>> data, valid, average = nn.moons(100, rng=0), nn.moons(100, rng=1), nn.WeightAverage(0.9)
+        >>> model = nn.mlp([2, 16, 2], rng=0)
+        >>> history = nn.fit(model, nn.cross_entropy, nn.SGD(1.0), data, valid, epochs=20,
+        ...                  callbacks=[average], progress=False)
+        >>> loss = nn.evaluate(model, nn.cross_entropy, valid)["loss"]  # the model has the mean
+        >>> loss == history.noted["averaged_loss"][-1], list(history.rows()[-1])
+        (True, ['epoch', 'train_loss', 'valid_loss', 'averaged_loss'])
     """
 
-    def __init__(
-        self,
-        decay: float = 0.99,  # how much of the mean stays; 1: of all steps alike
-        start: int = 0,  # steps before the first one that counts
-    ):
+    def __init__(self, decay: float = 0.99, start: int = 0):
         self.decay = checks.at_most_1("WeightAverage", "decay", decay)
         self.start = checks.whole("WeightAverage", "start", start + 1) - 1
         self.mean, self.steps, self.valid_loss = [], 0, []
@@ -71,11 +80,12 @@ class WeightAverage(Callback):
         vars(self).update(mean=self.before, before=[], placed=True)
 
     @contextmanager
-    def averaged(
-        self,
-        model: Module,  # the one that is being trained
-    ):
-        "`with average.averaged(model):` the mean is in the model, for that long."
+    def averaged(self, model: Module):
+        """`with average.averaged(model):` the mean is in the model, for that long.
+
+        Parameters:
+            model: the one that is being trained
+        """
         before = [a.copy() for a in numbers_of(model)]
         try:
             try:

@@ -22,16 +22,30 @@ from .aliases import Array, Batch, Seed
 
 # %% ../nbs/05_training.ipynb #de4afc56
 def batches(
-    x: Array,  # samples (n, …)
-    y: Array,  # targets (n, …)
-    batch_size: int,  # samples in a batch; the last one may have fewer
-    rng: Seed = None,  # seed or generator of the order
-    shuffle: bool = True,  # whether to draw the samples in a random order
-    drop_last: bool = False,  # whether to leave out a last batch that is not full
-) -> Iterator[Batch]:  # (x, y) of each batch
+    x: Array, y: Array, batch_size: int, rng: Seed = None, shuffle: bool = True,
+    drop_last: bool = False
+) -> Iterator[Batch]:
     """Every sample once, in batches (x, y).
 
     Raises `ValueError` when the lengths differ or there is no sample.
+
+    Parameters:
+        x: samples (n, …)
+        y: targets (n, …)
+        batch_size: samples in a batch; the last one may have fewer
+        rng: seed or generator of the order
+        shuffle: whether to draw the samples in a random order
+        drop_last: whether to leave out a last batch that is not full
+
+    Returns:
+        (x, y) of each batch
+
+    Example:
+        >>> x, y = np.arange(5), 10 * np.arange(5)
+        >>> for xb, yb in nn.batches(x, y, batch_size=2, rng=0): print(xb, yb)
+        [2 4] [20 40]
+        [3 0] [30  0]
+        [1] [10]
     """
     arrays = [checks.as_array("batches", part, a) for part, a in (("x", x), ("y", y))]
     checks.lengths("batches", arrays)
@@ -107,15 +121,19 @@ def batches_of(data: Any, dtype: np.dtype, size: int, rng=None) -> Iterator[tupl
                          "or an object whose __iter__ begins anew each time")
 
 # %% ../nbs/05_training.ipynb #582f073a
-def class_weights(
-    y: np.ndarray,  # labels (n,)
-    class_weight: Mapping[int, float] | str,  # label -> weight; or "balanced"
-) -> np.ndarray:  # (n,)
+def class_weights(y: np.ndarray, class_weight: Mapping[int, float] | str) -> np.ndarray:
     """The weight of each sample by its class.
 
     "balanced": each class as much as any other, and all together as much as without
     weights. Raises `ValueError` for labels that are no whole numbers, or a class that
     is not there.
+
+    Parameters:
+        y: labels (n,)
+        class_weight: label -> weight; or "balanced"
+
+    Returns:
+        (n,)
     """
     if y.ndim != 1 or y.dtype.kind not in "iub":
         raise ValueError("fit: class_weight needs labels, whole numbers (n,), "
@@ -146,16 +164,19 @@ class Feed:
     It goes through `data` once an epoch, and gives a list of `accumulate` batches for
     each step (the last list may be shorter). With `state_dict` and `load_state_dict` a
     run that was killed within an epoch goes on with the very next batch.
+
+    Parameters:
+        data: (x, y) or (x, y, weight) arrays, or an iterable of such batches
+        dtype: of the model
+        batch_size: samples in a batch, where `data` is arrays
+        rng: draws the order of the samples
+        accumulate: batches in a step
+        class_weight: see `class_weights`; for batches of an iterable
     """
 
     def __init__(
-        self,
-        data: Any,  # (x, y) or (x, y, weight) arrays, or an iterable of such batches
-        dtype: np.dtype,  # of the model
-        batch_size: int,  # samples in a batch, where `data` is arrays
-        rng: np.random.Generator,  # draws the order of the samples
-        accumulate: int = 1,  # batches in a step
-        class_weight: Any = None,  # see `class_weights`; for batches of an iterable
+        self, data: Any, dtype: np.dtype, batch_size: int, rng: np.random.Generator,
+        accumulate: int = 1, class_weight: Any = None
     ):
         self.data, self.dtype, self.batch_size, self.rng = data, dtype, batch_size, rng
         self.accumulate, self.class_weight = accumulate, class_weight

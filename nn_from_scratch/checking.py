@@ -19,15 +19,23 @@ from .modules import Module
 from .tape import value_of
 
 # %% ../nbs/03b_autodiff.ipynb #ff867b07
-def numeric_grad(
-    f: Callable,  # a function of an array (or of a number) that returns a number
-    x: Any,  # where: an array of any shape, or a number
-    eps: float = 1e-5,  # how far to step to either side
-) -> Any:  # as x, in float64
+def numeric_grad(f: Callable, x: Any, eps: float = 1e-5) -> Any:
     """The gradient of `f` at `x` by central differences, one number of x at a time:
     (f(x + eps) - f(x - eps)) / 2 eps.
 
     Raises `ValueError` if `f` returns anything else than a single number.
+
+    Parameters:
+        f: a function of an array (or of a number) that returns a number
+        x: where: an array of any shape, or a number
+        eps: how far to step to either side
+
+    Returns:
+        as x, in float64
+
+    Example:
+        >>> nn.numeric_grad(lambda x: np.sum(x**2), [1.0, -2.0]).round(6)
+        array([ 2., -4.])
     """
     x = np.array(x, np.float64)
     return differences(lambda: single_number(f(x[()])), x, eps)[()]
@@ -57,17 +65,25 @@ def single_number(y):
     return y
 
 # %% ../nbs/03b_autodiff.ipynb #ef2c675d
-def grad_check(
-    f: Callable,  # of arrays, numbers or a float64 Module; its result of any shape
-    *args: Any,  # where; every floating-point argument is checked, in float64
-    eps: float = 1e-5,  # step of the finite differences
-    tol: float = 1e-6,  # how far apart, relative to the larger of the two or to 1
-) -> float:  # the largest disagreement there is
+def grad_check(f: Callable, *args: Any, eps: float = 1e-5, tol: float = 1e-6) -> float:
     """Compare the gradients of `f` with finite differences; an `AssertionError` names
     the worst disagreement.
 
     Raises `ValueError` if there is nothing to check, `TypeError` where `f` has no
     gradient.
+
+    Parameters:
+        f: of arrays, numbers or a float64 Module; its result of any shape
+        args: where; every floating-point argument is checked, in float64
+        eps: step of the finite differences
+        tol: how far apart, relative to the larger of the two or to 1
+
+    Returns:
+        the largest disagreement there is
+
+    Example:
+        >>> nn.grad_check(nn.sigmoid, np.array([-2.0, 0.5])) < 1e-9
+        True
     """
     args = tuple(np.array(a, np.float64) if is_float(a) else a for a in args)
     shape = np.shape(value_of(f(*args)))

@@ -224,16 +224,25 @@ class Checkpoints(Callback):
     is saved there; a `UserWarning` tells of a damaged file, and of state that cannot be
     saved. An `OSError` ends the training when a checkpoint cannot be written: the one
     before it is whole, and so is the model.
+
+    Parameters:
+        folder: made if it is not there
+        resume: whether to go on with the run that is saved there
+        every: steps after which to save within an epoch
+
+    Example:
+        >>> data = nn.moons(100, rng=0)
+        >>> for epochs in (2, 3):  # the second run goes on where the first one ended
+        ...     keep = nn.Checkpoints(folder / "runs", resume=True)
+        ...     history = nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.Adam(), data,
+        ...                      epochs=epochs, callbacks=[keep], progress=False)
+        >>> len(history.train_loss)
+        3
     """
 
     told_last = True  # after the others, so that what they did is saved too
 
-    def __init__(
-        self,
-        folder: str | os.PathLike,  # made if it is not there
-        resume: bool = False,  # whether to go on with the run that is saved there
-        every: int = 1000,  # steps after which to save within an epoch
-    ):
+    def __init__(self, folder: str | os.PathLike, resume: bool = False, every: int = 1000):
         if not isinstance(folder, (str, os.PathLike)):
             raise TypeError("fit: checkpoint must be the name of a folder, not "
                             f"{folder!r}")

@@ -25,26 +25,38 @@ from .aliases import Array, Dtype, Layer
 _Thing = TypeVar("_Thing")
 
 
-def name_of(
-    thing: Any,  # a function, or an object of a class
-) -> str:
-    "What a thing is called in messages and in the history."
+def name_of(thing: Any) -> str:
+    """What a thing is called in messages and in the history.
+
+    Parameters:
+        thing: a function, or an object of a class
+    """
     return getattr(thing, "__name__", None) or type(thing).__name__
 
 
-def counted(
-    n: int,  # how many
-    what: str,  # in the singular
-) -> str:  # "1 epoch", "2 epochs"
-    "A number and what it counts."
+def counted(n: int, what: str) -> str:
+    """A number and what it counts.
+
+    Parameters:
+        n: how many
+        what: in the singular
+
+    Returns:
+        "1 epoch", "2 epochs"
+    """
     return f"{n} {what}{'s' * (n != 1)}"
 
 # %% ../nbs/F_checks.ipynb #e74da32d
-def plain(
-    words: str,  # what the number must be
-    fits: Callable[[float], bool],  # whether it is
-) -> Callable[[str, str, Any], Any]:  # demand(who, name, value) -> a number of Python's
-    "A demand for a plain number: NumPy's float64 would turn float32 work into float64."
+def plain(words: str, fits: Callable[[float], bool]) -> Callable[[str, str, Any], Any]:
+    """A demand for a plain number: NumPy's float64 would turn float32 work into float64.
+
+    Parameters:
+        words: what the number must be
+        fits: whether it is
+
+    Returns:
+        demand(who, name, value) -> a number of Python's
+    """
     def demand(who: str, name: str, value: Any) -> Any:
         number = value if type(value) in (float, int) else _of_python(value)
         if not isinstance(number, (int, float)) or not fits(number):
@@ -70,7 +82,12 @@ positive   = plain("positive", lambda n: n > 0)
 
 
 def whole(who: str, name: str, value: Any) -> int:
-    "a whole number of at least 1"
+    """a whole number of at least 1
+
+    Example:
+        >>> print(nn.checks.whole("fit", "epochs", np.int64(3)))
+        3
+    """
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{who}: {name} must be a whole number of at least 1, "
                          f"not {value!r:.60}")
@@ -96,14 +113,19 @@ def function(who: str, name: str, value: Any) -> Callable:
     return value
 
 
-def kind(
-    who: str,  # the function that asks
-    name: str,  # of the argument
-    thing: _Thing,  # the argument
-    kinds: Any,  # a class, or a tuple of classes
-    words: str,  # "a list such as [accuracy]"
-) -> _Thing:  # the argument
-    "An object of a class; `TypeError` for a class, say, where an object of it belongs."
+def kind(who: str, name: str, thing: _Thing, kinds: Any, words: str) -> _Thing:
+    """An object of a class; `TypeError` for a class, say, where an object of it belongs.
+
+    Parameters:
+        who: the function that asks
+        name: of the argument
+        thing: the argument
+        kinds: a class, or a tuple of classes
+        words: "a list such as [accuracy]"
+
+    Returns:
+        the argument
+    """
     if not isinstance(thing, kinds):
         raise TypeError(f"{who}: {name} must be {words}, not {name_of(thing)}")
     return thing
@@ -197,11 +219,16 @@ def finite(who: str, name: str, a: Array) -> Array:
                      "fill them in or leave those rows out")
 
 
-def lengths(
-    who: str,  # the function that asks
-    arrays: Sequence[Array],  # x, y and weight, as far as there are any
-) -> Sequence[Array]:  # the same
-    "A row for each sample in all of the arrays, and at least one, or `ValueError`."
+def lengths(who: str, arrays: Sequence[Array]) -> Sequence[Array]:
+    """A row for each sample in all of the arrays, and at least one, or `ValueError`.
+
+    Parameters:
+        who: the function that asks
+        arrays: x, y and weight, as far as there are any
+
+    Returns:
+        the same
+    """
     names = ("x", "y", "weight")[:len(arrays)]
     shapes = ", ".join(f"{name} is {a.shape}" for name, a in zip(names, arrays))
     if any(a.ndim == 0 for a in arrays) or len({len(a) for a in arrays}) > 1:

@@ -38,11 +38,24 @@ CHECKS: dict[str, Callable] = {
 
 @dataclass
 class Checkup:
-    "What was found in a set-up, and what could not be tried."
+    """What was found in a set-up, and what could not be tried.
 
-    findings: list[Finding] = field(default_factory=list)  # check, seen, means, advice
-    done: list[str] = field(default_factory=list)  # the checks that were made
-    skipped: dict[str, str] = field(default_factory=dict)  # check -> why not made
+    Parameters:
+        findings: check, seen, means, advice
+        done: the checks that were made
+        skipped: check -> why not made
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> model = nn.mlp([64, 32, 10], rng=0)
+        >>> found = nn.checkup(model, nn.cross_entropy, nn.SGD(100.0), (x, y), quiet=True)
+        >>> print(found.found, found.findings[0].advice)
+        {'steps'} A learning rate ten times smaller.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def found(self) -> set[str]:
@@ -74,15 +87,31 @@ class Checkup:
 
 # %% ../nbs/08_diagnosis.ipynb #8c387883
 def checkup(
-    model: Module,  # as it would be trained
-    loss: Callable,  # loss(prediction, target), or (prediction, target, weight)
-    optimizer: Any,  # how it would step
-    train: Any,  # (x, y) or (x, y, weight) arrays, or an iterable of such batches
-    quiet: bool = False,  # say nothing
-) -> Checkup:  # its `findings`, one (check, seen, means, advice) each
+    model: Module, loss: Callable, optimizer: Any, train: Any, quiet: bool = False
+) -> Checkup:
     """Examine a set-up before a long run, and say in sentences what was found. It takes
     seconds and changes nothing: every experiment is made on a copy. Raises `TypeError`
-    for data that can be gone through only once."""
+    for data that can be gone through only once.
+
+    Parameters:
+        model: as it would be trained
+        loss: loss(prediction, target), or (prediction, target, weight)
+        optimizer: how it would step
+        train: (x, y) or (x, y, weight) arrays, or an iterable of such batches
+        quiet: say nothing
+
+    Returns:
+        its `findings`, one (check, seen, means, advice) each
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> model = nn.mlp([64, 32, 10], rng=0)
+        >>> found = nn.checkup(model, nn.cross_entropy, nn.Adam(1e-9), (x, y))
+        1. steps: a step changes the weights by 8e-10 of their size.
+           Nothing will happen in any number of epochs.
+           Try: A larger learning rate: 1e-3 for Adam, 0.1 for SGD.
+        11 checks: 1 found.
+    """
     out = Checkup()
     bad = _unusable(train)
     if bad: out.findings.append(bad)

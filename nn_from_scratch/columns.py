@@ -38,14 +38,23 @@ class UsageError(ValueError):
 
 @dataclass
 class Column:
-    "A column of a table: numbers, words or dates, with its holes."
+    """A column of a table: numbers, words or dates, with its holes.
 
-    name: str  # in the first line of the file
-    kind: str  # "numbers", "words" or "dates"
-    values: np.ndarray  # numbers; places in words; days since 1970. NaN or -1: a hole
-    words: list[str] = field(default_factory=list)  # the different ones, sorted
-    form: str = ""  # how it is written, where that is not plain: "1,234.5 %"
-    as_words: "Column | None" = None  # of numbers, where one is spelt in two ways
+    Parameters:
+        name: in the first line of the file
+        kind: "numbers", "words" or "dates"
+        values: numbers; places in words; days since 1970. NaN or -1: a hole
+        words: the different ones, sorted
+        form: how it is written, where that is not plain: "1,234.5 %"
+        as_words: of numbers, where one is spelt in two ways
+    """
+
+    name: str
+    kind: str
+    values: np.ndarray
+    words: list[str] = field(default_factory=list)
+    form: str = ""
+    as_words: "Column | None" = None
 
     def take(self, rows: np.ndarray) -> "Column":
         "Some of its cells."

@@ -57,18 +57,32 @@ def framed(x: Array, frame: tuple) -> Array:
 # %% ../nbs/12_convolution.ipynb #f1e8246b
 @operation
 def conv2d(
-    x: Array,  # images (n, height, width, n_in)
-    w: Array,  # kernels (kh, kw, n_in / groups, n_out)
-    b: Array | float = 0.0,  # biases (n_out,), or 0 for none
-    stride: int | tuple = 1,  # steps of the window, down and right: one or two
-    padding: int | tuple | str = 0,  # zeros round the image; "same"; "valid": none
-    dilation: int | tuple = 1,  # steps between the pixels that a kernel looks at
-    groups: int = 1,  # parts of the channels, each with kernels of its own
-) -> Array:  # (n, height', width', n_out)
+    x: Array, w: Array, b: Array | float = 0.0, stride: int | tuple = 1,
+    padding: int | tuple | str = 0, dilation: int | tuple = 1, groups: int = 1
+) -> Array:
     """At every place the weighted sum of a window, with the same weights everywhere.
 
     padding="same" keeps the size. Raises `ValueError` where kernels and images do not
     fit.
+
+    Parameters:
+        x: images (n, height, width, n_in)
+        w: kernels (kh, kw, n_in / groups, n_out)
+        b: biases (n_out,), or 0 for none
+        stride: steps of the window, down and right: one or two
+        padding: zeros round the image; "same"; "valid": none
+        dilation: steps between the pixels that a kernel looks at
+        groups: parts of the channels, each with kernels of its own
+
+    Returns:
+        (n, height', width', n_out)
+
+    Example:
+        >>> x = np.arange(9.0).reshape(1, 3, 3, 1)  # one grey image
+        >>> w = np.arange(4.0).reshape(2, 2, 1, 1)  # one kernel
+        >>> print(nn.conv2d(x, w).reshape(2, 2))
+        [[19. 25.]
+         [37. 43.]]
     """
     whole = framed(x, frame_of(padding, w.shape, dilation))
     windows = windows_of(whole, w.shape, stride, dilation)
@@ -111,22 +125,32 @@ defvjp(conv2d, conv_x, conv_w, conv_b)
 
 # %% ../nbs/12_convolution.ipynb #6d3432a2
 class Conv2d(Module):
-    "Kernels that look at every place of an image; channels last."
+    """Kernels that look at every place of an image; channels last.
+
+    Parameters:
+        n_in: channels that come in
+        n_out: kernels, and so channels that go out
+        kernel_size: rows and columns of a kernel
+        stride: steps of the window
+        padding: zeros round the image; "same" or "valid"
+        dilation: steps between the pixels that a kernel looks at
+        groups: parts of the channels, each with kernels of its own
+        bias: whether each kernel has a bias (starts at 0)
+        init: init((numbers a kernel sees, n_out), rng, dtype)
+        rng: seed or generator; None draws anew each time
+        dtype: of the weights
+
+    Example:
+        >>> layer = nn.Conv2d(3, 16, 3, padding="same", rng=0)
+        >>> print(layer, layer(np.zeros((5, 32, 32, 3))).shape, layer.weight.shape)
+        Conv2d(3, 16, 3, padding='same') (5, 32, 32, 16) (3, 3, 3, 16)
+    """
 
     @checked
     def __init__(
-        self,
-        n_in: int,  # channels that come in
-        n_out: int,  # kernels, and so channels that go out
-        kernel_size: int | tuple,  # rows and columns of a kernel
-        stride: int | tuple = 1,  # steps of the window
-        padding: int | tuple | str = 0,  # zeros round the image; "same" or "valid"
-        dilation: int | tuple = 1,  # steps between the pixels that a kernel looks at
-        groups: int = 1,  # parts of the channels, each with kernels of its own
-        bias: bool = True,  # whether each kernel has a bias (starts at 0)
-        init: Any = he_normal,  # init((numbers a kernel sees, n_out), rng, dtype)
-        rng: Seed = None,  # seed or generator; None draws anew each time
-        dtype: Dtype = np.float32,  # of the weights
+        self, n_in: int, n_out: int, kernel_size: int | tuple, stride: int | tuple = 1,
+        padding: int | tuple | str = 0, dilation: int | tuple = 1, groups: int = 1,
+        bias: bool = True, init: Any = he_normal, rng: Seed = None, dtype: Dtype = np.float32
     ):
         shape = (*pair(kernel_size), n_in // groups)
         weight = init((math.prod(shape), n_out), np.random.default_rng(rng), dtype)
@@ -166,37 +190,61 @@ def conv_text(layer, defaults, turned=False) -> str:
 # %% ../nbs/12_convolution.ipynb #bee3d10b
 @checked
 def conv1d(
-    x: Array,  # sequences (n, length, n_in)
-    w: Array,  # kernels (k, n_in / groups, n_out)
-    b: Array | float = 0.0,  # biases (n_out,), or 0 for none
-    stride: int = 1,  # steps of the window
-    padding: int | str = 0,  # zeros before and after; "same" or "valid"
-    dilation: int = 1,  # steps between what a kernel looks at
-    groups: int = 1,  # parts of the channels
-) -> Any:  # (n, length', n_out)
-    "The convolution of a picture of one row."
+    x: Array, w: Array, b: Array | float = 0.0, stride: int = 1, padding: int | str = 0,
+    dilation: int = 1, groups: int = 1
+) -> Any:
+    """The convolution of a picture of one row.
+
+    Parameters:
+        x: sequences (n, length, n_in)
+        w: kernels (k, n_in / groups, n_out)
+        b: biases (n_out,), or 0 for none
+        stride: steps of the window
+        padding: zeros before and after; "same" or "valid"
+        dilation: steps between what a kernel looks at
+        groups: parts of the channels
+
+    Returns:
+        (n, length', n_out)
+
+    Example:
+        >>> x = np.arange(5.0).reshape(1, 5, 1)
+        >>> w = np.array([-1.0, 1.0]).reshape(2, 1, 1)  # the next one less this one
+        >>> print(nn.conv1d(x, w).ravel())
+        [1. 1. 1. 1.]
+    """
     frame = padding if isinstance(padding, str) else (0, padding)
     row = conv2d(x[:, None], w[None], b, (1, stride), frame, (1, dilation), groups)
     return row[:, 0]
 
 # %% ../nbs/12_convolution.ipynb #c0b00a02
 class Conv1d(Module):
-    "Kernels that look at every place of a sequence."
+    """Kernels that look at every place of a sequence.
+
+    Parameters:
+        n_in: channels that come in
+        n_out: kernels, and so channels that go out
+        kernel_size: length of a kernel
+        stride: steps of the window
+        padding: zeros before and after; "same" or "valid"
+        dilation: steps between what a kernel looks at
+        groups: parts of the channels
+        bias: whether each kernel has a bias (starts at 0)
+        init: init((numbers a kernel sees, n_out), rng, dtype)
+        rng: seed or generator; None draws anew each time
+        dtype: of the weights
+
+    Example:
+        >>> layer = nn.Conv1d(4, 8, 3, padding=1, rng=0)
+        >>> print(layer, layer(np.zeros((5, 100, 4))).shape)
+        Conv1d(4, 8, 3, padding=1) (5, 100, 8)
+    """
 
     @checked
     def __init__(
-        self,
-        n_in: int,  # channels that come in
-        n_out: int,  # kernels, and so channels that go out
-        kernel_size: int,  # length of a kernel
-        stride: int = 1,  # steps of the window
-        padding: int | str = 0,  # zeros before and after; "same" or "valid"
-        dilation: int = 1,  # steps between what a kernel looks at
-        groups: int = 1,  # parts of the channels
-        bias: bool = True,  # whether each kernel has a bias (starts at 0)
-        init: Any = he_normal,  # init((numbers a kernel sees, n_out), rng, dtype)
-        rng: Seed = None,  # seed or generator; None draws anew each time
-        dtype: Dtype = np.float32,  # of the weights
+        self, n_in: int, n_out: int, kernel_size: int, stride: int = 1, padding: int | str = 0,
+        dilation: int = 1, groups: int = 1, bias: bool = True, init: Any = he_normal,
+        rng: Seed = None, dtype: Dtype = np.float32
     ):
         shape = kernel_size, n_in // groups
         weight = init((math.prod(shape), n_out), np.random.default_rng(rng), dtype)

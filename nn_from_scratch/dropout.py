@@ -23,37 +23,59 @@ from .tape import stop_gradient
 
 # %% ../nbs/09_regularisation.ipynb #ece8a4e4
 @operation
-def dropout_mask(
-    x: Array,  # of any shape, for its shape and dtype
-    p: float,  # the share that is left out
-    rng: np.random.Generator,  # who draws
-) -> Array:  # as x: 0 where a unit is left out, 1 / (1 - p) where it stays
-    "Another mask in every call: 0 with probability p, and 1 / (1 - p) otherwise."
+def dropout_mask(x: Array, p: float, rng: np.random.Generator) -> Array:
+    """Another mask in every call: 0 with probability p, and 1 / (1 - p) otherwise.
+
+    Parameters:
+        x: of any shape, for its shape and dtype
+        p: the share that is left out
+        rng: who draws
+
+    Returns:
+        as x: 0 where a unit is left out, 1 / (1 - p) where it stays
+    """
     steps = round(p * 65536)  # two random bytes a number: p in steps of 1/65,536
     words = rng.integers(2**64, size=-(-x.size // 4), dtype=np.uint64)
     drawn = words.view(np.uint16)[:x.size].reshape(x.shape)
     return (drawn >= steps) * x.dtype.type(65536 / max(65536 - steps, 1))
 
 
-def dropout(
-    x: Any,  # (…)
-    p: float = 0.5,  # the share that is left out
-    rng: Seed = None,  # seed or generator of the mask
-) -> Any:  # as x
-    "Each number 0 with probability p, otherwise 1/(1-p) times it (Srivastava, 2014)."
+def dropout(x: Any, p: float = 0.5, rng: Seed = None) -> Any:
+    """Each number 0 with probability p, otherwise 1/(1-p) times it (Srivastava, 2014).
+
+    Parameters:
+        x: (…)
+        p: the share that is left out
+        rng: seed or generator of the mask
+
+    Returns:
+        as x
+
+    Example:
+        >>> nn.dropout(np.ones(8), 0.5, rng=0)
+        array([2., 2., 2., 2., 2., 2., 2., 0.])
+    """
     if not p: return x
     return x * dropout_mask(stop_gradient(x), p, np.random.default_rng(rng))
 
 
 class Dropout(Module):
-    "In training, units left out at random; in evaluation nothing."
+    """In training, units left out at random; in evaluation nothing.
+
+    Parameters:
+        p: the share that is left out
+        rng: seed or generator; None draws anew each time
+
+    Example:
+        >>> layer = nn.Dropout(0.5, rng=0)
+        >>> print(layer(np.ones(4)), layer(np.ones(4)))
+        [2. 2. 2. 2.] [2. 2. 2. 0.]
+        >>> print(layer.eval()(np.ones(4)))
+        [1. 1. 1. 1.]
+    """
 
     @checked
-    def __init__(
-        self,
-        p: float = 0.5,  # the share that is left out
-        rng: Seed = None,  # seed or generator; None draws anew each time
-    ):
+    def __init__(self, p: float = 0.5, rng: Seed = None):
         self.p, self._rng = p, np.random.default_rng(rng)  # the generator is state
 
     def __call__(self, x: Any) -> Any:

@@ -21,11 +21,23 @@ from .rules import defvjp
 
 # %% ../nbs/13_embeddings.ipynb #2034d160
 @operation
-def embedding(
-    indices: Array,  # whole numbers of any shape, each a row of the table
-    table: Array,  # a row for each of what is counted: (rows, d)
-) -> Array:  # the rows (…, d)
-    "For each index its row of the table; indices from 0, and none below."
+def embedding(indices: Array, table: Array) -> Array:
+    """For each index its row of the table; indices from 0, and none below.
+
+    Parameters:
+        indices: whole numbers of any shape, each a row of the table
+        table: a row for each of what is counted: (rows, d)
+
+    Returns:
+        the rows (…, d)
+
+    Example:
+        >>> table = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+        >>> nn.embedding(np.array([2, 0, 2]), table)
+        array([[4., 5.],
+               [0., 1.],
+               [4., 5.]])
+    """
     return table[indices]
 
 
@@ -40,16 +52,22 @@ defvjp(embedding, None, _scattered)
 
 # %% ../nbs/13_embeddings.ipynb #1f316b89
 class Embedding(Module):
-    "A table with a row of d numbers for each of n things, learnt like any weights."
+    """A table with a row of d numbers for each of n things, learnt like any weights.
+
+    Parameters:
+        n: rows: letters, words, users
+        d: numbers in a row
+        rng: seed or generator; None draws anew each time
+        dtype: of the table
+
+    Example:
+        >>> layer = nn.Embedding(27, 2, rng=0)
+        >>> print(layer, layer(np.array([[0, 5, 13]])).shape)
+        Embedding(27, 2) (1, 3, 2)
+    """
 
     @checked
-    def __init__(
-        self,
-        n: int,  # rows: letters, words, users
-        d: int,  # numbers in a row
-        rng: Seed = None,  # seed or generator; None draws anew each time
-        dtype: Dtype = np.float32,  # of the table
-    ):
+    def __init__(self, n: int, d: int, rng: Seed = None, dtype: Dtype = np.float32):
         self.weight = np.random.default_rng(rng).standard_normal((n, d)).astype(dtype)
 
     def __call__(self, indices: Any) -> Any: return embedding(indices, self.weight)

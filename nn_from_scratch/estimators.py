@@ -50,18 +50,42 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
     `loss_curve_`, `coefs_`, `intercepts_`, `validation_scores_`. Warns when it has not
     converged, if `tol` is set; raises `ValueError` for what scikit-learn would refuse
     and for settings that `fit` refuses.
+
+    Parameters:
+        hidden: units of each hidden layer; () for none
+        activation: by name: relu, tanh, gelu, silu, …
+        optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
+        learning_rate: a number, or a schedule: step -> number; "falling": 0.003 to 0
+        weight_decay: pull of the weights towards 0; "auto": 1 for adamw, else 0
+        epochs: how often to go through the rows, at most
+        batch_size: rows in a step; "auto": all of up to 64, else 32 (a classifier's 16), at last
+            128
+        tol: stop when the loss has fallen by less than this share; None: never
+        patience: epochs over which that is measured
+        early_stopping: stop by rows that are held out, instead of by `tol`
+        validation_fraction: the share of the rows that is held out then
+        standardize: bring each feature to mean 0 and spread 1 first
+        shuffle: go through the rows in another order each epoch
+        warm_start: whether a second `fit` goes on with the network there is
+        random_state: seed of the weights and of the order
+        progress: whether to show a progress bar
+        class_weight: "balanced", or class -> weight: how much its rows count
+
+    Example:
+        >>> x, y = nn.moons(200, noise=0.1, rng=0)
+        >>> network = nn.NeuralNetworkClassifier((16,), epochs=300, tol=0.03, random_state=0)
+        >>> print(network.fit(x, np.where(y, "up", "down")).predict(x[:2]))
+        ['up' 'down']
     """
 
     _spared = {"*.bias": {"weight_decay": 0.0}}
     _few = 16
 
     def __init__(
-        self, hidden=(256,), activation="relu", optimizer="adamw",
-        learning_rate="falling", weight_decay="auto", epochs=60, batch_size="auto",
-        tol=None, patience=10,
+        self, hidden=(256,), activation="relu", optimizer="adamw", learning_rate="falling",
+        weight_decay="auto", epochs=60, batch_size="auto", tol=None, patience=10,
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
-        warm_start=False, random_state=None, progress=False,
-        class_weight=None,  # "balanced", or class -> weight: how much its rows count
+        warm_start=False, random_state=None, progress=False, class_weight=None
     ):
         super().__init__(
             hidden,
@@ -83,24 +107,32 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         )
         self.class_weight = class_weight
 
-    def fit(
-        self,
-        x,  # rows (n, features)
-        y,  # labels (n,) of any kind, or (n, labels) of 0 and 1
-        sample_weight=None,  # how much each row counts (n,); None for all alike
-    ):  # the estimator itself
-        "Train on rows and their labels."
+    def fit(self, x, y, sample_weight=None):
+        """Train on rows and their labels.
+
+        Parameters:
+            x: rows (n, features)
+            y: labels (n,) of any kind, or (n, labels) of 0 and 1
+            sample_weight: how much each row counts (n,); None for all alike
+
+        Returns:
+            the estimator itself
+        """
         x, y, weight = self._rows(x, y, sample_weight, self._begins())
         return self._fit(x, y, weight, None)
 
-    def partial_fit(
-        self,
-        x,  # rows (n, features)
-        y,  # labels (n,), or (n, labels) of 0 and 1
-        classes=None,  # all there will be; needed at first, unless y has them all
-        sample_weight=None,  # how much each row counts (n,); None for all alike
-    ):  # the estimator itself
-        "One epoch on these rows."
+    def partial_fit(self, x, y, classes=None, sample_weight=None):
+        """One epoch on these rows.
+
+        Parameters:
+            x: rows (n, features)
+            y: labels (n,), or (n, labels) of 0 and 1
+            classes: all there will be; needed at first, unless y has them all
+            sample_weight: how much each row counts (n,); None for all alike
+
+        Returns:
+            the estimator itself
+        """
         if self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' is not supported by "
                              "partial_fit, which "
@@ -172,29 +204,41 @@ class NeuralNetworkClassifier(ClassifierMixin, NetworkEstimator):
         # where there is one class, the other never was
         return logits[:, :len(self.classes_)]
 
-    def predict_proba(
-        self,
-        x,  # rows (n, features)
-    ):  # (n, classes), in the order of `classes_`
-        "The probability of each class; of several labels at once, of each label."
+    def predict_proba(self, x):
+        """The probability of each class; of several labels at once, of each label.
+
+        Parameters:
+            x: rows (n, features)
+
+        Returns:
+            (n, classes), in the order of `classes_`
+        """
         logits = self._logits(x)
         return sigmoid(logits) if self._several else softmax(logits)
 
-    def predict_log_proba(
-        self,
-        x,  # rows (n, features)
-    ):  # (n, classes), in the order of `classes_`
+    def predict_log_proba(self, x):
         """The logarithm of `predict_proba`, also where a probability is too small to
-        write."""
+        write.
+
+        Parameters:
+            x: rows (n, features)
+
+        Returns:
+            (n, classes), in the order of `classes_`
+        """
         logits = self._logits(x)
         return -softplus(-logits) if self._several else log_softmax(logits)
 
-    def predict(
-        self,
-        x,  # rows (n, features)
-    ):  # labels (n,), or (n, labels) of 0 and 1
+    def predict(self, x):
         """The most probable class of each row; of several labels, those more probable
-        than not."""
+        than not.
+
+        Parameters:
+            x: rows (n, features)
+
+        Returns:
+            labels (n,), or (n, labels) of 0 and 1
+        """
         logits = self._logits(x)
         if self._several:
             return (logits > 0).astype(int)
@@ -211,27 +255,60 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
 
     After `fit`: `model_` (a `Sequential` that takes raw features and answers in the
     target's units), and the attributes of `NeuralNetworkClassifier` but `classes_`.
+
+    Parameters:
+        hidden: units of each hidden layer; () for none
+        activation: by name: relu, tanh, gelu, silu, …
+        optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
+        learning_rate: a number, or a schedule: step -> number; "falling": 0.003 to 0
+        weight_decay: pull of the weights towards 0; "auto": 1 for adamw, else 0
+        epochs: how often to go through the rows, at most
+        batch_size: rows in a step; "auto": all of up to 64, else 32 (a classifier's 16), at last
+            128
+        tol: stop when the loss has fallen by less than this share; None: never
+        patience: epochs over which that is measured
+        early_stopping: stop by rows that are held out, instead of by `tol`
+        validation_fraction: the share of the rows that is held out then
+        standardize: bring each feature to mean 0 and spread 1 first
+        shuffle: go through the rows in another order each epoch
+        warm_start: whether a second `fit` goes on with the network there is
+        random_state: seed of the weights and of the order
+        progress: whether to show a progress bar
+
+    Example:
+        >>> x, y = nn.regression(200, noise=0.1, rng=0)
+        >>> network = nn.NeuralNetworkRegressor((16,), epochs=300, tol=0.03, random_state=0)
+        >>> print(network.fit(x, y).predict(x[:2]).shape)
+        (2, 1)
     """
 
     _loss, _metric = staticmethod(mse), staticmethod(r2_score)
 
-    def fit(
-        self,
-        x,  # rows (n, features)
-        y,  # targets (n,) or (n, outputs)
-        sample_weight=None,  # how much each row counts (n,); None for all alike
-    ):  # the estimator itself
-        "Train on rows and their targets."
+    def fit(self, x, y, sample_weight=None):
+        """Train on rows and their targets.
+
+        Parameters:
+            x: rows (n, features)
+            y: targets (n,) or (n, outputs)
+            sample_weight: how much each row counts (n,); None for all alike
+
+        Returns:
+            the estimator itself
+        """
         checked = self._checked(x, y, sample_weight, self._begins(), y_numeric=True)
         return self._fit(*checked)
 
-    def partial_fit(
-        self,
-        x,  # rows (n, features)
-        y,  # targets (n,) or (n, outputs)
-        sample_weight=None,  # how much each row counts (n,); None for all alike
-    ):  # the estimator itself
-        "One epoch on these rows."
+    def partial_fit(self, x, y, sample_weight=None):
+        """One epoch on these rows.
+
+        Parameters:
+            x: rows (n, features)
+            y: targets (n,) or (n, outputs)
+            sample_weight: how much each row counts (n,); None for all alike
+
+        Returns:
+            the estimator itself
+        """
         checked = self._checked(
             x, y, sample_weight, self._begins(once=True), y_numeric=True
         )
@@ -261,11 +338,15 @@ class NeuralNetworkRegressor(RegressorMixin, NetworkEstimator):
     def _whole(self, work) -> Sequential:
         return Sequential(*super()._whole(work), Units(work.scale))
 
-    def predict(
-        self,
-        x,  # rows (n, features)
-    ):  # (n,) or (n, outputs), in the target's units
-        "The predicted number, or numbers, of each row."
+    def predict(self, x):
+        """The predicted number, or numbers, of each row.
+
+        Parameters:
+            x: rows (n, features)
+
+        Returns:
+            (n,) or (n, outputs), in the target's units
+        """
         prediction = self._outputs(x)
         return prediction[:, 0] if self._one else prediction
 

@@ -53,14 +53,23 @@ def fitted(a: np.ndarray, prediction: Any) -> np.ndarray:
     return a if same else a.astype(dtype)
 
 # %% ../nbs/05_training.ipynb #69ec566a
-def predict(
-    model: Layer,  # a Module, or any function of a batch
-    x: Array,  # samples (n, …)
-    batch_size: int = 1024,  # samples at a time
-) -> Array:  # what the model says (n, …)
+def predict(model: Layer, x: Array, batch_size: int = 1024) -> Array:
     """The model's outputs for all samples, in evaluation mode.
 
     Raises `ValueError` when there are none.
+
+    Parameters:
+        model: a Module, or any function of a batch
+        x: samples (n, …)
+        batch_size: samples at a time
+
+    Returns:
+        what the model says (n, …)
+
+    Example:
+        >>> model = nn.mlp([2, 8, 2], rng=0)
+        >>> nn.predict(model, np.zeros((3, 2))).shape
+        (3, 2)
     """
     x = checks.as_array("predict", "x", x)
     checks.lengths("predict", [x])
@@ -72,16 +81,28 @@ def predict(
 
 # %% ../nbs/05_training.ipynb #e11cb9d6
 def evaluate(
-    model: Layer,  # a Module, or any function of a batch
-    loss: Loss,  # loss(prediction, target) -> number; a weight comes third
-    data: Batches,  # (x, y) or (x, y, weight) arrays, or an iterable of such batches
-    metrics: Sequence[Metric] = (),  # metric(prediction, target) -> number
-    batch_size: int = 1024,  # samples at a time, where `data` is arrays
-) -> dict[str, float]:  # "loss" first, then the metrics by name
+    model: Layer, loss: Loss, data: Batches, metrics: Sequence[Metric] = (), batch_size: int = 1024
+) -> dict[str, float]:
     """The mean loss and the metrics of the model in evaluation mode on all the data.
 
     A metric with a parameter `weight` gets the weights of the samples; for any other,
     samples of weight 0 are left out. Raises `ValueError` when there are no data.
+
+    Parameters:
+        model: a Module, or any function of a batch
+        loss: loss(prediction, target) -> number; a weight comes third
+        data: (x, y) or (x, y, weight) arrays, or an iterable of such batches
+        metrics: metric(prediction, target) -> number
+        batch_size: samples at a time, where `data` is arrays
+
+    Returns:
+        "loss" first, then the metrics by name
+
+    Example:
+        >>> x, y = nn.moons(100, rng=0)
+        >>> results = nn.evaluate(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, (x, y), [nn.accuracy])
+        >>> list(results)
+        ['loss', 'accuracy']
     """
     checks.kind("evaluate", "loss", loss, Callable, "a function such as mse")
     names_of("evaluate", metrics)

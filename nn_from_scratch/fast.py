@@ -199,12 +199,16 @@ rows[linear] = table[linear], _linear_together
 
 # %% ../nbs/17_speed.ipynb #7688dbff
 @operation
-def chain(
-    x: np.ndarray,  # inputs (n, n_in)
-    # weight, bias, activation of each layer; None for no bias, no activation
-    *parts: Any,
-) -> np.ndarray:  # (n, n_out)
-    "Linear layers one after another, as one operation."
+def chain(x: np.ndarray, *parts: Any) -> np.ndarray:
+    """Linear layers one after another, as one operation.
+
+    Parameters:
+        x: inputs (n, n_in)
+        parts: weight, bias, activation of each layer; None for no bias, no activation
+
+    Returns:
+        (n, n_out)
+    """
     return _chain_together(x, *parts)[0]
 
 
@@ -273,11 +277,16 @@ in_place = {
 }
 
 # %% ../nbs/17_speed.ipynb #cdd03c32
-def head(
-    layers: list,  # of a Sequential
-    x: np.ndarray,  # inputs; or a Tensor
-) -> tuple:  # (what the first layers make of x, how many those are)
-    "The `Linear` layers and activations at the beginning of `layers`, in one step."
+def head(layers: list, x: np.ndarray) -> tuple:
+    """The `Linear` layers and activations at the beginning of `layers`, in one step.
+
+    Parameters:
+        layers: of a Sequential
+        x: inputs; or a Tensor
+
+    Returns:
+        (what the first layers make of x, how many those are)
+    """
     value = x.value if type(x) is Tensor else x
     if type(layers) is not list or type(value) is not np.ndarray or value.ndim != 2:
         return x, 0

@@ -25,13 +25,18 @@ from .rules import defvjp, table
 
 # %% ../nbs/12_convolution.ipynb #c0b00a12
 @operation
-def stage(
-    x: Array,  # images (n, height, width, n_in)
-    w: Array,  # kernels (kh, kw, n_in, n_out)
-    b: Array | float = 0.0,  # biases (n_out,), or 0 for none
-    padding: int | tuple | str = 0,  # zeros round the image; "same"; "valid": none
-) -> Array:  # (n, height', width', n_out)
-    "A convolution, the largest of every 2 x 2, and relu."
+def stage(x: Array, w: Array, b: Array | float = 0.0, padding: int | tuple | str = 0) -> Array:
+    """A convolution, the largest of every 2 x 2, and relu.
+
+    Parameters:
+        x: images (n, height, width, n_in)
+        w: kernels (kh, kw, n_in, n_out)
+        b: biases (n_out,), or 0 for none
+        padding: zeros round the image; "same"; "valid": none
+
+    Returns:
+        (n, height', width', n_out)
+    """
     return relu(max_pool2d(conv2d(x, w, b, 1, padding)))
 
 # %% ../nbs/12_convolution.ipynb #c0b00a13

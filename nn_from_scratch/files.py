@@ -64,14 +64,15 @@ def _is_alive(process, left):
     return True
 
 # %% ../nbs/E_checkpoints.ipynb #6808714f
-def write(
-    path: str | os.PathLike,  # the name of the file
-    data,  # bytes, or anything else that a binary file takes
-) -> None:
+def write(path: str | os.PathLike, data) -> None:
     """Write a file entirely or not at all: it has its old content, and then the new.
 
     A file that is there keeps its mode. Raises `OSError` where it cannot be written,
     with the old file as it was, and `ValueError` for what is no ordinary file.
+
+    Parameters:
+        path: the name of the file
+        data: bytes, or anything else that a binary file takes
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():

@@ -16,13 +16,25 @@ from .aliases import Array, Seed
 
 # %% ../nbs/09_regularisation.ipynb #143227d7
 def kfold(
-    n: int,  # samples
-    k: int = 5,  # folds
-    rng: Seed = 0,  # seed or generator of the order
-    labels: Array | None = None,  # (n,): each fold has the same share of each
-    groups: Array | None = None,  # (n,): a group stays in one fold
-) -> list[tuple[Array, Array]]:  # k pairs: rows to learn from, rows held back
-    "Each row is held back once. Raises `ValueError` for more folds than there can be."
+    n: int, k: int = 5, rng: Seed = 0, labels: Array | None = None, groups: Array | None = None
+) -> list[tuple[Array, Array]]:
+    """Each row is held back once. Raises `ValueError` for more folds than there can be.
+
+    Parameters:
+        n: samples
+        k: folds
+        rng: seed or generator of the order
+        labels: (n,): each fold has the same share of each
+        groups: (n,): a group stays in one fold
+
+    Returns:
+        k pairs: rows to learn from, rows held back
+
+    Example:
+        >>> for rest, held in nn.kfold(5, k=2, rng=0): print(rest, held)
+        [0 4] [1 2 3]
+        [1 2 3] [0 4]
+    """
     n, k = checks.whole("kfold", "n", n), checks.whole("kfold", "k", k)
     rng = np.random.default_rng(rng)
     fold = np.empty(n, int)

@@ -45,7 +45,7 @@ _DATES = {form: re.compile(day + _CLOCK + r"\s*(?P<zone>Z|[+-]\d{2}:?\d{2})?", r
     "month day, year": rf"{_NAME}\s+(?P<day>\d{{1,2}}),?\s+(?P<year>\d{{4}})"}.items()}
 _HOURS = "hours:minutes"
 _TIME = re.compile(r"(?P<hour>\d{1,2}):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?")
-_CODE = re.compile(r"0\d.*|\d+[eE]\d+")  # 01, and 1E2: names made of digits
+_SIGNS = re.compile(r"0\d.*|\d+[eE]\d+")  # 01, and 1E2: names made of digits
 _ENOUGH = 0.9  # the share of cells that must have the form
 
 
@@ -72,7 +72,7 @@ def form_of(words: Sequence[str], counts: np.ndarray, commas: bool) -> str:
     words: the different cells; counts: how often each stands; commas: whether they may
     be decimal ones, as the cells are not separated by them.
     """
-    if not len(words) or any(_CODE.fullmatch(word) for word in words): return _dated(words)
+    if not len(words) or any(_SIGNS.fullmatch(word) for word in words): return _dated(words)
     some = words[::1 + len(words) // 200]  # a text or a name is soon known for one
     if sum(map(looks_written, some)) < len(some) / 2: return _dated(words)
     enough = _ENOUGH * counts.sum()

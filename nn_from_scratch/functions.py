@@ -19,22 +19,42 @@ import numpy as np
 from .aliases import Array, Dtype, Layer
 
 # %% ../nbs/01_forward.ipynb #73d88b33
-def weighted_sum(
-    x: Array,  # inputs (n, n_in), or one sample (n_in,)
-    w: Array,  # weights (n_in,) of one neuron, or (n_in, n_out) of a layer
-    b: Array | float,  # bias: a number, or (n_out,)
-) -> Array:  # weighted sums (n,) or (n, n_out)
-    "Multiply every input by its weight, add up, add the bias."
+def weighted_sum(x: Array, w: Array, b: Array | float) -> Array:
+    """Multiply every input by its weight, add up, add the bias.
+
+    Parameters:
+        x: inputs (n, n_in), or one sample (n_in,)
+        w: weights (n_in,) of one neuron, or (n_in, n_out) of a layer
+        b: bias: a number, or (n_out,)
+
+    Returns:
+        weighted sums (n,) or (n, n_out)
+
+    Example:
+        >>> x = np.array([[4.0, 10.0, 1.0]])  # one sample of three features
+        >>> nn.weighted_sum(x, w=np.array([0.5, -0.3, 2.0]), b=0.5)
+        array([1.5])
+    """
     return x @ w + b
 
 # %% ../nbs/01_forward.ipynb #488f993d
-def neuron(
-    x: Array,  # inputs (n, n_in), or one sample (n_in,)
-    w: Array,  # weights (n_in,)
-    b: float,  # bias
-    activation: Layer,  # a function of numbers, applied to every weighted sum
-) -> Array:  # activations (n,)
-    "The output of one neuron: the activation of its weighted sum."
+def neuron(x: Array, w: Array, b: float, activation: Layer) -> Array:
+    """The output of one neuron: the activation of its weighted sum.
+
+    Parameters:
+        x: inputs (n, n_in), or one sample (n_in,)
+        w: weights (n_in,)
+        b: bias
+        activation: a function of numbers, applied to every weighted sum
+
+    Returns:
+        activations (n,)
+
+    Example:
+        >>> corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+        >>> nn.neuron(corners, w=np.array([1, 1]), b=-1.5, activation=nn.relu)
+        array([0. , 0. , 0. , 0.5])
+    """
     return activation(weighted_sum(x, w, b))
 
 # %% ../nbs/01_forward.ipynb #7c61f5d1
@@ -45,10 +65,22 @@ asked: dict[Any, Any] = {}    # function -> what is asked of its arguments
 quicker: dict[Any, Any] = {}  # function -> another form: the same numbers in less time
 
 
-def operation(
-    f: _Function,  # a function of arrays
-) -> _Function:  # a marked function that computes the same; use this one from now on
-    "Mark `f` as a step of the network: others may check it, hurry it, hear of it."
+def operation(f: _Function) -> _Function:
+    """Mark `f` as a step of the network: others may check it, hurry it, hear of it.
+
+    Parameters:
+        f: a function of arrays
+
+    Returns:
+        a marked function that computes the same; use this one from now on
+
+    Example:
+        >>> @nn.operation
+        ... def cube(x): return x * x * x
+        >>> nn.defvjp(cube, lambda g, y, x: g * 3 * x**2)  # its derivative
+        >>> print(cube(2.0), nn.grad(cube)(2.0))
+        8.0 12.0
+    """
     @functools.wraps(f)
     def step(*args, **kwargs):
         for a in (*args, *kwargs.values()):
@@ -62,19 +94,34 @@ def operation(
 
 # %% ../nbs/01_forward.ipynb #0c450b1e
 @operation
-def linear(
-    x: Array,  # inputs (n, n_in); more or fewer leading axes are fine
-    w: Array,  # weights (n_in, n_out)
-    b: Array | float = 0.0,  # biases (n_out,), or 0 for none
-) -> Array:  # weighted sums (n, n_out)
-    "The weighted sums of a whole layer, x @ w + b."
+def linear(x: Array, w: Array, b: Array | float = 0.0) -> Array:
+    """The weighted sums of a whole layer, x @ w + b.
+
+    Parameters:
+        x: inputs (n, n_in); more or fewer leading axes are fine
+        w: weights (n_in, n_out)
+        b: biases (n_out,), or 0 for none
+
+    Returns:
+        weighted sums (n, n_out)
+
+    Example:
+        >>> x, w, b = np.ones((32, 784)), np.zeros((784, 10)), np.arange(10.0)
+        >>> nn.linear(x, w, b)[0]
+        array([0., 1., 2., 3., 4., 5., 6., 7., 8., 9.])
+    """
     return x @ w + b
 
 # %% ../nbs/01_forward.ipynb #284a58cf
-def checked(
-    f: _Function,  # a function that is no step of a network
-) -> _Function:  # the same function, which looks into the two tables
-    "Both tables for a function that is no step of a network."
+def checked(f: _Function) -> _Function:
+    """Both tables for a function that is no step of a network.
+
+    Parameters:
+        f: a function that is no step of a network
+
+    Returns:
+        the same function, which looks into the two tables
+    """
     @functools.wraps(f)
     def call(*args, **kwargs):
         for a in (*args, *kwargs.values()):
@@ -90,76 +137,157 @@ weighted_sum = checked(weighted_sum)
 
 # %% ../nbs/01_forward.ipynb #6a0fd5f6
 @operation
-def sigmoid(
-    x: Array,  # of any shape
-) -> Array:  # of the same shape
-    "The logistic function 1 / (1 + e⁻ˣ), in (0, 1); no number overflows in it."
+def sigmoid(x: Array) -> Array:
+    """The logistic function 1 / (1 + e⁻ˣ), in (0, 1); no number overflows in it.
+
+    Parameters:
+        x: of any shape
+
+    Returns:
+        of the same shape
+
+    Example:
+        >>> nn.sigmoid(np.array([-1000.0, -2.0, 0.0, 2.0]))
+        array([0.        , 0.11920292, 0.5       , 0.88079708])
+    """
     return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
 # %% ../nbs/01_forward.ipynb #c4ff4f32
 @operation
-def tanh(
-    x: Array,  # of any shape
-) -> Array:  # of the same shape
-    "The hyperbolic tangent, in (-1, 1)."
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent, in (-1, 1).
+
+    Parameters:
+        x: of any shape
+
+    Returns:
+        of the same shape
+
+    Example:
+        >>> nn.tanh(np.array([-1000.0, -1.0, 0.0, 1.0]))
+        array([-1.        , -0.76159416,  0.        ,  0.76159416])
+    """
     return np.tanh(x)
 
 # %% ../nbs/01_forward.ipynb #eb590399
 @operation
-def relu(
-    x: Array,  # of any shape
-) -> Array:  # of the same shape
-    "The rectifier max(x, 0) (Nair and Hinton, 2010)."
+def relu(x: Array) -> Array:
+    """The rectifier max(x, 0) (Nair and Hinton, 2010).
+
+    Parameters:
+        x: of any shape
+
+    Returns:
+        of the same shape
+
+    Example:
+        >>> nn.relu(np.array([-3.0, -0.5, 0.0, 0.5]))
+        array([0. , 0. , 0. , 0.5])
+    """
     return np.maximum(x, 0)
 
 # %% ../nbs/01_forward.ipynb #655a5ec7
 @operation
-def identity(
-    x: Array,  # of any shape
-) -> Array:  # x itself
-    "The input itself: the activation of an output layer."
+def identity(x: Array) -> Array:
+    """The input itself: the activation of an output layer.
+
+    Parameters:
+        x: of any shape
+
+    Returns:
+        x itself
+
+    Example:
+        >>> nn.identity(np.array([-3.0, 0.0, 3.0]))
+        array([-3.,  0.,  3.])
+    """
     return x
 
 # %% ../nbs/01_forward.ipynb #84ac05b2
 @operation
-def leaky_relu(
-    x: Array,  # of any shape
-    slope: float = 0.01,  # where x is negative
-) -> Array:  # of the same shape
-    "x where positive, `slope` times x elsewhere (Maas et al., 2013)."
+def leaky_relu(x: Array, slope: float = 0.01) -> Array:
+    """x where positive, `slope` times x elsewhere (Maas et al., 2013).
+
+    Parameters:
+        x: of any shape
+        slope: where x is negative
+
+    Returns:
+        of the same shape
+
+    Example:
+        >>> nn.leaky_relu(np.array([-3.0, 0.0, 3.0]), slope=0.1)
+        array([-0.3,  0. ,  3. ])
+    """
     return np.where(x > 0, x, slope * x)
 
 # %% ../nbs/01_forward.ipynb #45240bdf
 @operation
-def elu(
-    x: Array,  # of any shape
-    alpha: float = 1.0,  # how far down it goes
-) -> Array:  # of the same shape
-    "x where positive, alpha (eˣ - 1) elsewhere (Clevert et al., 2015)."
+def elu(x: Array, alpha: float = 1.0) -> Array:
+    """x where positive, alpha (eˣ - 1) elsewhere (Clevert et al., 2015).
+
+    Parameters:
+        x: of any shape
+        alpha: how far down it goes
+
+    Returns:
+        of the same shape
+
+    Example:
+        >>> nn.elu(np.array([-1000.0, -1.0, 0.0, 3.0]))
+        array([-1.        , -0.63212056,  0.        ,  3.        ])
+    """
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 # %% ../nbs/01_forward.ipynb #8c6086a4
 @operation
-def softplus(
-    x: Array,  # of any shape
-) -> Array:  # of the same shape
-    "ln(1 + eˣ): a relu without corner; its slope is the sigmoid (Dugas et al., 2001)."
+def softplus(x: Array) -> Array:
+    """ln(1 + eˣ): a relu without corner; its slope is the sigmoid (Dugas et al., 2001).
+
+    Parameters:
+        x: of any shape
+
+    Returns:
+        of the same shape
+
+    Example:
+        >>> nn.softplus(np.array([-3.0, 0.0, 1000.0]))
+        array([4.85873516e-02, 6.93147181e-01, 1.00000000e+03])
+    """
     return np.logaddexp(x, 0)
 
 # %% ../nbs/01_forward.ipynb #8b0efcf2
 @operation
-def silu(
-    x: Array,  # of any shape
-) -> Array:  # of the same shape
-    "x · sigmoid(x), also called swish (Elfwing et al., 2017)."
+def silu(x: Array) -> Array:
+    """x · sigmoid(x), also called swish (Elfwing et al., 2017).
+
+    Parameters:
+        x: of any shape
+
+    Returns:
+        of the same shape
+
+    Example:
+        >>> nn.silu(np.array([-3.0, -1.0, 0.0, 3.0]))
+        array([-0.14227762, -0.26894142,  0.        ,  2.85772238])
+    """
     return x * sigmoid(x)
 
 # %% ../nbs/01_forward.ipynb #24973a86
 @operation
-def gelu(
-    x: Array,  # of any shape
-) -> Array:  # of the same shape
-    "x times the normal distribution function, by a tanh (Hendrycks and Gimpel, 2016)."
+def gelu(x: Array) -> Array:
+    """x times the normal distribution function, by a tanh (Hendrycks and Gimpel, 2016).
+
+    Parameters:
+        x: of any shape
+
+    Returns:
+        of the same shape
+
+    Example:
+        >>> nn.gelu(np.array([-3.0, -1.0, 0.0, 3.0]))
+        array([-0.00363739, -0.15880801,  0.        ,  2.99636261])
+    """
     c = np.clip(x, -10, 10)  # beyond ±10 the tanh is ±1; no cube overflows
     inner = 0.7978845608028654 * (c + 0.044715 * c * c * c)  # √(2/π) = 0.797…
     return 0.5 * x * (1 + np.tanh(inner))
@@ -170,9 +298,15 @@ activations = {f.__name__: f for f in (sigmoid, tanh, relu, leaky_relu, elu, sof
 
 # %% ../nbs/01_forward.ipynb #985cb2a0
 @operation
-def cast(
-    x: Array,  # or what can become one
-    dtype: Dtype,  # of the result
-) -> Array:
-    "`x` as an array of this dtype."
+def cast(x: Array, dtype: Dtype) -> Array:
+    """`x` as an array of this dtype.
+
+    Parameters:
+        x: or what can become one
+        dtype: of the result
+
+    Example:
+        >>> print(nn.cast([1, 2], np.float32).dtype)
+        float32
+    """
     return np.asarray(x, dtype)

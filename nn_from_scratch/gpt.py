@@ -43,21 +43,31 @@ def small(scale):
 
 
 class TransformerBlock(Module):
-    "Places ask each other, then each thinks for itself; both add to what was there."
+    """Places ask each other, then each thinks for itself; both add to what was there.
+
+    Parameters:
+        d: features of a place
+        heads: of the attention
+        norm: before each half: layer, rms, or None
+        activation: between the two layers of the second half
+        causal: whether a place sees only itself and what was before
+        kv_heads: heads of keys and values; None: as of queries
+        rotary: whether queries and keys are turned by their positions
+        dropout: share of what each half adds, left out in training
+        layers: blocks in all: the more, the smaller what each adds at first
+        rng: seed or generator
+        dtype: of the weights
+
+    Example:
+        >>> block = nn.TransformerBlock(16, 4, rng=0)
+        >>> block(np.zeros((2, 5, 16))).shape
+        (2, 5, 16)
+    """
 
     def __init__(
-        self,
-        d: int,  # features of a place
-        heads: int,  # of the attention
-        norm: str | None = "layer",  # before each half: layer, rms, or None
-        activation: Layer = gelu,  # between the two layers of the second half
-        causal: bool = True,  # whether a place sees only itself and what was before
-        kv_heads: int | None = None,  # heads of keys and values; None: as of queries
-        rotary: bool = False,  # whether queries and keys are turned by their positions
-        dropout: float = 0.0,  # share of what each half adds, left out in training
-        layers: int = 1,  # blocks in all: the more, the smaller what each adds at first
-        rng: Seed = None,  # seed or generator
-        dtype: Dtype = np.float32,  # of the weights
+        self, d: int, heads: int, norm: str | None = "layer", activation: Layer = gelu,
+        causal: bool = True, kv_heads: int | None = None, rotary: bool = False,
+        dropout: float = 0.0, layers: int = 1, rng: Seed = None, dtype: Dtype = np.float32
     ):
         rng = np.random.default_rng(rng)
         make, last = small(0.02), small(0.02 / math.sqrt(2 * layers))
@@ -74,12 +84,16 @@ class TransformerBlock(Module):
             "heads": heads, "norm": norm, "causal": causal, "rotary": rotary,
             "activation": getattr(activation, "__name__", "?"), "dropout": dropout}
 
-    def __call__(
-        self,
-        x: Any,  # (n, t, d)
-        cache: Cache | None = None,  # keys and values of the places before these
-    ) -> Any:  # (n, t, d)
-        "x, and what two halves have to add to it."
+    def __call__(self, x: Any, cache: Cache | None = None) -> Any:
+        """x, and what two halves have to add to it.
+
+        Parameters:
+            x: (n, t, d)
+            cache: keys and values of the places before these
+
+        Returns:
+            (n, t, d)
+        """
         x = x + self.dropout(self.self_attn(self.norm1(x), cache=cache))
         thought = self.linear2(self.activation(self.linear1(self.norm2(x))))
         return x + self.dropout(thought)
@@ -94,25 +108,35 @@ class TransformerBlock(Module):
 
 # %% ../nbs/16_gpt.ipynb #375f8298
 class GPT(Module):
-    "For each place of a text the logits of the next token (Radford et al., 2018)."
+    """For each place of a text the logits of the next token (Radford et al., 2018).
+
+    Parameters:
+        vocabulary: tokens that there are
+        context: how many places it sees at most
+        d: features of a place
+        heads: of the attention
+        layers: blocks
+        norm: layer, rms, or None
+        positions: learned, rotary, or None
+        activation: in each block
+        tie: whether the output weighs with the table of the embedding
+        kv_heads: heads of keys and values, if fewer than queries'
+        dropout: share that is left out in training
+        tokenizer: what makes tokens of a text; saved with the model
+        rng: seed or generator
+        dtype: of the weights
+
+    Example:
+        >>> model = nn.GPT(vocabulary=27, context=16, d=32, heads=4, layers=2, rng=0)
+        >>> print(model, model(np.array([[0, 3, 1]])).shape)
+        GPT(27, 16, 32, 4, 2, positions='learned') (1, 3, 27)
+    """
 
     def __init__(
-        self,
-        vocabulary: int,  # tokens that there are
-        context: int,  # how many places it sees at most
-        d: int = 64,  # features of a place
-        heads: int = 4,  # of the attention
-        layers: int = 2,  # blocks
-        *,
-        norm: str | None = "layer",  # layer, rms, or None
-        positions: str | None = "learned",  # learned, rotary, or None
-        activation: Layer = gelu,  # in each block
-        tie: bool = True,  # whether the output weighs with the table of the embedding
-        kv_heads: int | None = None,  # heads of keys and values, if fewer than queries'
-        dropout: float = 0.0,  # share that is left out in training
-        tokenizer: Any = None,  # what makes tokens of a text; saved with the model
-        rng: Seed = None,  # seed or generator
-        dtype: Dtype = np.float32,  # of the weights
+        self, vocabulary: int, context: int, d: int = 64, heads: int = 4, layers: int = 2, *,
+        norm: str | None = "layer", positions: str | None = "learned", activation: Layer = gelu,
+        tie: bool = True, kv_heads: int | None = None, dropout: float = 0.0, tokenizer: Any = None,
+        rng: Seed = None, dtype: Dtype = np.float32
     ):
         _check_gpt(vocabulary, context, d, heads, layers, norm, positions, tokenizer)
         rng = np.random.default_rng(rng)
@@ -132,12 +156,16 @@ class GPT(Module):
             "context": context, "heads": heads, "norm": norm, "positions": positions,
             "activation": getattr(activation, "__name__", "?"), "dropout": dropout}
 
-    def __call__(
-        self,
-        tokens: Array,  # whole numbers (n, t), t at most the context; or (t,)
-        caches: list[Cache] | None = None,  # one a block: what it has seen before
-    ) -> Any:  # logits (n, t, vocabulary); or (t, vocabulary)
-        "What comes next, at each place."
+    def __call__(self, tokens: Array, caches: list[Cache] | None = None) -> Any:
+        """What comes next, at each place.
+
+        Parameters:
+            tokens: whole numbers (n, t), t at most the context; or (t,)
+            caches: one a block: what it has seen before
+
+        Returns:
+            logits (n, t, vocabulary); or (t, vocabulary)
+        """
         start = caches[0].length if caches else 0
         end = start + (np.shape(tokens) or [0])[-1]
         if not start < end <= self.context:
@@ -183,13 +211,21 @@ def _check_gpt(vocabulary, context, d, heads, layers, norm, positions, tokenizer
 
 # %% ../nbs/16_gpt.ipynb #fd364c81
 def draw(
-    logits: Array,  # (n, vocabulary)
-    temperature: float = 1.0,  # what they are divided by; 0: the likeliest
-    top_k: int | None = None,  # how many are left to draw from
-    top_p: float | None = None,  # which share of the probability is
-    rng: Seed = None,  # seed or generator
-) -> Array:  # tokens (n,)
-    "One token for each row of logits."
+    logits: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
+    rng: Seed = None
+) -> Array:
+    """One token for each row of logits.
+
+    Parameters:
+        logits: (n, vocabulary)
+        temperature: what they are divided by; 0: the likeliest
+        top_k: how many are left to draw from
+        top_p: which share of the probability is
+        rng: seed or generator
+
+    Returns:
+        tokens (n,)
+    """
     top = logits.max(axis=-1, keepdims=True)
     if not np.isfinite(top).all():
         raise ValueError(f"draw: the largest logit is {top.max()}, and from that "
@@ -221,30 +257,47 @@ class Listener:
 
     def __init__(self, model: GPT): self.model, self.caches = model, []
 
-    def __call__(
-        self,
-        tokens: Array,  # those that come next (n, t)
-        anew: bool = False,  # whether to forget what came before
-    ) -> Array:  # logits of the token after them (n, vocabulary)
+    def __call__(self, tokens: Array, anew: bool = False) -> Array:
+        """
+        Parameters:
+            tokens: those that come next (n, t)
+            anew: whether to forget what came before
+
+        Returns:
+            logits of the token after them (n, vocabulary)
+        """
         if anew: self.caches = [Cache() for _ in self.model.blocks]
         return self.model(tokens, self.caches)[:, -1]
 
 
 def generate(
-    model: GPT,  # asked in evaluation mode
-    # how it begins: whole numbers (t,) or (n, t); or a text, with a tokenizer
-    tokens: Any,
-    n: int = 100,  # tokens to add
-    temperature: float = 1.0,  # 0: always the likeliest; above 1: flatter than it says
-    top_k: int | None = None,  # draw from the k likeliest alone
-    top_p: float | None = None,  # draw from the likeliest of this probability together
-    rng: Seed = None,  # seed or generator of the draws
-    cache: bool = True,  # keep keys and values; the tokens are the same without
-) -> Any:  # the beginning and what was added: as it came, tokens or text
+    model: GPT, tokens: Any, n: int = 100, temperature: float = 1.0, top_k: int | None = None,
+    top_p: float | None = None, rng: Seed = None, cache: bool = True
+) -> Any:
     """Go on with a text, token by token: ask for the next one, draw it, append it.
 
     What is longer than the context is seen from a later place on, which moves by half a
-    context at a time. Raises `ValueError` for settings that make no sense."""
+    context at a time. Raises `ValueError` for settings that make no sense.
+
+    Parameters:
+        model: asked in evaluation mode
+        tokens: how it begins: whole numbers (t,) or (n, t); or a text, with a tokenizer
+        n: tokens to add
+        temperature: 0: always the likeliest; above 1: flatter than it says
+        top_k: draw from the k likeliest alone
+        top_p: draw from the likeliest of this probability together
+        rng: seed or generator of the draws
+        cache: keep keys and values; the tokens are the same without
+
+    Returns:
+        the beginning and what was added: as it came, tokens or text
+
+    Example:
+        >>> letters = nn.Characters("abc ")
+        >>> model = nn.GPT(len(letters), 8, 16, 2, 1, tokenizer=letters, rng=0)
+        >>> len(nn.generate(model, "a", 10, temperature=0.8, rng=0))
+        11
+    """
     _check_draws(model, n, temperature, top_k, top_p)
     if isinstance(tokens, str):
         begun = _encoded(model, tokens)
@@ -301,13 +354,23 @@ def _check_draws(model, n, temperature, top_k, top_p):
 
 
 # %% ../nbs/16_gpt.ipynb #302dd870
-def bits_per_byte(
-    model: GPT,  # with a tokenizer
-    text: str,  # to be predicted
-    batch_size: int = 32,  # windows at a time
-) -> float:  # bits for each byte of the text in UTF-8
+def bits_per_byte(model: GPT, text: str, batch_size: int = 32) -> float:
     """What it costs to write a text down with the model's help, whatever its tokens
-    are: so that models with different tokens can be compared."""
+    are: so that models with different tokens can be compared.
+
+    Parameters:
+        model: with a tokenizer
+        text: to be predicted
+        batch_size: windows at a time
+
+    Returns:
+        bits for each byte of the text in UTF-8
+
+    Example:
+        >>> model = nn.GPT(256, 8, 16, 2, 1, tokenizer=nn.BytePairs(), rng=0)
+        >>> round(nn.bits_per_byte(model, "it knows nothing yet"), 1)  # log₂ 256
+        8.0
+    """
     tokens = _encoded(model, text)
     if len(tokens) < 2:
         raise ValueError(f"bits_per_byte: the text is {len(tokens)} token"

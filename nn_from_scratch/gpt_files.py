@@ -209,10 +209,15 @@ to_onnx |= {MultiHeadAttention: _attention_in_onnx, TransformerBlock: _block_in_
             GPT: _gpt_in_onnx}
 
 # %% ../nbs/16_gpt.ipynb #cde73060
-def gpt2_names(
-    layers: int,  # blocks of the model
-) -> dict[str, str]:  # name here -> name in a checkpoint of GPT-2
-    "How the arrays of a GPT are called in GPT-2's checkpoints."
+def gpt2_names(layers: int) -> dict[str, str]:
+    """How the arrays of a GPT are called in GPT-2's checkpoints.
+
+    Parameters:
+        layers: blocks of the model
+
+    Returns:
+        name here -> name in a checkpoint of GPT-2
+    """
     inside = {
         "norm1.weight": "ln_1.weight", "norm1.bias": "ln_1.bias",
         "self_attn.in_proj_weight": "attn.c_attn.weight",
@@ -228,12 +233,23 @@ def gpt2_names(
                     for ours, theirs in inside.items()}
 
 
-def from_gpt2(
-    tensors: Mapping[str, Array],  # as in the file, with or without "transformer."
-    heads: int,  # of the attention; the file does not say
-) -> GPT:  # with the same logits
+def from_gpt2(tensors: Mapping[str, Array], heads: int) -> GPT:
     """A GPT from a checkpoint with GPT-2's names. Matrices may stand as in Hugging
-    Face's files, (in, out), or as in `torch.nn.Linear`, (out, in)."""
+    Face's files, (in, out), or as in `torch.nn.Linear`, (out, in).
+
+    Parameters:
+        tensors: as in the file, with or without "transformer."
+        heads: of the attention; the file does not say
+
+    Returns:
+        with the same logits
+
+    Example:
+        >>> model = nn.GPT(27, 16, 32, 4, 2, rng=0)
+        >>> again = nn.from_gpt2(nn.gpt_files.to_gpt2(model), heads=4)
+        >>> np.array_equal(again(np.arange(5)), model(np.arange(5)))
+        True
+    """
     found = {name.removeprefix("transformer."): np.asarray(a)
              for name, a in tensors.items()}
     vocabulary, d = found["wte.weight"].shape
@@ -254,10 +270,15 @@ def from_gpt2(
     return model
 
 
-def to_gpt2(
-    model: GPT,  # with learned positions and layer norms
-) -> dict[str, Array]:  # as Hugging Face's files have it
-    "The arrays of a GPT under GPT-2's names."
+def to_gpt2(model: GPT) -> dict[str, Array]:
+    """The arrays of a GPT under GPT-2's names.
+
+    Parameters:
+        model: with learned positions and layer norms
+
+    Returns:
+        as Hugging Face's files have it
+    """
     names = gpt2_names(len(model.blocks))
     found = {names[name]: a.copy() for name, a in model.parameters().items()
              if name in names}

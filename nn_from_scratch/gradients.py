@@ -29,10 +29,7 @@ from .turns import exchanges, surely
 from .walk import walk_back
 
 # %% ../nbs/03b_autodiff.ipynb #069715ce
-def value_and_grad(
-    f: Callable,  # returns one number, the loss; with `has_aux`, (number, anything)
-    has_aux: bool = False,  # whether f returns something beside the loss
-) -> Callable:  # run(first, *rest, out=None) -> (value, grads)
+def value_and_grad(f: Callable, has_aux: bool = False) -> Callable:
     """A function that returns what `f` returns, and the gradient for its first
     argument.
 
@@ -42,6 +39,24 @@ def value_and_grad(
     succeeds, or nothing has changed: whatever happens in `f`, the model is as before.
     Raises `TypeError` and `ValueError` where `f` or its arguments do not fit,
     `RuntimeError` where something was done to the model in between.
+
+    Parameters:
+        f: returns one number, the loss; with `has_aux`, (number, anything)
+        has_aux: whether f returns something beside the loss
+
+    Returns:
+        run(first, *rest, out=None) -> (value, grads)
+
+    Example:
+        >>> model = nn.mlp([2, 8, 2], rng=0)
+        >>> x, y = nn.moons(100, 0.1, rng=0)
+        >>> loss, grads = nn.value_and_grad(lambda m: nn.cross_entropy(m(x), y))(model)
+        >>> grads
+        Parameters of 42 numbers, float32
+          0.weight (2, 8)
+          0.bias (8,)
+          2.weight (8, 2)
+          2.bias (2,)
     """
     @functools.wraps(f)
     def run(first, *rest, out=None, **kwargs):
@@ -58,11 +73,20 @@ def value_and_grad(
     return run
 
 
-def grad(
-    f: Callable,  # returns a single number
-) -> Callable:  # run(first, *rest) -> grads
+def grad(f: Callable) -> Callable:
     """A function that returns the gradient of `f` for its first argument:
-    `value_and_grad`."""
+    `value_and_grad`.
+
+    Parameters:
+        f: returns a single number
+
+    Returns:
+        run(first, *rest) -> grads
+
+    Example:
+        >>> nn.grad(lambda x: np.sum(np.exp(x) * x))(np.array([0.0, 1.0]))
+        array([1.        , 5.43656366])
+    """
     @functools.wraps(f)
     def run(first, *rest, **kwargs):
         return value_and_grad(f)(first, *rest, **kwargs)[1]
@@ -206,12 +230,21 @@ SYMBOLS = {np.add: "+", np.subtract: "−", np.multiply: "×", np.true_divide: "
            np.power: "^", np.negative: "−", np.matmul: "@"}
 
 # %% ../nbs/03b_autodiff.ipynb #3c8d395d
-def graph(
-    f: Callable,  # a function of numbers or arrays that returns a single number
-    *args: Any,  # its arguments
-) -> list:  # of dicts: label, inputs (positions of earlier nodes), value, gradient
+def graph(f: Callable, *args: Any) -> list:
     """Every step of `f` in the order of creation, with value and gradient: for
-    `plot_graph`."""
+    `plot_graph`.
+
+    Parameters:
+        f: a function of numbers or arrays that returns a single number
+        args: its arguments
+
+    Returns:
+        of dicts: label, inputs (positions of earlier nodes), value, gradient
+
+    Example:
+        >>> [node["label"] for node in nn.graph(lambda w, b: (w * 2 + b) ** 2, 1.5, -1.0)]
+        ['w', 'b', '×', '+', '^']
+    """
     tape = Tape()
     leaves = [tape.leaf(leaf_array(a, f"argument {i}")) for i, a in enumerate(args)]
     y = f(*leaves)

@@ -28,17 +28,28 @@ def as_floats_of(x, weight, who, name="weight"):
 
 # %% ../nbs/01b_network.ipynb #ccd59b24
 class Linear(Module):
-    "A layer of weighted sums, x @ weight + bias. x is cast to the dtype of the weight."
+    """A layer of weighted sums, x @ weight + bias. x is cast to the dtype of the weight.
+
+    Parameters:
+        n_in: features that come in
+        n_out: neurons, and so features that go out
+        bias: whether each neuron has a bias (starts at 0)
+        init: (shape, rng, dtype) -> weights
+        rng: seed or generator; None draws anew each time
+        dtype: of the weights, and so of the outputs
+
+    Example:
+        >>> layer = nn.Linear(64, 10, rng=0)
+        >>> print(layer, layer(np.zeros((5, 64))).shape, layer.parameters())
+        Linear(64, 10) (5, 10) Parameters of 650 numbers, float32
+          weight (64, 10)
+          bias (10,)
+    """
 
     @checked
     def __init__(
-        self,
-        n_in: int,  # features that come in
-        n_out: int,  # neurons, and so features that go out
-        bias: bool = True,  # whether each neuron has a bias (starts at 0)
-        init: Callable[..., Array] = he_normal,  # (shape, rng, dtype) -> weights
-        rng: Seed = None,  # seed or generator; None draws anew each time
-        dtype: Dtype = np.float32,  # of the weights, and so of the outputs
+        self, n_in: int, n_out: int, bias: bool = True, init: Callable[..., Array] = he_normal,
+        rng: Seed = None, dtype: Dtype = np.float32
     ):
         self.weight = init((n_in, n_out), np.random.default_rng(rng), dtype)
         self.bias = np.zeros(n_out, dtype) if bias else None
@@ -55,15 +66,21 @@ class Linear(Module):
 
 # %% ../nbs/01b_network.ipynb #467c706c
 class Sequential(Module):
-    "Layers one after another: `Sequential(Linear(64, 32), relu, Linear(32, 10))`."
+    """Layers one after another: `Sequential(Linear(64, 32), relu, Linear(32, 10))`.
+
+    Parameters:
+        layers: anything that can be called with one argument
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(64, 32, rng=0), nn.relu, nn.Linear(32, 10, rng=1))
+        >>> print(model(np.zeros((5, 64))).shape, model[0], len(model))
+        (5, 10) Linear(64, 32) 3
+    """
 
     unnamed = ("layers",)  # its parameters are called 0.weight, not layers.0.weight
 
     @checked
-    def __init__(
-        self,
-        *layers: Layer,  # anything that can be called with one argument
-    ):
+    def __init__(self, *layers: Layer):
         self.layers = list(layers)
 
     def __call__(self, x: Any) -> Any:
@@ -85,12 +102,25 @@ class Sequential(Module):
 # %% ../nbs/01b_network.ipynb #a58f7e7a
 @checked
 def mlp(
-    sizes: Sequence[int],  # numbers of units, inputs to outputs: [64, 32, 10]
-    activation: Layer = relu,  # between the layers; the last one has none
-    rng: Seed = None,  # seed or generator of the first weights
-    dtype: Dtype = np.float32,  # of the parameters
+    sizes: Sequence[int], activation: Layer = relu, rng: Seed = None, dtype: Dtype = np.float32
 ) -> Sequential:
-    "A multilayer perceptron: linear layers of these sizes, an activation between them."
+    r"""A multilayer perceptron: linear layers of these sizes, an activation between them.
+
+    Parameters:
+        sizes: numbers of units, inputs to outputs: [64, 32, 10]
+        activation: between the layers; the last one has none
+        rng: seed or generator of the first weights
+        dtype: of the parameters
+
+    Example:
+        >>> model = nn.mlp([64, 32, 10], activation=nn.tanh, rng=0)
+        >>> print(model, model.summary(), sep="\n")
+        Sequential(Linear(64, 32), tanh, Linear(32, 10))
+        0  Linear(64, 32)  2,080
+        1  tanh                0
+        2  Linear(32, 10)    330
+        2,410 parameters, float32, 9.6 kB
+    """
     rng = np.random.default_rng(rng)
     init = glorot_normal if activation in (sigmoid, tanh, identity) else he_normal
     layers: list[Layer] = []

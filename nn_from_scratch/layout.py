@@ -77,13 +77,19 @@ def frozen_in(model: Any, found: list[tuple]) -> dict[str, list[tuple[dict, str]
 
 
 class Layout:
-    "Where the parameters of a model stand; looked up anew if something was replaced."
+    """Where the parameters of a model stand; looked up anew if something was replaced.
 
-    def __init__(
-        self,
-        model: Any,  # a module, or a list, tuple or dict of modules
-        before: "Layout | None" = None,  # the layout that is no longer current
-    ):
+    Parameters:
+        model: a module, or a list, tuple or dict of modules
+        before: the layout that is no longer current
+
+    Example:
+        >>> layout = nn.mlp([2, 3, 1], rng=0).layout()
+        >>> print(layout.names, layout.is_current())
+        ['0.weight', '0.bias', '2.weight', '2.bias'] True
+    """
+
+    def __init__(self, model: Any, before: "Layout | None" = None):
         found = list(slots(model))
         self.places: list[tuple] = []  # (holder, key, number of the parameter there)
         arrays = self._find(found, {} if before is None else before.parameters)
@@ -100,11 +106,12 @@ class Layout:
         self.lock = Turn() if before is None else before.lock  # held by a gradient
         self.out: Parameters | None = None  # where gradients were written last
 
-    def has(
-        self,
-        arrays: Mapping[str, Array],  # by name
-    ) -> bool:
-        "Whether these are the very arrays that stand here."
+    def has(self, arrays: Mapping[str, Array]) -> bool:
+        """Whether these are the very arrays that stand here.
+
+        Parameters:
+            arrays: by name
+        """
         same = map(is_, arrays.values(), self.arrays)
         return list(arrays) == self.names and all(same)
 
@@ -165,21 +172,23 @@ class Layout:
         for holder, key, number in self.places:
             holder[key] = values[number]
 
-    def put(
-        self,
-        values: Sequence,  # one a parameter: Tensors, or `arrays`, what belongs there
-    ):
-        "Put these in the places of the parameters; on record until `arrays` are back."
+    def put(self, values: Sequence):
+        """Put these in the places of the parameters; on record until `arrays` are back.
+
+        Parameters:
+            values: one a parameter: Tensors, or `arrays`, what belongs there
+        """
         exchanges[id(self)] = self
         self._write(values)
         if values is self.arrays:
             exchanges.pop(id(self), None)
 
-    def check(
-        self,
-        values: Sequence,  # what `put` put there
-    ):
-        "Raise `RuntimeError` if a parameter was replaced, or a Tensor left elsewhere."
+    def check(self, values: Sequence):
+        """Raise `RuntimeError` if a parameter was replaced, or a Tensor left elsewhere.
+
+        Parameters:
+            values: what `put` put there
+        """
         expected = self.then.copy()
         for i, number in self.positions:
             expected[i] = values[number]

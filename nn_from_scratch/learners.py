@@ -38,7 +38,27 @@ from .training import EarlyStopping, fit, predict
 
 # %% ../nbs/D_estimators.ipynb #4ac29424
 class NetworkEstimator(BaseEstimator):
-    "The settings that classifier and regressor share, and how they train."
+    """The settings that classifier and regressor share, and how they train.
+
+    Parameters:
+        hidden: units of each hidden layer; () for none
+        activation: by name: relu, tanh, gelu, silu, …
+        optimizer: by name: adamw, adam, sgd, rmsprop, adagrad
+        learning_rate: a number, or a schedule: step -> number; "falling": 0.003 to 0
+        weight_decay: pull of the weights towards 0; "auto": 1 for adamw, else 0
+        epochs: how often to go through the rows, at most
+        batch_size: rows in a step; "auto": all of up to 64, else 32 (a classifier's 16), at last
+            128
+        tol: stop when the loss has fallen by less than this share; None: never
+        patience: epochs over which that is measured
+        early_stopping: stop by rows that are held out, instead of by `tol`
+        validation_fraction: the share of the rows that is held out then
+        standardize: bring each feature to mean 0 and spread 1 first
+        shuffle: go through the rows in another order each epoch
+        warm_start: whether a second `fit` goes on with the network there is
+        random_state: seed of the weights and of the order
+        progress: whether to show a progress bar
+    """
 
     _loss: Any
     _metric: Any
@@ -47,26 +67,10 @@ class NetworkEstimator(BaseEstimator):
     _few = 32  # rows in a step of a small table
 
     def __init__(
-        self,
-        hidden=(100,),  # units of each hidden layer; () for none
-        activation="relu",  # by name: relu, tanh, gelu, silu, …
-        optimizer="adamw",  # by name: adamw, adam, sgd, rmsprop, adagrad
-        # a number,
-        learning_rate=0.003,  # or a schedule: step -> number; "falling": 0.003 to 0
-        # pull
-        weight_decay="auto",  # of the weights towards 0; "auto": 1 for adamw, else 0
-        epochs=150,  # how often to go through the rows, at most
-        # rows in a step; "auto":
-        batch_size="auto",  # all of up to 64, else 32 (a classifier's 16), at last 128
-        tol=1e-3,  # stop when the loss has fallen by less than this share; None: never
-        patience=10,  # epochs over which that is measured
-        early_stopping=False,  # stop by rows that are held out, instead of by `tol`
-        validation_fraction=0.1,  # the share of the rows that is held out then
-        standardize=True,  # bring each feature to mean 0 and spread 1 first
-        shuffle=True,  # go through the rows in another order each epoch
-        warm_start=False,  # whether a second `fit` goes on with the network there is
-        random_state=None,  # seed of the weights and of the order
-        progress=False,  # whether to show a progress bar
+        self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
+        weight_decay="auto", epochs=150, batch_size="auto", tol=1e-3, patience=10,
+        early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
+        warm_start=False, random_state=None, progress=False
     ):
         self.hidden, self.activation, self.optimizer = hidden, activation, optimizer
         self.learning_rate, self.weight_decay = learning_rate, weight_decay

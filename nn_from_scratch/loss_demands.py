@@ -92,12 +92,12 @@ def leaves_a_spread(
     return weight
 
 # %% ../nbs/F_checks.ipynb #257b5eed
-def labels_below(
-    who: str,
-    labels: Array,
-    n: int,  # the number of classes
-) -> Array:
-    "whole numbers of 0 to n - 1"
+def labels_below(who: str, labels: Array, n: int) -> Array:
+    """whole numbers of 0 to n - 1
+
+    Parameters:
+        n: the number of classes
+    """
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{who}: labels must be whole numbers (0 to {n - 1}), "
                         f"not {labels.dtype}: try labels.astype(int)")

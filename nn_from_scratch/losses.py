@@ -13,73 +13,137 @@ from .aliases import Array, Dtype
 from .functions import checked, operation, softplus
 
 # %% ../nbs/02_losses.ipynb #f5cd9ab0
-def beside(
-    weight: Array,  # (n,), or with more of the axes of `losses`
-    losses: Array,  # (n, …)
-) -> Array:  # (n, 1, …), with as many axes as `losses`
-    "The weights with axes of length 1 at their end, to stand beside the losses."
+def beside(weight: Array, losses: Array) -> Array:
+    """The weights with axes of length 1 at their end, to stand beside the losses.
+
+    Parameters:
+        weight: (n,), or with more of the axes of `losses`
+        losses: (n, …)
+
+    Returns:
+        (n, 1, …), with as many axes as `losses`
+
+    Example:
+        >>> nn.losses.beside(np.array([3, 1]), np.zeros((2, 4))).shape
+        (2, 1)
+    """
     return weight.reshape(weight.shape + (1,) * (losses.ndim - weight.ndim))
 
 # %% ../nbs/02_losses.ipynb #f5cd9abb
 @checked
-def shares(
-    losses: Array,  # of each sample (n,), or of each of its outputs (n, …)
-    weight: Array | None = None,  # how much each sample counts (n,); None: alike
-):  # a number, or an array (n, 1, …), to multiply the losses by
+def shares(losses: Array, weight: Array | None = None):
     """How much each loss counts in the weighted mean: the shares add up to 1.
-    Raises `ValueError` for weights of another length, negative ones, or all zero."""
+    Raises `ValueError` for weights of another length, negative ones, or all zero.
+
+    Parameters:
+        losses: of each sample (n,), or of each of its outputs (n, …)
+        weight: how much each sample counts (n,); None: alike
+
+    Returns:
+        a number, or an array (n, 1, …), to multiply the losses by
+
+    Example:
+        >>> nn.losses.shares(np.array([5.0, 1.0, 1.0]), np.array([2, 1, 1]))
+        array([0.5 , 0.25, 0.25])
+    """
     if weight is None: return 1 / losses.size
     share = weight / (weight.sum(dtype=np.float64) * (losses.size / weight.size))
     return beside(share, losses).astype(losses.dtype)
 
 
-def cost(
-    share: Array | float,  # how much each loss counts: a weight, or a probability
-    losses: Array,  # of as many axes
-) -> Array:  # their product
-    "What each loss costs: its share of it. 0 · ∞ is 0: what does not count is free."
+def cost(share: Array | float, losses: Array) -> Array:
+    """What each loss costs: its share of it. 0 · ∞ is 0: what does not count is free.
+
+    Parameters:
+        share: how much each loss counts: a weight, or a probability
+        losses: of as many axes
+
+    Returns:
+        their product
+
+    Example:
+        >>> nn.losses.cost(np.array([0.5, 0.0]), np.array([2.0, np.inf]))
+        array([1., 0.])
+    """
     return share * np.where(share > 0, losses, 0)
 
 
-def mean(
-    losses: Array,  # of each sample (n,), or of each of its outputs (n, …)
-    weight: Array | None = None,  # how much each sample counts (n,); None: alike
-):  # a single number
+def mean(losses: Array, weight: Array | None = None):
     """The mean of the losses over the batch, each sample counted with its weight.
-    Raises `ValueError` for weights of another length, negative ones, or all zero."""
+    Raises `ValueError` for weights of another length, negative ones, or all zero.
+
+    Parameters:
+        losses: of each sample (n,), or of each of its outputs (n, …)
+        weight: how much each sample counts (n,); None: alike
+
+    Returns:
+        a single number
+
+    Example:
+        >>> losses = np.array([[1.0, 3.0], [5.0, 7.0]])  # two samples, two outputs
+        >>> nn.losses.mean(losses, weight=np.array([3, 1]))
+        np.float64(3.0)
+    """
     if weight is None: return np.sum(losses * (1 / losses.size))
     return np.sum(cost(shares(losses, weight), losses))
 
 # %% ../nbs/02_losses.ipynb #514af25f
 @operation
-def mse(
-    prediction: Array,  # what the network says (n, …)
-    target: Array,  # what is true, of the same shape
-    weight: Array | None = None,  # how much each sample counts (n,)
-):  # a single number, in the square of the target's unit
-    "Mean squared error. Raises `ValueError` when the shapes differ."
+def mse(prediction: Array, target: Array, weight: Array | None = None):
+    """Mean squared error. Raises `ValueError` when the shapes differ.
+
+    Parameters:
+        prediction: what the network says (n, …)
+        target: what is true, of the same shape
+        weight: how much each sample counts (n,)
+
+    Returns:
+        a single number, in the square of the target's unit
+
+    Example:
+        >>> nn.mse(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
+        np.float64(2.0)
+    """
     return mean((prediction - target) ** 2, weight)
 
 # %% ../nbs/02_losses.ipynb #a8b3997b
 @operation
-def mae(
-    prediction: Array,  # what the network says (n, …)
-    target: Array,  # what is true, of the same shape
-    weight: Array | None = None,  # how much each sample counts (n,)
-):  # a single number, in the target's unit
-    "Mean absolute error. Raises `ValueError` when the shapes differ."
+def mae(prediction: Array, target: Array, weight: Array | None = None):
+    """Mean absolute error. Raises `ValueError` when the shapes differ.
+
+    Parameters:
+        prediction: what the network says (n, …)
+        target: what is true, of the same shape
+        weight: how much each sample counts (n,)
+
+    Returns:
+        a single number, in the target's unit
+
+    Example:
+        >>> nn.mae(np.array([1.0, 3.0]), np.array([1.0, 1.0]), weight=np.array([1, 3]))
+        np.float64(1.5)
+    """
     return mean(np.abs(prediction - target), weight)
 
 # %% ../nbs/02_losses.ipynb #db2b4021
 @operation
-def huber(
-    prediction: Array,  # what the network says (n, …)
-    target: Array,  # what is true, of the same shape
-    weight: Array | None = None,  # how much each sample counts (n,)
-    delta: float = 1.0,  # the error where the straight line begins
-):  # a single number
+def huber(prediction: Array, target: Array, weight: Array | None = None, delta: float = 1.0):
     """Huber loss: half the squared error up to `delta`, linear beyond (Huber, 1964).
-    Raises `ValueError` when the shapes differ or `delta` is not positive."""
+    Raises `ValueError` when the shapes differ or `delta` is not positive.
+
+    Parameters:
+        prediction: what the network says (n, …)
+        target: what is true, of the same shape
+        weight: how much each sample counts (n,)
+        delta: the error where the straight line begins
+
+    Returns:
+        a single number
+
+    Example:
+        >>> nn.huber(np.array([0.5, 100.0]), np.array([0.0, 0.0]), delta=1.0)
+        np.float64(49.8125)
+    """
     error = np.abs(prediction - target)
     small = np.minimum(error, delta)
     return mean(small * (error - 0.5 * small), weight)
@@ -87,46 +151,83 @@ def huber(
 # %% ../nbs/02_losses.ipynb #8069e1c8
 @operation
 @np.errstate(over="ignore")  # what overflows here is −∞, and e to that is 0: right
-def softmax(
-    x: Array,  # logits, of any shape
-    axis: int = -1,  # along which the classes lie
-) -> Array:  # probabilities, of the same shape
-    "Logits to probabilities: exponentials, divided by their sum. No logit overflows."
+def softmax(x: Array, axis: int = -1) -> Array:
+    """Logits to probabilities: exponentials, divided by their sum. No logit overflows.
+
+    Parameters:
+        x: logits, of any shape
+        axis: along which the classes lie
+
+    Returns:
+        probabilities, of the same shape
+
+    Example:
+        >>> nn.softmax(np.array([[2.0, 1.0, -1.0]])).round(3)
+        array([[0.705, 0.259, 0.035]])
+    """
     e = np.exp(x - x.max(axis, keepdims=True))
     return e / e.sum(axis, keepdims=True)
 
 # %% ../nbs/02_losses.ipynb #0e68dd56
 @operation
 @np.errstate(over="ignore")  # what overflows here is −∞, and e to that is 0: right
-def log_softmax(
-    x: Array,  # logits, of any shape
-    axis: int = -1,  # along which the classes lie
-) -> Array:  # logarithms of probabilities, of the same shape
-    "The logarithm of `softmax`, exact where the probability itself would round to 0."
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """The logarithm of `softmax`, exact where the probability itself would round to 0.
+
+    Parameters:
+        x: logits, of any shape
+        axis: along which the classes lie
+
+    Returns:
+        logarithms of probabilities, of the same shape
+
+    Example:
+        >>> nn.log_softmax(np.array([[1000.0, 0.0]]))
+        array([[    0., -1000.]])
+    """
     z = x - x.max(axis, keepdims=True)
     return z - np.log(np.exp(z).sum(axis, keepdims=True))
 
 # %% ../nbs/02_losses.ipynb #b30fb6fb
 @checked
-def one_hot(
-    labels: Array,  # whole numbers (m,) of 0 to n - 1
-    n: int,  # number of classes
-    dtype: Dtype = np.float32,  # of the result
-) -> Array:  # (m, n), zeros but for a 1 in each row
+def one_hot(labels: Array, n: int, dtype: Dtype = np.float32) -> Array:
     """Each label as a row with a 1 in the label's column.
-    Raises `ValueError` for labels outside 0 to n - 1, `TypeError` for float labels."""
+    Raises `ValueError` for labels outside 0 to n - 1, `TypeError` for float labels.
+
+    Parameters:
+        labels: whole numbers (m,) of 0 to n - 1
+        n: number of classes
+        dtype: of the result
+
+    Returns:
+        (m, n), zeros but for a 1 in each row
+
+    Example:
+        >>> nn.one_hot(np.array([2, 0]), 3)
+        array([[0., 0., 1.],
+               [1., 0., 0.]], dtype=float32)
+    """
     return (labels[..., None] == np.arange(n)).astype(dtype)
 
 # %% ../nbs/02_losses.ipynb #b5c5bfbc
 @checked
-def target_probabilities(
-    logits: Array,  # (n, k): what the network says; for its shape and dtype
-    target: Array,  # labels (n,), or probabilities (n, k)
-    label_smoothing: float = 0.0,  # share of certainty spread over all classes
-) -> Array:  # (n, k)
+def target_probabilities(logits: Array, target: Array, label_smoothing: float = 0.0) -> Array:
     """What the network should have said; smoothed as by Szegedy et al. (2016).
     Raises `ValueError` for labels outside 0 to k - 1, wrong shapes, an empty batch or a
-    `label_smoothing` not in 0 to 1, `TypeError` for float labels."""
+    `label_smoothing` not in 0 to 1, `TypeError` for float labels.
+
+    Parameters:
+        logits: (n, k): what the network says; for its shape and dtype
+        target: labels (n,), or probabilities (n, k)
+        label_smoothing: share of certainty spread over all classes
+
+    Returns:
+        (n, k)
+
+    Example:
+        >>> nn.losses.target_probabilities(np.zeros((1, 4)), np.array([2]), label_smoothing=0.1)
+        array([[0.025, 0.025, 0.925, 0.025]])
+    """
     k = logits.shape[-1]
     labels = target.ndim < logits.ndim
     true = one_hot(target, k, logits.dtype) if labels else target
@@ -134,11 +235,25 @@ def target_probabilities(
 
 # %% ../nbs/02_losses.ipynb #64d216e0
 def kept(
-    target: Array,  # labels (n, …)
-    weight: Array | None = None,  # how much each sample counts (n,)
-    ignore: int | None = None,  # the label that does not count
-) -> tuple[Array, Array | None]:  # with 0 where a label does not count
-    "Labels and weights in which the label `ignore` counts nothing."
+    target: Array, weight: Array | None = None, ignore: int | None = None
+) -> tuple[Array, Array | None]:
+    """Labels and weights in which the label `ignore` counts nothing.
+
+    Parameters:
+        target: labels (n, …)
+        weight: how much each sample counts (n,)
+        ignore: the label that does not count
+
+    Returns:
+        with 0 where a label does not count
+
+    Example:
+        >>> nn.losses.kept(np.array([[2, 1], [0, -1]]), weight=np.array([3, 1]), ignore=-1)
+        (array([[2, 1],
+                [0, 0]]),
+         array([[3, 3],
+                [1, 0]]))
+    """
     if ignore is None: return target, weight
     counts = target != ignore
     each = counts if weight is None else counts * beside(weight, target)
@@ -147,26 +262,48 @@ def kept(
 # %% ../nbs/02_losses.ipynb #64d216e3
 @operation
 def cross_entropy(
-    logits: Array,  # (n, k), before any softmax; or (n, …, k)
-    target: Array,  # labels (n,) of 0 to k - 1, or probabilities (n, k)
-    weight: Array | None = None,  # how much each sample counts (n,)
-    label_smoothing: float = 0.0,  # share of certainty spread over all classes
-    ignore: int | None = None,  # a label that does not count, -1 say
-):  # a single number, in natural units of information (nats)
+    logits: Array, target: Array, weight: Array | None = None, label_smoothing: float = 0.0,
+    ignore: int | None = None
+):
     """Minus the log-probability that the network gives to what is true.
-    Raises `ValueError` or `TypeError` for what are no classes."""
+    Raises `ValueError` or `TypeError` for what are no classes.
+
+    Parameters:
+        logits: (n, k), before any softmax; or (n, …, k)
+        target: labels (n,) of 0 to k - 1, or probabilities (n, k)
+        weight: how much each sample counts (n,)
+        label_smoothing: share of certainty spread over all classes
+        ignore: a label that does not count, -1 say
+
+    Returns:
+        a single number, in natural units of information (nats)
+
+    Example:
+        >>> logits = np.array([[2.0, 1.0, -1.0], [0.0, 3.0, 0.0]])
+        >>> nn.cross_entropy(logits, np.array([0, 1]))  # labels; or a row of probabilities each
+        np.float64(0.22196758659457352)
+    """
     target, weight = kept(target, weight, ignore)
     true = target_probabilities(logits, target, label_smoothing)
     return mean(np.sum(cost(true, -log_softmax(logits)), axis=-1), weight)
 
 # %% ../nbs/02_losses.ipynb #60a3df29
 @operation
-def binary_cross_entropy(
-    logits: Array,  # (n,) or (n, m), before any sigmoid
-    target: Array,  # 0 for no, 1 for yes, or between, of the same shape
-    weight: Array | None = None,  # how much each sample counts (n,)
-):  # a single number, in nats
+def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = None):
     """Cross-entropy of yes-or-no answers, one logit each.
-    Raises `ValueError` when the shapes differ or a target lies outside 0..1."""
+    Raises `ValueError` when the shapes differ or a target lies outside 0..1.
+
+    Parameters:
+        logits: (n,) or (n, m), before any sigmoid
+        target: 0 for no, 1 for yes, or between, of the same shape
+        weight: how much each sample counts (n,)
+
+    Returns:
+        a single number, in nats
+
+    Example:
+        >>> nn.binary_cross_entropy(np.array([4.0, -1.0]), np.array([1, 0]))
+        np.float64(0.1657058077180163)
+    """
     yes, no = softplus(-logits), softplus(logits)  # what each answer would cost
     return mean(cost(target, yes) + cost(1 - target, no), weight)

@@ -21,30 +21,58 @@ from .functions import checked
 from .losses import beside, kept
 
 # %% ../nbs/02_losses.ipynb #63f60f61
-def pairs(
-    logits: Array,  # (n, k), or (n,) or (n, 1) for a yes or no
-) -> Array:  # (n, k)
-    "One column a class; a single logit z stands for two: 0 for no, z for yes."
+def pairs(logits: Array) -> Array:
+    """One column a class; a single logit z stands for two: 0 for no, z for yes.
+
+    Parameters:
+        logits: (n, k), or (n,) or (n, 1) for a yes or no
+
+    Returns:
+        (n, k)
+
+    Example:
+        >>> nn.metrics.pairs(np.array([0.3, -0.3]))
+        array([[ 0. ,  0.3],
+               [ 0. , -0.3]])
+    """
     if logits.ndim > 1 and logits.shape[-1] > 1: return logits
     z = logits[..., 0] if logits.ndim > 1 else logits
     return np.stack([np.zeros_like(z), z], axis=-1)
 
 
-def decided(
-    logits: Array,  # (n, k), or (n,) or (n, 1) for a yes or no
-) -> Array:  # (n,) classes
+def decided(logits: Array) -> Array:
     """The class with the largest logit; a single logit says 1 where it is positive.
-    NaN decides nothing: there the answer is -1, which is no class."""
+    NaN decides nothing: there the answer is -1, which is no class.
+
+    Parameters:
+        logits: (n, k), or (n,) or (n, 1) for a yes or no
+
+    Returns:
+        (n,) classes
+
+    Example:
+        >>> nn.metrics.decided(np.array([[2.0, 1.0], [0.0, np.nan]]))
+        array([ 0, -1])
+    """
     logits = pairs(logits)
     return np.where(np.isnan(logits.max(axis=-1)), -1, logits.argmax(axis=-1))
 
 # %% ../nbs/02_losses.ipynb #00a89236
-def average(
-    values: Array,  # (n, …)
-    weight: Array | None = None,  # how much each sample counts (n,)
-    axis: int | None = None,  # over which axis; None: all
-):  # a number, or an array without that axis
-    "The mean of what was measured, each sample counted with its weight."
+def average(values: Array, weight: Array | None = None, axis: int | None = None):
+    """The mean of what was measured, each sample counted with its weight.
+
+    Parameters:
+        values: (n, …)
+        weight: how much each sample counts (n,)
+        axis: over which axis; None: all
+
+    Returns:
+        a number, or an array without that axis
+
+    Example:
+        >>> nn.metrics.average(np.array([True, False]), weight=np.array([3, 1]))
+        np.float64(0.75)
+    """
     if weight is not None:
         weight = np.broadcast_to(beside(weight, values), values.shape)
     return np.average(values, axis, weight)
@@ -52,41 +80,71 @@ def average(
 
 @checked
 def accuracy(
-    logits: Array,  # (n, k), or (n,) or (n, 1) for a yes or no; or (n, …, k)
-    labels: Array,  # (n,) of 0 to k - 1
-    weight: Array | None = None,  # how much each sample counts (n,)
-    ignore: int | None = None,  # a label that does not count, -1 say
-) -> float:  # from 0 to 1
+    logits: Array, labels: Array, weight: Array | None = None, ignore: int | None = None
+) -> float:
     """The share of samples whose largest logit is the label's; NaN is never right.
 
     A single column is taken for logits, where positive means 1: of a sigmoid's
     probabilities give p - 0.5. Raises `ValueError` for unequal lengths or labels that
-    are no classes."""
+    are no classes.
+
+    Parameters:
+        logits: (n, k), or (n,) or (n, 1) for a yes or no; or (n, …, k)
+        labels: (n,) of 0 to k - 1
+        weight: how much each sample counts (n,)
+        ignore: a label that does not count, -1 say
+
+    Returns:
+        from 0 to 1
+
+    Example:
+        >>> nn.accuracy(np.array([[2.0, 1.0], [0.0, 0.1], [5.0, 4.0]]), np.array([0, 1, 1]))
+        0.6666666666666666
+    """
     labels, weight = kept(labels, weight, ignore)
     return float(average(decided(logits) == labels, weight))
 
 # %% ../nbs/02_losses.ipynb #390c6016
 @checked
-def r2_score(
-    prediction: Array,  # what the network says (n, …)
-    target: Array,  # what is true, of the same shape
-    weight: Array | None = None,  # how much each sample counts (n,)
-) -> float:  # at most 1
+def r2_score(prediction: Array, target: Array, weight: Array | None = None) -> float:
     """The share of the target's variance that the prediction explains.
-    Raises `ValueError` when shapes differ or all targets are the same."""
+    Raises `ValueError` when shapes differ or all targets are the same.
+
+    Parameters:
+        prediction: what the network says (n, …)
+        target: what is true, of the same shape
+        weight: how much each sample counts (n,)
+
+    Returns:
+        at most 1
+
+    Example:
+        >>> nn.r2_score(np.array([1.1, 1.9, 3.0]), np.array([1.0, 2.0, 3.0]))
+        0.99
+    """
     left = average((target - prediction) ** 2, weight)
     variance = average((target - average(target, weight, axis=0)) ** 2, weight)
     return float(1 - left / variance)
 
 # %% ../nbs/02_losses.ipynb #f6515a2e
 @checked
-def confusion_matrix(
-    logits: Array,  # (n, k), or (n,) or (n, 1) for a yes or no
-    labels: Array,  # (n,) of 0 to k - 1
-    weight: Array | None = None,  # how much each sample counts (n,)
-) -> Array:  # counts (k, k), or sums of weights
+def confusion_matrix(logits: Array, labels: Array, weight: Array | None = None) -> Array:
     """How often each class was taken for each: row the true class, column the predicted
-    one. Raises as `accuracy` does, and `ValueError` for NaN, which has no column."""
+    one. Raises as `accuracy` does, and `ValueError` for NaN, which has no column.
+
+    Parameters:
+        logits: (n, k), or (n,) or (n, 1) for a yes or no
+        labels: (n,) of 0 to k - 1
+        weight: how much each sample counts (n,)
+
+    Returns:
+        counts (k, k), or sums of weights
+
+    Example:
+        >>> nn.confusion_matrix(np.array([2.0, -1.0, 3.0]), np.array([1, 0, 0]))
+        array([[1, 1],
+               [0, 1]])
+    """
     k = pairs(logits).shape[-1]
     place = np.ravel_multi_index((labels.astype(int), decided(logits)), (k, k))
     return np.bincount(place, weight, k * k).reshape(k, k)
@@ -94,13 +152,22 @@ def confusion_matrix(
 # %% ../nbs/02_losses.ipynb #01425f7d
 @dataclass(frozen=True, repr=False)
 class ClassificationReport:
-    "Precision, recall, F1 and support by class; prints as a table."
-    names: list[str]  # of the classes
-    precision: Array  # (k,) of those taken for a class, the share that is of it
-    recall: Array  # (k,) of those of a class, the share that was found
-    f1: Array  # (k,) the harmonic mean of both
-    support: Array  # (k,) how many there are of each class, or their weight
-    accuracy: float  # the share of all that is right
+    """Precision, recall, F1 and support by class; prints as a table.
+
+    Parameters:
+        names: of the classes
+        precision: (k,) of those taken for a class, the share that is of it
+        recall: (k,) of those of a class, the share that was found
+        f1: (k,) the harmonic mean of both
+        support: (k,) how many there are of each class, or their weight
+        accuracy: the share of all that is right
+    """
+    names: list[str]
+    precision: Array
+    recall: Array
+    f1: Array
+    support: Array
+    accuracy: float
 
     def to_dict(self) -> dict:
         "The numbers by class, the accuracy, the plain and the weighted mean."
@@ -130,13 +197,31 @@ class ClassificationReport:
 
 @checked
 def classification_report(
-    logits: Array,  # (n, k), or (n,) or (n, 1) for a yes or no
-    labels: Array,  # (n,) of 0 to k - 1
-    weight: Array | None = None,  # how much each sample counts (n,)
-    names: list[str] | None = None,  # of the classes; None: 0 to k - 1
-) -> ClassificationReport:  # prints as a table
+    logits: Array, labels: Array, weight: Array | None = None, names: list[str] | None = None
+) -> ClassificationReport:
     """Precision, recall, F1 and support of each class; 0 where nothing was taken for a
-    class, or where there is none of it. Raises as `confusion_matrix` does."""
+    class, or where there is none of it. Raises as `confusion_matrix` does.
+
+    Parameters:
+        logits: (n, k), or (n,) or (n, 1) for a yes or no
+        labels: (n,) of 0 to k - 1
+        weight: how much each sample counts (n,)
+        names: of the classes; None: 0 to k - 1
+
+    Returns:
+        prints as a table
+
+    Example:
+        >>> logits = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0], [0.0, 1.0, 4.0], [1.0, 2.0, 0.0]])
+        >>> nn.classification_report(logits, np.array([0, 1, 2, 2]))
+                      precision  recall  f1-score  support
+                   0      1.000   1.000     1.000        1
+                   1      0.500   1.000     0.667        1
+                   2      1.000   0.500     0.667        2
+            accuracy                        0.750        4
+           macro avg      0.833   0.833     0.778        4
+        weighted avg      0.875   0.750     0.750        4
+    """
     counts = confusion_matrix(logits, labels, weight)
     right, support, taken = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     names = [str(name) for name in (range(len(counts)) if names is None else names)]

@@ -26,11 +26,24 @@ from .turns import Turn, surely
 # %% ../nbs/04b_after_adam.ipynb #1d6c91b6
 @dataclass
 class Lion(Optimizer):
-    "Each parameter moves by η, by the sign of a filtered gradient (Chen et al., 2023)."
+    """Each parameter moves by η, by the sign of a filtered gradient (Chen et al., 2023).
 
-    lr: float | Schedule = 1e-4  # learning rate η, or a schedule: step -> η
-    betas: tuple[float, float] = (0.9, 0.99)  # of the past: in the sign, in the memory
-    weight_decay: float = 0.0  # share of θ taken off, per unit of learning rate
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        groups: name -> settings
+        betas: of the past: in the sign, in the memory
+        weight_decay: share of θ taken off, per unit of learning rate
+
+    Example:
+        >>> theta = np.zeros(3)
+        >>> nn.Lion(0.1).update(theta, np.array([5.0, -0.01, 0.0]))
+        >>> theta
+        array([-0.1,  0.1,  0. ])
+    """
+
+    lr: float | Schedule = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
 
     memories = ("mean",)
 
@@ -41,11 +54,23 @@ class Lion(Optimizer):
         mean[...] = beta2 * mean + (1 - beta2) * g
 
 # %% ../nbs/04b_after_adam.ipynb #ef823bbf
-def orthogonal(
-    g: Array,  # a matrix
-    steps: int = 5,  # of the iteration
-) -> Array:  # of the same shape, its singular values between about 0.7 and 1.2
-    "Nearly U Vᵀ, where g = U S Vᵀ, by products alone (Jordan et al., 2024)."
+def orthogonal(g: Array, steps: int = 5) -> Array:
+    """Nearly U Vᵀ, where g = U S Vᵀ, by products alone (Jordan et al., 2024).
+
+    Parameters:
+        g: a matrix
+        steps: of the iteration
+
+    Returns:
+        of the same shape, its singular values between about 0.7 and 1.2
+
+    Example:
+        >>> from nn_from_scratch.modern import orthogonal
+        >>> orthogonal(np.diag([3.0, 1.0, 0.3])).round(2)
+        array([[0.75, 0.  , 0.  ],
+               [0.  , 1.13, 0.  ],
+               [0.  , 0.  , 0.68]])
+    """
     x = g.T if g.shape[0] > g.shape[1] else g
     x = x / max(np.linalg.norm(x), 1e-7)
     for _ in range(steps):
@@ -71,14 +96,32 @@ def hidden_matrices(shapes, wanted):
 @dataclass
 class Muon(Optimizer):
     """Momentum, made orthogonal, for the hidden matrices; another optimizer for all
-    else (Jordan et al., 2024)."""
+    else (Jordan et al., 2024).
 
-    lr: float | Schedule = 0.001  # learning rate η of the hidden matrices
-    momentum: float = 0.95  # μ, how much of the last step's velocity stays
-    nesterov: bool = True  # look ahead along the velocity
-    weight_decay: float = 0.1  # share of θ taken off, per unit of learning rate
-    matrices: str | Sequence[str] | None = None  # None: not the first and last
-    others: Optimizer | None = None  # for all other parameters; None: AdamW()
+    Parameters:
+        lr: learning rate η of the hidden matrices
+        groups: name -> settings
+        momentum: μ, how much of the last step's velocity stays
+        nesterov: look ahead along the velocity
+        weight_decay: share of θ taken off, per unit of learning rate
+        matrices: None: not the first and last
+        others: for all other parameters; None: AdamW()
+
+    Example:
+        >>> model = nn.mlp([2, 8, 8, 3], rng=0)
+        >>> optimizer = nn.Muon(0.02, others=nn.AdamW(0.003))  # the 8 by 8 matrix, and all else
+        >>> _, grads = nn.value_and_grad(lambda m: np.mean(m(np.ones((4, 2))) ** 2))(model)
+        >>> optimizer.update(model, grads)
+        >>> optimizer.memory["the parameter vector"].shape
+        (2, 123)
+    """
+
+    lr: float | Schedule = 0.001
+    momentum: float = 0.95
+    nesterov: bool = True
+    weight_decay: float = 0.1
+    matrices: str | Sequence[str] | None = None
+    others: Optimizer | None = None
 
     memories = ("velocity",)
     by_shape = True
@@ -110,13 +153,26 @@ class Muon(Optimizer):
 @dataclass(frozen=True)
 class wsd:
     """Warm-up, stable, decay: up in a straight line, level, and at the end straight
-    down to `final` (Hu et al., 2024)."""
+    down to `final` (Hu et al., 2024).
 
-    lr: float  # on the level part
-    steps: int  # of the whole run
-    warmup: int = 0  # steps up
-    decay: float = 0.2  # share of the steps that go down
-    final: float = 0.0  # where it ends
+    Parameters:
+        lr: on the level part
+        steps: of the whole run
+        warmup: steps up
+        decay: share of the steps that go down
+        final: where it ends
+
+    Example:
+        >>> schedule = nn.wsd(0.5, steps=100, warmup=10)
+        >>> [schedule(step) for step in (0, 9, 80, 90, 100)]
+        [0.05, 0.5, 0.5, 0.25, 0.0]
+    """
+
+    lr: float
+    steps: int
+    warmup: int = 0
+    decay: float = 0.2
+    final: float = 0.0
 
     __post_init__ = settle
 
@@ -131,12 +187,27 @@ class wsd:
 class ScheduleFree(Optimizer):
     """AdamW without a schedule: it walks z, keeps the mean x of all z, and asks for the
     gradient at y, between the two (Defazio et al., 2024). While it trains, θ is y;
-    after the last step `average(model)` leaves x in the model (`fit` does it)."""
+    after the last step `average(model)` leaves x in the model (`fit` does it).
 
-    lr: float | Schedule = 0.0025  # learning rate η, or a warm-up
-    betas: tuple[float, float] = (0.9, 0.999)  # β₁, how near y is to x; β₂ as in Adam
-    eps: float = 1e-8  # ε, keeps the division finite
-    weight_decay: float = 0.0  # adds weight_decay · y to the direction
+    Parameters:
+        lr: learning rate η, or a warm-up
+        groups: name -> settings
+        betas: β₁, how near y is to x; β₂ as in Adam
+        eps: ε, keeps the division finite
+        weight_decay: adds weight_decay · y to the direction
+
+    Example:
+        >>> theta, optimizer = np.array([4.0, -2.0]), nn.ScheduleFree(0.5)
+        >>> for _ in range(100): optimizer.update(theta, theta)
+        >>> optimizer.average(theta)
+        >>> theta.round(2)
+        array([ 0.01, -0.  ])
+    """
+
+    lr: float | Schedule = 0.0025
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
 
     memories = ("z", "mean", "squares")
 
@@ -172,12 +243,29 @@ class ScheduleFree(Optimizer):
         theta[...] = (1 - beta1) * z + beta1 * mean
 
     def average(self, model) -> None:
-        "Put the mean x into the model: what is judged, saved and kept."
+        """Put the mean x into the model: what is judged, saved and kept.
+
+        Example:
+            >>> theta, optimizer = np.ones(1), nn.ScheduleFree(0.5)
+            >>> for _ in range(3): optimizer.update(theta, theta)
+            >>> optimizer.average(theta)
+            >>> theta
+            array([0.20830436])
+        """
         _put(model, {name: memory[1] for name, memory in self.memory.items()})
 
     @contextmanager
     def averaged(self, model):
-        "`with optimizer.averaged(model):` judges the model at x, and goes on from y."
+        """`with optimizer.averaged(model):` judges the model at x, and goes on from y.
+
+        Example:
+            >>> theta, optimizer = np.ones(1), nn.ScheduleFree(0.5)
+            >>> for _ in range(3): optimizer.update(theta, theta)
+            >>> with optimizer.averaged(theta): print("x", theta)
+            x [0.20830436]
+            >>> print("y", theta)
+            y [0.18159275]
+        """
         before = {name: theta.copy() for name, theta in arrays_by_name(model).items()}
         try:
             try:

@@ -34,6 +34,15 @@ class Module(Part):
     Float arrays under a name that does not begin with `_` are parameters, in the module
     and in the modules, lists, tuples and dicts it holds. Under a name with `_` they are
     state: kept and copied, not trained.
+
+    Example:
+        >>> class Scale(nn.Module):
+        ...     "Multiplies each feature by a number of its own."
+        ...     def __init__(self, n): self.factor = np.ones(n, np.float32)
+        ...     def __call__(self, x): return x * self.factor
+        >>> print(Scale(3), Scale(3).parameters())
+        Scale(factor=float32[3]) Parameters of 3 numbers, float32
+          factor (3,)
     """
 
     __slots__ = ("__dict__", "__weakref__", "_layout")  # no part of the model, a note
@@ -74,17 +83,25 @@ class Module(Part):
     def training(self, training: bool):
         vars(self)["training"] = training
 
-    def train(
-        self: _Self,
-        training: bool = True,  # False for evaluation mode
-    ) -> _Self:  # the module itself
-        "Switch to training mode, this module and all those in it."
+    def train(self: _Self, training: bool = True) -> _Self:
+        """Switch to training mode, this module and all those in it.
+
+        Parameters:
+            training: False for evaluation mode
+
+        Returns:
+            the module itself
+        """
         for m in self.modules():
             m.training = training
         return self
 
-    def eval(self: _Self) -> _Self:  # the module itself
-        "Switch to evaluation mode."
+    def eval(self: _Self) -> _Self:
+        """Switch to evaluation mode.
+
+        Returns:
+            the module itself
+        """
         return self.train(False)
 
     @property
@@ -93,23 +110,31 @@ class Module(Part):
         this module froze, and those that a module in it did."""
         return frozenset(frozen_in(self, list(slots(self))))
 
-    def freeze(
-        self: _Self,
-        *patterns: str,  # names, "0.weight", or patterns, "encoder.*"; none: all
-    ) -> _Self:  # the module itself
+    def freeze(self: _Self, *patterns: str) -> _Self:
         """Keep these parameters from being trained; `ValueError` for an unknown name.
 
         `model[0].freeze("weight")` counts where `model` is trained, too. What a model
-        froze is free where only a part of it is trained."""
+        froze is free where only a part of it is trained.
+
+        Parameters:
+            patterns: names, "0.weight", or patterns, "encoder.*"; none: all
+
+        Returns:
+            the module itself
+        """
         own = vars(self).get("_frozen", ())
         self._frozen = tuple(sorted({*own} | _matching(self, patterns)))
         return self
 
-    def unfreeze(
-        self: _Self,
-        *patterns: str,  # as in `freeze`; none: all
-    ) -> _Self:  # the module itself
-        "Let these parameters be trained again, whichever module froze them."
+    def unfreeze(self: _Self, *patterns: str) -> _Self:
+        """Let these parameters be trained again, whichever module froze them.
+
+        Parameters:
+            patterns: as in `freeze`; none: all
+
+        Returns:
+            the module itself
+        """
         free = _matching(self, patterns)
         for full, by in frozen_in(self, list(slots(self))).items():
             for attributes, name in by if full in free else ():
@@ -171,7 +196,15 @@ def _is_evaluating():
 
 @contextmanager
 def evaluating() -> Iterator[None]:
-    "`with evaluating():` modules are in evaluation mode, for this thread only."
+    """`with evaluating():` modules are in evaluation mode, for this thread only.
+
+    Example:
+        >>> model = nn.mlp([2, 3, 1], rng=0)
+        >>> with nn.modules.evaluating(): print(model.training)
+        False
+        >>> print(model.training)
+        True
+    """
     before = _evaluating.set(caller(sys._getframe()))
     try:
         yield
@@ -202,10 +235,12 @@ class _Text(str):
     __repr__ = str.__str__
 
 
-def short_text(
-    value: Any,  # anything
-) -> str:
-    "How a value stands in a repr: an array by its shape, a function by its name."
+def short_text(value: Any) -> str:
+    """How a value stands in a repr: an array by its shape, a function by its name.
+
+    Parameters:
+        value: anything
+    """
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, (list, tuple)):
@@ -213,11 +248,16 @@ def short_text(
     return getattr(value, "__name__", None) or repr(value)
 
 
-def call_text(
-    name: str,  # of what is called
-    parts: list[str],  # its arguments
-) -> str:  # "name(parts)"
-    "A call on one line where it fits, else with a line for each argument."
+def call_text(name: str, parts: list[str]) -> str:
+    """A call on one line where it fits, else with a line for each argument.
+
+    Parameters:
+        name: of what is called
+        parts: its arguments
+
+    Returns:
+        "name(parts)"
+    """
     line = f"{name}({', '.join(parts)})"
     if len(line) <= 88 and "\n" not in line:
         return line

@@ -23,35 +23,62 @@ from .rules import defvjp
 from .tape import stop_gradient
 
 # %% ../nbs/10_normalisation.ipynb #95e02a85
-def standardised(
-    x: Array,  # (…)
-    axes: tuple,  # along which the mean is 0 and the variance 1 afterwards
-    eps: float = 1e-5,  # ε, added to the variance
-) -> tuple[Array, Array]:  # x̂ (…), and the spread σ that x was divided by
-    "x̂ = (x - mean) / σ, where σ = √(variance + ε)."
+def standardised(x: Array, axes: tuple, eps: float = 1e-5) -> tuple[Array, Array]:
+    """x̂ = (x - mean) / σ, where σ = √(variance + ε).
+
+    Parameters:
+        x: (…)
+        axes: along which the mean is 0 and the variance 1 afterwards
+        eps: ε, added to the variance
+
+    Returns:
+        x̂ (…), and the spread σ that x was divided by
+    """
     spread = np.sqrt(x.var(axes, keepdims=True) + eps)
     return (x - x.mean(axes, keepdims=True)) / spread, spread
 
 # %% ../nbs/10_normalisation.ipynb #dec028f6
 @operation
-def batch_norm(
-    x: Array,  # (n, …, features)
-    weight: Array,  # (features,): the scale of each feature afterwards
-    bias: Array,  # (features,): and its middle
-    eps: float = 1e-5,  # ε, added to the variance
-) -> Array:  # as x
-    "Each feature at mean 0 and variance 1 over the batch (Ioffe and Szegedy, 2015)."
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
+    """Each feature at mean 0 and variance 1 over the batch (Ioffe and Szegedy, 2015).
+
+    Parameters:
+        x: (n, …, features)
+        weight: (features,): the scale of each feature afterwards
+        bias: (features,): and its middle
+        eps: ε, added to the variance
+
+    Returns:
+        as x
+
+    Example:
+        >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+        >>> nn.batch_norm(x, np.ones(2), np.zeros(2)).round(3)
+        array([[-1., -1.],
+               [ 1.,  1.]])
+    """
     return weight * standardised(x, all_but_last(x), eps)[0] + bias
 
 
 @operation
-def layer_norm(
-    x: Array,  # (…, features)
-    weight: Array,  # (features,): the scale of each feature afterwards
-    bias: Array,  # (features,): and its middle
-    eps: float = 1e-5,  # ε, added to the variance
-) -> Array:  # as x
-    "Each row of features at mean 0 and variance 1 (Ba et al., 2016)."
+def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
+    """Each row of features at mean 0 and variance 1 (Ba et al., 2016).
+
+    Parameters:
+        x: (…, features)
+        weight: (features,): the scale of each feature afterwards
+        bias: (features,): and its middle
+        eps: ε, added to the variance
+
+    Returns:
+        as x
+
+    Example:
+        >>> x = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
+        >>> nn.layer_norm(x, np.ones(3), np.zeros(3)).round(3)
+        array([[-1.225,  0.   ,  1.225],
+               [-1.225,  0.   ,  1.225]])
+    """
     return weight * standardised(x, (-1,), eps)[0] + bias
 
 
@@ -79,12 +106,21 @@ defvjp(layer_norm, *rules_along(lambda x: (-1,)))
 
 # %% ../nbs/10_normalisation.ipynb #c48da09c
 @operation
-def rms_norm(
-    x: Array,  # (…, features)
-    weight: Array,  # (features,): the scale of each feature afterwards
-    eps: float = 1e-5,  # ε, added to the mean square
-) -> Array:  # as x
-    "Each row divided by the root of its mean square (Zhang and Sennrich, 2019)."
+def rms_norm(x: Array, weight: Array, eps: float = 1e-5) -> Array:
+    """Each row divided by the root of its mean square (Zhang and Sennrich, 2019).
+
+    Parameters:
+        x: (…, features)
+        weight: (features,): the scale of each feature afterwards
+        eps: ε, added to the mean square
+
+    Returns:
+        as x
+
+    Example:
+        >>> nn.rms_norm(np.array([[3.0, 4.0]]), np.ones(2)).round(3)
+        array([[0.849, 1.131]])
+    """
     return weight * x / root_mean_square(x, eps)
 
 
@@ -105,15 +141,20 @@ defvjp(rms_norm, _rms_norm_x, _rms_norm_weight)
 
 # %% ../nbs/10_normalisation.ipynb #79dc5313
 class LayerNorm(Module):
-    "Each row of features at mean 0 and variance 1, then scaled and shifted."
+    """Each row of features at mean 0 and variance 1, then scaled and shifted.
+
+    Parameters:
+        n: features: the length of the last axis
+        eps: ε, added to the variance
+        dtype: of weight and bias
+
+    Example:
+        >>> nn.LayerNorm(3)(np.array([[1.0, 2.0, 3.0]])).round(3)
+        array([[-1.225,  0.   ,  1.225]], dtype=float32)
+    """
 
     @checked
-    def __init__(
-        self,
-        n: int,  # features: the length of the last axis
-        eps: float = 1e-5,  # ε, added to the variance
-        dtype: Dtype = np.float32,  # of weight and bias
-    ):
+    def __init__(self, n: int, eps: float = 1e-5, dtype: Dtype = np.float32):
         self.weight, self.bias, self.eps = np.ones(n, dtype), np.zeros(n, dtype), eps
 
     def __call__(self, x: Any) -> Any:
@@ -124,15 +165,20 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    "Each row of features at mean square 1, then scaled."
+    """Each row of features at mean square 1, then scaled.
+
+    Parameters:
+        n: features: the length of the last axis
+        eps: ε, added to the mean square
+        dtype: of the weight
+
+    Example:
+        >>> nn.RMSNorm(2)(np.array([[3.0, 4.0]])).round(3)
+        array([[0.849, 1.131]], dtype=float32)
+    """
 
     @checked
-    def __init__(
-        self,
-        n: int,  # features: the length of the last axis
-        eps: float = 1e-5,  # ε, added to the mean square
-        dtype: Dtype = np.float32,  # of the weight
-    ):
+    def __init__(self, n: int, eps: float = 1e-5, dtype: Dtype = np.float32):
         self.weight, self.eps = np.ones(n, dtype), eps
 
     def __call__(self, x: Any) -> Any:
@@ -144,16 +190,25 @@ class RMSNorm(Module):
 # %% ../nbs/10_normalisation.ipynb #77ed8ad8
 class BatchNorm(Module):
     """Each feature at mean 0 and variance 1 over the batch; in evaluation, by the
-    running mean and variance of the batches it was trained on."""
+    running mean and variance of the batches it was trained on.
+
+    Parameters:
+        n: features: the length of the last axis
+        momentum: what a new batch counts in the running statistics
+        eps: ε, added to the variance
+        dtype: of all its arrays
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 8, rng=0), nn.BatchNorm(8), nn.relu,
+        ...                       nn.Linear(8, 2, rng=1))
+        >>> history = nn.fit(model, nn.cross_entropy, nn.Adam(0.01), nn.moons(256, rng=0),
+        ...                  epochs=20, progress=False)
+        >>> print(model[1], nn.predict(model, np.zeros((1, 2))).shape)  # one alone: in evaluation
+        BatchNorm(8) (1, 2)
+    """
 
     @checked
-    def __init__(
-        self,
-        n: int,  # features: the length of the last axis
-        momentum: float = 0.1,  # what a new batch counts in the running statistics
-        eps: float = 1e-5,  # ε, added to the variance
-        dtype: Dtype = np.float32,  # of all its arrays
-    ):
+    def __init__(self, n: int, momentum: float = 0.1, eps: float = 1e-5, dtype: Dtype = np.float32):
         self.weight, self.bias = np.ones(n, dtype), np.zeros(n, dtype)
         self.momentum, self.eps = momentum, eps
         self._running_mean, self._running_var = np.zeros(n, dtype), np.ones(n, dtype)
@@ -167,11 +222,12 @@ class BatchNorm(Module):
         return x * scale + (self.bias - self._running_mean * scale)
 
     @checked
-    def remember(
-        self,
-        x: Array,  # a batch (n, …, features)
-    ) -> None:
-        "Let the running mean and (unbiased) variance take a step to this batch's."
+    def remember(self, x: Array) -> None:
+        """Let the running mean and (unbiased) variance take a step to this batch's.
+
+        Parameters:
+            x: a batch (n, …, features)
+        """
         axes, n = all_but_last(x), x.size // x.shape[-1]
         if n < 2:
             raise ValueError(

@@ -28,57 +28,74 @@ from .modules import Module, evaluating
 
 # %% ../nbs/20_sharing.ipynb #bfbeb6f8
 class Graph:
-    "A list of ONNX operations in the making, with the numbers they need."
+    """A list of ONNX operations in the making, with the numbers they need.
 
-    def __init__(
-        self,
-        helper: Any,  # onnx.helper
-        dtype: Any,  # of the inputs
-        ndim: int = 2,  # how many axes they have; a layer that changes this says so
-        steps: int = 1,  # places of a sequence (n, steps, …)
-    ):
+    Parameters:
+        helper: onnx.helper
+        dtype: of the inputs
+        ndim: how many axes they have; a layer that changes this says so
+        steps: places of a sequence (n, steps, …)
+    """
+
+    def __init__(self, helper: Any, dtype: Any, ndim: int = 2, steps: int = 1):
         self.helper, self.dtype, self.ndim = helper, np.dtype(dtype), ndim
         self.steps = steps
         self.nodes, self.constants, self.layer = [], {}, ""
 
-    def add(
-        self,
-        op: str,  # the operation's name in ONNX
-        *inputs: str,  # the names of the results it takes
-        **attributes: Any,  # its settings in ONNX
-    ) -> str:  # the name of its result
-        "Append an operation."
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Append an operation.
+
+        Parameters:
+            op: the operation's name in ONNX
+            inputs: the names of the results it takes
+            attributes: its settings in ONNX
+
+        Returns:
+            the name of its result
+        """
         name = f"{self.layer}/{op}_{len(self.nodes)}"
         self.nodes.append(
             self.helper.make_node(op, list(inputs), [name], name=name, **attributes)
         )
         return name
 
-    def constant(
-        self,
-        name: str,  # for the array, such as "weight"
-        array: Any,  # its numbers
-    ) -> str:  # the name to use it by
-        "Put down an array that the current layer brings along."
+    def constant(self, name: str, array: Any) -> str:
+        """Put down an array that the current layer brings along.
+
+        Parameters:
+            name: for the array, such as "weight"
+            array: its numbers
+
+        Returns:
+            the name to use it by
+        """
         full = f"{self.layer}.{name}"
         self.constants[full] = np.array(array)
         return full
 
-    def number(
-        self,
-        value: float,  # a number in a formula
-    ) -> str:  # the name to use it by
-        "Put down a number, in the dtype of those that flow."
+    def number(self, value: float) -> str:
+        """Put down a number, in the dtype of those that flow.
+
+        Parameters:
+            value: a number in a formula
+
+        Returns:
+            the name to use it by
+        """
         name = f"{value!r} {self.dtype}"
         self.constants[name] = np.asarray(value, self.dtype)
         return name
 
-    def cast(
-        self,
-        x: str,  # the name of a result
-        dtype: Any,  # what it is to be
-    ) -> str:  # the name of the result in that dtype
-        "Let the numbers flow on in another dtype."
+    def cast(self, x: str, dtype: Any) -> str:
+        """Let the numbers flow on in another dtype.
+
+        Parameters:
+            x: the name of a result
+            dtype: what it is to be
+
+        Returns:
+            the name of the result in that dtype
+        """
         if self.dtype == np.dtype(dtype):
             return x
         self.dtype = np.dtype(dtype)
@@ -144,13 +161,18 @@ def _standardize_in_onnx(g, x, layer):
 to_onnx |= {Linear: _linear_in_onnx, Standardize: _standardize_in_onnx}
 
 
-def add_layer(
-    g: Graph,  # what is put together
-    layer: Any,  # a layer, or a whole model
-    path: str,  # its name in the model
-    x: str,  # the name of the result that it takes
-) -> str:  # the name of its own result
-    "Append a layer. Raises `ValueError` for one that has no row."
+def add_layer(g: Graph, layer: Any, path: str, x: str) -> str:
+    """Append a layer. Raises `ValueError` for one that has no row.
+
+    Parameters:
+        g: what is put together
+        layer: a layer, or a whole model
+        path: its name in the model
+        x: the name of the result that it takes
+
+    Returns:
+        the name of its own result
+    """
     if type(layer) is Sequential:
         for i, part in enumerate(layer):
             x = add_layer(g, part, below(path, i), x)
@@ -180,17 +202,22 @@ def _takes(row: Callable, options: dict) -> bool:
         return False
 
 # %% ../nbs/20_sharing.ipynb #d53acb68
-def export_onnx(
-    model: Module,  # a Sequential, or one of the layers it may hold
-    path: str | os.PathLike,  # the file, `.onnx` by custom; replaced in one step
-    example: np.ndarray,  # inputs (n, ...), as x[:1]: floats; int64 for indices
-):
+def export_onnx(model: Module, path: str | os.PathLike, example: np.ndarray):
     """Write what a model computes as an ONNX file: input "x", output "y", any batch
     size. Sequences are as long as the example's; of a recurrent layer the file gives
     the outputs, from a state of zeros.
 
     Raises `ValueError` or `TypeError` for a model with a layer that has no row in
     `to_onnx`, and for an example that does not fit.
+
+    Parameters:
+        model: a Sequential, or one of the layers it may hold
+        path: the file, `.onnx` by custom; replaced in one step
+        example: inputs (n, ...), as x[:1]: floats; int64 for indices
+
+    Example:
+        >>> model = nn.mlp([4, 8, 3], rng=0)
+        >>> nn.export_onnx(model, "model.onnx", np.zeros((1, 4), np.float32))
     """
     onnx = optional("onnx", "export_onnx", "onnx")
     if not isinstance(model, Module):

@@ -22,13 +22,24 @@ from .optimizer import Optimizer
 from .parameters import Parameters
 
 # %% ../nbs/04_optim.ipynb #23825ddd
-def gradient_descent(
-    f: Callable,  # a function of one array that returns a number
-    x0,  # where to start, of any shape
-    optimizer: Optimizer,  # its settings; it is not changed
-    steps: int,  # how many
-) -> np.ndarray:  # (steps + 1, *shape of x0), float64: all the places it has been
-    "Walk down `f` from `x0`: the path an optimizer takes from a fresh start."
+def gradient_descent(f: Callable, x0, optimizer: Optimizer, steps: int) -> np.ndarray:
+    """Walk down `f` from `x0`: the path an optimizer takes from a fresh start.
+
+    Parameters:
+        f: a function of one array that returns a number
+        x0: where to start, of any shape
+        optimizer: its settings; it is not changed
+        steps: how many
+
+    Returns:
+        (steps + 1, *shape of x0), float64: all the places it has been
+
+    Example:
+        >>> nn.gradient_descent(lambda t: np.sum(t ** 2) / 2, [4.0, -2.0], nn.SGD(0.5), steps=2)
+        array([[ 4. , -2. ],
+               [ 2. , -1. ],
+               [ 1. , -0.5]])
+    """
     optimizer = copy.copy(optimizer)
     optimizer.reset()
     x = np.array(x0, np.float64)
@@ -42,12 +53,26 @@ def gradient_descent(
 @dataclass
 class SGD(Optimizer):
     """Gradient descent, θ ← θ − η g, with momentum (Polyak, 1964), if asked in
-    Nesterov's form (Sutskever et al., 2013)."""
+    Nesterov's form (Sutskever et al., 2013).
 
-    lr: float | Schedule  # learning rate η, or a schedule: step -> η
-    momentum: float = 0.0  # μ, how much of the last step's velocity stays
-    nesterov: bool = False  # look ahead along the velocity
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        groups: name -> settings
+        momentum: μ, how much of the last step's velocity stays
+        nesterov: look ahead along the velocity
+        weight_decay: adds weight_decay · θ to the gradient
+
+    Example:
+        >>> theta = np.ones(3)
+        >>> nn.SGD(0.1, momentum=0.9).update(theta, np.array([1.0, 2.0, 3.0]))
+        >>> theta
+        array([0.9, 0.8, 0.7])
+    """
+
+    lr: float | Schedule
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -68,11 +93,24 @@ smallest = 1e-19  # its square is the smallest that float32 holds with all its d
 
 @dataclass
 class Adagrad(Optimizer):
-    "Steps divided by the root of the sum of squared gradients (Duchi et al., 2011)."
+    """Steps divided by the root of the sum of squared gradients (Duchi et al., 2011).
 
-    lr: float | Schedule = 0.01  # learning rate η, or a schedule: step -> η
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
-    eps: float = 1e-10  # ε, keeps the division finite
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        groups: name -> settings
+        weight_decay: adds weight_decay · θ to the gradient
+        eps: ε, keeps the division finite
+
+    Example:
+        >>> theta = np.ones(3)
+        >>> nn.Adagrad(0.1).update(theta, np.array([1.0, 2.0, 3.0]))
+        >>> theta
+        array([0.9, 0.9, 0.9])
+    """
+
+    lr: float | Schedule = 0.01
+    weight_decay: float = 0.0
+    eps: float = 1e-10
 
     memories = ("squares",)
 
@@ -86,13 +124,28 @@ class Adagrad(Optimizer):
 @dataclass
 class RMSprop(Optimizer):
     """Steps divided by the root of a running mean of squared gradients (Tieleman and
-    Hinton, 2012)."""
+    Hinton, 2012).
 
-    lr: float | Schedule = 0.01  # learning rate η, or a schedule: step -> η
-    alpha: float = 0.99  # α, how much of the running mean stays
-    eps: float = 1e-8  # ε, keeps the division finite
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
-    momentum: float = 0.0  # μ, how much of the last step's velocity stays
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        groups: name -> settings
+        alpha: α, how much of the running mean stays
+        eps: ε, keeps the division finite
+        weight_decay: adds weight_decay · θ to the gradient
+        momentum: μ, how much of the last step's velocity stays
+
+    Example:
+        >>> theta = np.ones(3)
+        >>> nn.RMSprop(0.01).update(theta, np.array([1.0, 2.0, 3.0]))
+        >>> theta
+        array([0.90000001, 0.9       , 0.9       ])
+    """
+
+    lr: float | Schedule = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -114,12 +167,28 @@ class RMSprop(Optimizer):
 @dataclass
 class Adam(Optimizer):
     """Weighted means of the gradient and of its square, the weights of older ones ever
-    smaller (Kingma and Ba, 2015)."""
+    smaller (Kingma and Ba, 2015).
 
-    lr: float | Schedule = 0.001  # learning rate η, or a schedule: step -> η
-    betas: tuple[float, float] = (0.9, 0.999)  # what stays of the past: of g, of g²
-    eps: float = 1e-8  # ε, keeps the division finite
-    weight_decay: float = 0.0  # adds weight_decay · θ to the gradient
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        groups: name -> settings
+        betas: what stays of the past: of g, of g²
+        eps: ε, keeps the division finite
+        weight_decay: adds weight_decay · θ to the gradient
+
+    Example:
+        >>> model = nn.mlp([2, 8, 1], rng=0)
+        >>> optimizer = nn.Adam(0.01)
+        >>> _, grads = nn.value_and_grad(lambda m: np.mean(m(np.ones((4, 2))) ** 2))(model)
+        >>> optimizer.update(model, grads)
+        >>> optimizer
+        Adam(lr=0.01, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)
+    """
+
+    lr: float | Schedule = 0.001
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
 
     memories = ("sums", "squares")
 
@@ -137,20 +206,42 @@ class Adam(Optimizer):
         return g + self.weight_decay * theta if self.weight_decay else g
 
 
-def sum_of_weights(
-    beta: float,  # what stays of a weight after each step
-    t: int,  # how many gradients there have been
-) -> float:  # 1 + β + β² + … + βᵗ⁻¹
-    "The sum of the weights that Adam gives to t gradients."
+def sum_of_weights(beta: float, t: int) -> float:
+    """The sum of the weights that Adam gives to t gradients.
+
+    Parameters:
+        beta: what stays of a weight after each step
+        t: how many gradients there have been
+
+    Returns:
+        1 + β + β² + … + βᵗ⁻¹
+
+    Example:
+        >>> from nn_from_scratch.optim import sum_of_weights
+        >>> sum_of_weights(0.5, 3)
+        1.75
+    """
     return (1 - beta ** t) / (1 - beta)
 
 # %% ../nbs/04_optim.ipynb #115289b1
 @dataclass
 class AdamW(Adam):
     """Adam whose weight decay shrinks θ itself, θ ← θ (1 − η · weight_decay), apart
-    from the gradient (Loshchilov and Hutter, 2019)."""
+    from the gradient (Loshchilov and Hutter, 2019).
 
-    weight_decay: float = 0.01  # share of θ taken off, per unit of learning rate
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        groups: name -> settings
+        betas: what stays of the past: of g, of g²
+        eps: ε, keeps the division finite
+        weight_decay: share of θ taken off, per unit of learning rate
+
+    Example:
+        >>> nn.AdamW(0.001, groups={"*.bias": {"weight_decay": 0}})
+        AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)
+    """
+
+    weight_decay: float = 0.01
 
     def decay(self, theta, g, lr):
         "The gradient as it is; θ has become smaller."
@@ -183,12 +274,22 @@ def length(arrays):
     return largest * math.sqrt(sum(float(np.square(a).sum()) for a in parts))
 
 # %% ../nbs/04_optim.ipynb #9fc283d6
-def clip_grad_norm(
-    grads,  # Parameters, an array or a dict of arrays: changed in place
-    max_norm: float,  # the length the gradient is cut to if it is longer
-) -> float:  # its length before
+def clip_grad_norm(grads, max_norm: float) -> float:
     """Cut the gradient, as one long vector, to at most `max_norm`, keeping its
-    direction (Pascanu et al., 2013)."""
+    direction (Pascanu et al., 2013).
+
+    Parameters:
+        grads: Parameters, an array or a dict of arrays: changed in place
+        max_norm: the length the gradient is cut to if it is longer
+
+    Returns:
+        its length before
+
+    Example:
+        >>> g = np.array([30.0, -40.0])
+        >>> nn.clip_grad_norm(g, max_norm=1.0), g.round(4)
+        (50.0, array([ 0.6, -0.8]))
+    """
     arrays, max_norm = clippable(grads, max_norm)
     norm = length(arrays)
     if max_norm < norm < math.inf:

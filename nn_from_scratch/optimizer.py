@@ -37,10 +37,22 @@ class Optimizer:
 
     A subclass names its memories, arrays as long as the parameters and 0 at first, in
     `memories`, and writes its rule, in place, in `step(theta, g, lr, *memories)`.
+
+    Parameters:
+        lr: learning rate η, or a schedule: step -> η
+        groups: name -> settings
+
+    Example:
+        >>> class Halving(nn.Optimizer):
+        ...     def step(self, theta, g, lr): theta *= 0.5
+        >>> theta = np.ones(2)
+        >>> Halving(lr=0).update(theta, theta)
+        >>> theta
+        array([0.5, 0.5])
     """
 
-    lr: float | Schedule  # learning rate η, or a schedule: step -> η
-    groups: Groups = field(default=None, kw_only=True, repr=False)  # name -> settings
+    lr: float | Schedule
+    groups: Groups = field(default=None, kw_only=True, repr=False)
     memories: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
     by_shape = False  # whether the rule wants its arrays one by one, in their shapes
 
@@ -49,18 +61,35 @@ class Optimizer:
         self.reset()
 
     def reset(self) -> None:
-        "Forget every step taken; the settings stay."
+        """Forget every step taken; the settings stay.
+
+        Example:
+            >>> optimizer = nn.Adam()
+            >>> optimizer.update(np.ones(3), np.ones(3))
+            >>> optimizer.reset()
+            >>> optimizer.steps
+            0
+        """
         self.steps = 0  # updates done so far
         self.memory: dict[str, np.ndarray] = {}  # name -> memories, in rows
         self._model = None  # the model that these steps were taken with
 
-    def first_memories(self, theta) -> np.ndarray:  # (memories, numbers in θ)
-        "What is remembered before the first step: zeros."
+    def first_memories(self, theta) -> np.ndarray:
+        """What is remembered before the first step: zeros.
+
+        Returns:
+            (memories, numbers in θ)
+        """
         dtype = np.float32 if theta.dtype == np.float16 else theta.dtype
         return np.zeros((len(self.memories), theta.size), dtype)
 
     def learning_rate(self) -> float:
-        "The learning rate of the next step."
+        """The learning rate of the next step.
+
+        Example:
+            >>> nn.SGD(nn.cosine_decay(0.5, steps=100)).learning_rate()
+            0.5
+        """
         return float(self.lr(self.steps) if callable(self.lr) else self.lr)
 
     def step(self, *args: Any, **kwargs: Any) -> None:
@@ -74,13 +103,20 @@ class Optimizer:
         return rules_by_name(self, shapes)
 
     @alone  # no other thread predicts meanwhile
-    def update(
-        self,
-        model,  # a Module, Parameters, an array or a dict of arrays: changed in place
-        grads,  # its gradients, as value_and_grad returns them
-    ) -> None:
+    def update(self, model, grads) -> None:
         """One step downhill. Raises `ValueError` or `TypeError`, and changes nothing,
-        where parameters, gradients and earlier steps do not fit together."""
+        where parameters, gradients and earlier steps do not fit together.
+
+        Parameters:
+            model: a Module, Parameters, an array or a dict of arrays: changed in place
+            grads: its gradients, as value_and_grad returns them
+
+        Example:
+            >>> theta, optimizer = np.array([4.0, -2.0]), nn.SGD(0.5)
+            >>> optimizer.update(theta, theta)  # the gradient of ‖θ‖² / 2 is θ
+            >>> theta
+            array([ 2., -1.])
+        """
         work = arranged(self, model, grads)  # (rule, its η, θ, g, memories)
         self.steps += 1
         for rule, lr, theta, g, memories in work:
@@ -89,12 +125,31 @@ class Optimizer:
             quicker.get(step, step)(rule, theta, g, lr, *memories)
 
     def state_dict(self) -> dict:
-        "Settings, steps and memories, for a checkpoint."
+        """Settings, steps and memories, for a checkpoint.
+
+        Example:
+            >>> nn.SGD(0.1).state_dict()
+            {'lr': 0.1,
+             'groups': None,
+             'momentum': 0.0,
+             'nesterov': False,
+             'weight_decay': 0.0,
+             'steps': 0,
+             'memory': {}}
+        """
         return {name: value for name, value in vars(self).items() if name[0] != "_"
                 and name != "memories" and not isinstance(value, Optimizer)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        "Go on from a state that `state_dict` has given."
+        """Go on from a state that `state_dict` has given.
+
+        Example:
+            >>> then, now = nn.Adam(0.1), nn.Adam(0.1)
+            >>> then.update(np.ones(2), np.ones(2))
+            >>> now.load_state_dict(then.state_dict())
+            >>> now.steps
+            1
+        """
         known = {name: value for name, value in state.items() if name in vars(self)}
         vars(self).update(known, _model=None)
 

@@ -32,11 +32,21 @@ from .states import (put_attributes, restore, savable,
 from .turns import surely
 
 # %% ../nbs/19_many_machines.ipynb #55fd5da0
-def cut(
-    batch: tuple,  # arrays (n, …)
-    parts: int,  # how many
-) -> list[tuple]:  # neighbours, as equal as they can be; some empty where n < parts
-    "A batch in parts, one for each worker."
+def cut(batch: tuple, parts: int) -> list[tuple]:
+    """A batch in parts, one for each worker.
+
+    Parameters:
+        batch: arrays (n, …)
+        parts: how many
+
+    Returns:
+        neighbours, as equal as they can be; some empty where n < parts
+
+    Example:
+        >>> from nn_from_scratch.parallel import cut
+        >>> [y.tolist() for x, y in cut((np.zeros((10, 2)), np.arange(10)), 4)]
+        [[0, 1], [2, 3, 4], [5, 6], [7, 8, 9]]
+    """
     n = len(batch[0])
     ends = [n * i // parts for i in range(parts + 1)]
     return [tuple(a[i:j] for a in batch) for i, j in zip(ends, ends[1:])]

@@ -18,13 +18,24 @@ from .aliases import Array
 
 # %% ../nbs/01b_network.ipynb #ab5491d9
 class Parameters(Mapping):
-    "Arrays by name, views of one flat `vector`: parameters of a model, or gradients."
+    """Arrays by name, views of one flat `vector`: parameters of a model, or gradients.
 
-    def __init__(
-        self,
-        shapes: Mapping[str, tuple],  # name -> shape, in order
-        vector: Array,  # as many numbers as the shapes have together
-    ):
+    Parameters:
+        shapes: name -> shape, in order
+        vector: as many numbers as the shapes have together
+
+    Example:
+        >>> p = nn.mlp([2, 3, 1], rng=0).parameters()
+        >>> p.vector *= 0.5  # every number of the network
+        >>> print(p, p["0.weight"].shape)
+        Parameters of 13 numbers, float32
+          0.weight (2, 3)
+          0.bias (3,)
+          2.weight (3, 1)
+          2.bias (1,) (2, 3)
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple], vector: Array):
         sizes = [math.prod(shape) for shape in shapes.values()]
         if vector.shape != (sum(sizes),):
             raise ValueError(f"Parameters: the shapes need {sum(sizes)} numbers "
@@ -77,10 +88,12 @@ class Parameters(Mapping):
         return "\n".join([first, *rows])
 
 # %% ../nbs/01b_network.ipynb #8653b4cb
-def gather(
-    arrays: Mapping[str, Array],  # by name; all of one dtype, none a view of another
-) -> Parameters:
-    "`Parameters` over the vector the arrays are neighbours in, or else over a new one."
+def gather(arrays: Mapping[str, Array]) -> Parameters:
+    """`Parameters` over the vector the arrays are neighbours in, or else over a new one.
+
+    Parameters:
+        arrays: by name; all of one dtype, none a view of another
+    """
     kinds: dict[str, str] = {}
     for name, a in arrays.items():
         kinds.setdefault(str(a.dtype), name)

@@ -22,12 +22,22 @@ from .rules import defvjp
 
 # %% ../nbs/12_convolution.ipynb #ffd3aa17
 @operation
-def max_pool2d(
-    x: Array,  # images (n, height, width, channels)
-    size: int | tuple = 2,  # rows and columns of a window
-    stride: int | tuple | None = None,  # steps of the window; None: its size
-) -> Array:  # (n, height', width', channels)
-    "The largest number of every window; what does not fill a last window is left out."
+def max_pool2d(x: Array, size: int | tuple = 2, stride: int | tuple | None = None) -> Array:
+    """The largest number of every window; what does not fill a last window is left out.
+
+    Parameters:
+        x: images (n, height, width, channels)
+        size: rows and columns of a window
+        stride: steps of the window; None: its size
+
+    Returns:
+        (n, height', width', channels)
+
+    Example:
+        >>> x = np.array([[1.0, 2.0, 0.0, 7.0], [3.0, 1.0, 5.0, 0.0]])
+        >>> print(nn.max_pool2d(x[None, ..., None]).ravel())
+        [3. 7.]
+    """
     return windows_of(x, pair(size), stride or size).max(axis=(4, 5))
 
 
@@ -47,12 +57,22 @@ defvjp(max_pool2d, _max_pool)
 
 # %% ../nbs/12_convolution.ipynb #dc8c0e66
 @operation
-def avg_pool2d(
-    x: Array,  # images (n, height, width, channels)
-    size: int | tuple = 2,  # rows and columns of a window
-    stride: int | tuple | None = None,  # steps of the window; None: its size
-) -> Array:  # (n, height', width', channels)
-    "The mean of every window; what does not fill a last window is left out."
+def avg_pool2d(x: Array, size: int | tuple = 2, stride: int | tuple | None = None) -> Array:
+    """The mean of every window; what does not fill a last window is left out.
+
+    Parameters:
+        x: images (n, height, width, channels)
+        size: rows and columns of a window
+        stride: steps of the window; None: its size
+
+    Returns:
+        (n, height', width', channels)
+
+    Example:
+        >>> x = np.array([[1.0, 2.0, 0.0, 7.0], [3.0, 2.0, 5.0, 0.0]])
+        >>> print(nn.avg_pool2d(x[None, ..., None]).ravel())
+        [2. 3.]
+    """
     return windows_of(x, pair(size), stride or size).mean(axis=(4, 5))
 
 
@@ -68,22 +88,36 @@ defvjp(avg_pool2d, _avg_pool)
 
 
 @checked
-def global_avg_pool(
-    x: Any,  # images (n, height, width, channels)
-) -> Any:  # (n, channels)
-    "The mean of each channel over the whole image."
+def global_avg_pool(x: Any) -> Any:
+    """The mean of each channel over the whole image.
+
+    Parameters:
+        x: images (n, height, width, channels)
+
+    Returns:
+        (n, channels)
+
+    Example:
+        >>> print(nn.global_avg_pool(np.ones((5, 8, 8, 16))).shape)
+        (5, 16)
+    """
     return np.mean(x, axis=(1, 2))
 
 # %% ../nbs/12_convolution.ipynb #0feaff95
 class MaxPool2d(Module):
-    "The largest number of every window."
+    """The largest number of every window.
+
+    Parameters:
+        size: rows and columns of a window
+        stride: steps of the window; None: its size
+
+    Example:
+        >>> print(nn.MaxPool2d(2)(np.zeros((5, 28, 28, 8))).shape)
+        (5, 14, 14, 8)
+    """
 
     @checked
-    def __init__(
-        self,
-        size: int | tuple = 2,  # rows and columns of a window
-        stride: int | tuple | None = None,  # steps of the window; None: its size
-    ):
+    def __init__(self, size: int | tuple = 2, stride: int | tuple | None = None):
         self.size, self.stride = size, stride
 
     def __call__(self, x: Any) -> Any: return max_pool2d(x, self.size, self.stride)
@@ -92,14 +126,19 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    "The mean of every window."
+    """The mean of every window.
+
+    Parameters:
+        size: rows and columns of a window
+        stride: steps of the window; None: its size
+
+    Example:
+        >>> print(nn.AvgPool2d(3, stride=2)(np.zeros((5, 28, 28, 8))).shape)
+        (5, 13, 13, 8)
+    """
 
     @checked
-    def __init__(
-        self,
-        size: int | tuple = 2,  # rows and columns of a window
-        stride: int | tuple | None = None,  # steps of the window; None: its size
-    ):
+    def __init__(self, size: int | tuple = 2, stride: int | tuple | None = None):
         self.size, self.stride = size, stride
 
     def __call__(self, x: Any) -> Any: return avg_pool2d(x, self.size, self.stride)
@@ -109,7 +148,13 @@ class AvgPool2d(Module):
 
 class Flatten(Module):
     """Each image as one row of numbers, channel by channel, as PyTorch has it: a file
-    of weights then means the same in both."""
+    of weights then means the same in both.
+
+    Example:
+        >>> x = np.arange(4.0).reshape(1, 1, 2, 2)  # two pixels of two channels
+        >>> print(nn.Flatten()(x))
+        [[0. 2. 1. 3.]]
+    """
 
     def __call__(self, x: Any) -> Any:
         if np.ndim(x) < 3: return x

@@ -23,23 +23,34 @@ from .tables import Table, read_table
 
 # %% ../nbs/07_table.ipynb #b1a90b10
 class Preparation(Module):
-    """Turn the cells of a table into features: the first layer of a network.
+    r"""Turn the cells of a table into features: the first layer of a network.
 
     Numbers are centred at their median and divided by the spread of their middle half,
     and what lies far out is drawn in (Holzmüller and others, 2024); a word becomes one
     feature of 0 or 1; a date the days, and its place in the year. A column with holes
     gets a feature that says where. All of it is taken from the table it is made of: the
     training rows.
+
+    Parameters:
+        table: the training rows
+        target: the column to predict, which is left out
+        ignore: other columns to leave out
+        most_words: of a column, the most frequent ones that get a feature
+
+    Example:
+        >>> file = folder / "flats.csv"
+        >>> _ = file.write_text("size,roof,price\n56,red,9\n,grey,8\n70,red,9\n")
+        >>> table = nn.read_table(file)
+        >>> layer = nn.Preparation(table, target="price")
+        >>> print(layer, layer(layer.encode(table)).shape)
+        Preparation(1 columns, 2 features) (3, 2)
     """
 
     takes_any_scale = True  # also numbers that the dtype of a model cannot hold
 
     def __init__(
-        self,
-        table: Table,  # the training rows
-        target: str | None = None,  # the column to predict, which is left out
-        ignore: Sequence[str] = (),  # other columns to leave out
-        most_words: int = 100,  # of a column, the most frequent ones that get a feature
+        self, table: Table, target: str | None = None, ignore: Sequence[str] = (),
+        most_words: int = 100
     ):
         columns = [column for name, column in table.columns.items()
                    if name != target and name not in ignore]
@@ -73,19 +84,24 @@ class Preparation(Module):
         "What it knows beside numbers: the columns, and what else was told to it."
         return json.loads(self._about.tobytes())
 
-    def tell(
-        self,
-        **facts: Any,  # such as target="price", classes=["no", "yes"]
-    ):
-        "Note what belongs to the model: it is saved with it."
+    def tell(self, **facts: Any):
+        """Note what belongs to the model: it is saved with it.
+
+        Parameters:
+            facts: such as target="price", classes=["no", "yes"]
+        """
         self._about = _packed(self.about() | facts)
 
-    def encode(
-        self,
-        table: Any,  # a `Table`, or what `read_table` takes
-    ) -> np.ndarray:  # (n, columns), float64; NaN for a hole, -1 for a word never seen
+    def encode(self, table: Any) -> np.ndarray:
         """A number for each cell. Raises `TableError` for columns that do not fit, by
-        name."""
+        name.
+
+        Parameters:
+            table: a `Table`, or what `read_table` takes
+
+        Returns:
+            (n, columns), float64; NaN for a hole, -1 for a word never seen
+        """
         if not isinstance(table, Table):
             table = read_table(table, forms=self.forms)
         plan = self.about()["columns"]
@@ -104,11 +120,15 @@ class Preparation(Module):
             raise TableError("\n".join([*wrong[:10], *more]))
         return x
 
-    def __call__(
-        self,
-        x: np.ndarray,  # what `encode` gave (n, columns)
-    ) -> np.ndarray:  # (n, features), float32
-        "The features of rows."
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The features of rows.
+
+        Parameters:
+            x: what `encode` gave (n, columns)
+
+        Returns:
+            (n, features), float32
+        """
         x = np.asarray(x, np.float64)
         columns = self._source.max() + 1
         if x.ndim != 2 or x.shape[1] < columns:

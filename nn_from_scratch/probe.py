@@ -47,13 +47,27 @@ class _Ear:
         return out
 
 
-def listen(
-    model: Module,  # in evaluation mode while it is listened to
-    x: np.ndarray,  # a batch for it (n, …)
-) -> list[Heard]:  # of each innermost layer, in the order in which they were called
+def listen(model: Module, x: np.ndarray) -> list[Heard]:
     """What each layer of a model does with a batch. Whatever stands in the model and
     can be called, modules and functions alike, is a layer. Afterwards the model is as
-    it was."""
+    it was.
+
+    Parameters:
+        model: in evaluation mode while it is listened to
+        x: a batch for it (n, …)
+
+    Returns:
+        of each innermost layer, in the order in which they were called
+
+    Example:
+        >>> from nn_from_scratch.probe import listen
+        >>> x, y = nn.load_digits()
+        >>> for heard in listen(nn.mlp([64, 32, 10], rng=0), x):
+        ...     print(heard.name, heard.gave.shape)
+        0 Linear (1797, 32)
+        1 relu (1797, 32)
+        2 Linear (1797, 10)
+    """
     heard: list[Heard] = []
     places = [(holder, key, layer, _Ear(_called(name, layer), layer, heard))
               for name, holder, key, layer, state in list(slots(model))
@@ -80,13 +94,24 @@ def _has_layers(layer):
     return any(callable(slot[3]) for slot in slots(layer))
 
 # %% ../nbs/08_diagnosis.ipynb #9c05ce79
-def saturated(
-    layer: Callable,  # an activation function, or any other layer
-    z: np.ndarray,  # what goes into it (n, units)
-    slope: float = 0.05,  # less than this counts as none
-) -> np.ndarray | None:  # booleans like z; None where it is no activation function
+def saturated(layer: Callable, z: np.ndarray, slope: float = 0.05) -> np.ndarray | None:
     """Where an activation function has hardly a slope, so that no gradient comes
-    through: by a central difference, for any function that works number by number."""
+    through: by a central difference, for any function that works number by number.
+
+    Parameters:
+        layer: an activation function, or any other layer
+        z: what goes into it (n, units)
+        slope: less than this counts as none
+
+    Returns:
+        booleans like z; None where it is no activation function
+
+    Example:
+        >>> from nn_from_scratch.probe import saturated
+        >>> print(saturated(nn.tanh, np.array([[-3.0, 0.0], [1.0, 3.0]])))
+        [[ True False]
+         [False  True]]
+    """
     if isinstance(layer, Module) or np.ndim(z) != 2: return None
     z, h = np.asarray(z, dtype=np.float64), 1e-3
     with np.errstate(all="ignore"):
@@ -132,14 +157,24 @@ class Probe(Callback):
     """Looks into the network every few steps of a run. Of each layer it keeps mean,
     spread, quantiles, the saturated share of the values and the dead share of the units
     (saturated for every sample); of each parameter the size of its gradient and log10
-    of update over parameter. It draws nothing at random and changes nothing."""
+    of update over parameter. It draws nothing at random and changes nothing.
 
-    def __init__(
-        self,
-        x: np.ndarray | None = None,  # the samples to look at; None takes training data
-        every: int = 10,  # steps from one look to the next
-        live: bool = False,  # in a notebook, a picture that grows after each epoch
-    ):
+    Parameters:
+        x: the samples to look at; None takes training data
+        every: steps from one look to the next
+        live: in a notebook, a picture that grows after each epoch
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> probe = nn.Probe(x[:100], every=10)
+        >>> model = nn.mlp([64, 32, 10], rng=0)
+        >>> nn.fit(model, nn.cross_entropy, nn.Adam(0.003), (x, y), callbacks=[probe], epochs=2,
+        ...        progress=False)
+        >>> print({name: f"{dead[-1]:.2f}" for name, dead in probe.to_dict()["dead"].items()})
+        {'0 Linear': 'nan', '1 relu': '0.16', '2 Linear': 'nan'}
+    """
+
+    def __init__(self, x: np.ndarray | None = None, every: int = 10, live: bool = False):
         self.x: Any = x
         self.every, self.live = checks.whole("Probe", "every", every), live
         self.steps: list[int] = []

@@ -58,6 +58,11 @@ class Elsewhere(SystemExit):
 
     As an exit it is silent with code 0: reason and exit code come from the rank that
     failed.
+
+    Example:
+        >>> from nn_from_scratch.ranks import Elsewhere
+        >>> Elsewhere(2).rank, issubclass(Elsewhere, Exception)
+        (2, False)
     """
 
     def __init__(self, rank: int):
@@ -150,14 +155,15 @@ class Ranks(Alone):
         add_in_order(self.comm, vector)
 
 # %% ../nbs/19_many_machines.ipynb #e3688f0d
-def add_in_order(
-    comm: Any,  # an MPI communicator
-    vector: np.ndarray,  # (n,) on every rank; becomes the sum
-) -> None:
+def add_in_order(comm: Any, vector: np.ndarray) -> None:
     """The sum of all ranks' vectors into each of them, in the order of the ranks.
 
     Each rank adds up one stretch of the vector, ((v₀ + v₁) + v₂) + …, and sends the
     others what it found: 2 (p - 1) / p of the vector each, as in a ring.
+
+    Parameters:
+        comm: an MPI communicator
+        vector: (n,) on every rank; becomes the sum
     """
     p, size = comm.Get_size(), vector.itemsize
     ends = np.array([len(vector) * i // p for i in range(p + 1)]) * size

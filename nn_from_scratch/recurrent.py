@@ -22,12 +22,24 @@ from .rules import defvjp
 
 # %% ../nbs/14_recurrence.ipynb #2316a112
 @operation
-def rnn_states(
-    z: Array,  # what the inputs say at each time, x w + b: (n, t, hidden)
-    w: Array,  # what the state says to the next one: (hidden, hidden)
-    h: Array,  # the state before the first step: (n, hidden)
-) -> Array:  # the states (n, t, hidden)
-    "The states of a recurrent network: h ← tanh(z_t + h w), for every t (Elman, 1990)."
+def rnn_states(z: Array, w: Array, h: Array) -> Array:
+    """The states of a recurrent network: h ← tanh(z_t + h w), for every t (Elman, 1990).
+
+    Parameters:
+        z: what the inputs say at each time, x w + b: (n, t, hidden)
+        w: what the state says to the next one: (hidden, hidden)
+        h: the state before the first step: (n, hidden)
+
+    Returns:
+        the states (n, t, hidden)
+
+    Example:
+        >>> z, w, h = np.ones((1, 3, 1)), np.eye(1), np.zeros((1, 1))
+        >>> nn.recurrent.rnn_states(z, w, h).round(3)
+        array([[[0.762],
+                [0.943],
+                [0.96 ]]])
+    """
     states = []
     for z_t in z.swapaxes(0, 1):
         h = np.tanh(z_t + h @ w)
@@ -64,13 +76,26 @@ defvjp(rnn_states, together=_rnn_together)
 
 # %% ../nbs/14_recurrence.ipynb #9787bcd9
 @operation
-def lstm_states(
-    z: Array,  # what the inputs say: (n, t, 4 hidden): in, forget, new, out
-    w: Array,  # what the state says: (hidden, 4 hidden)
-    h: Array,  # the state before the first step: (n, hidden)
-    c: Array,  # the cell before the first step: (n, hidden)
-) -> Array:  # the states, and after them the last cell (n, t + 1, hidden)
-    "The states of long short-term memory (Hochreiter and Schmidhuber, 1997)."
+def lstm_states(z: Array, w: Array, h: Array, c: Array) -> Array:
+    """The states of long short-term memory (Hochreiter and Schmidhuber, 1997).
+
+    Parameters:
+        z: what the inputs say: (n, t, 4 hidden): in, forget, new, out
+        w: what the state says: (hidden, 4 hidden)
+        h: the state before the first step: (n, hidden)
+        c: the cell before the first step: (n, hidden)
+
+    Returns:
+        the states, and after them the last cell (n, t + 1, hidden)
+
+    Example:
+        >>> z, w, zero = np.ones((1, 3, 4)), np.zeros((1, 4)), np.zeros((1, 1))
+        >>> nn.recurrent.lstm_states(z, w, zero, zero).round(3)
+        array([[[0.37 ],
+                [0.545],
+                [0.622],
+                [1.261]]])
+    """
     states = []
     for z_t in z.swapaxes(0, 1):
         i, f, new, o = np.split(z_t + h @ w, 4, axis=1)
@@ -130,13 +155,25 @@ defvjp(lstm_states, together=_lstm_together)
 
 # %% ../nbs/14_recurrence.ipynb #7090b0ad
 @operation
-def gru_states(
-    z: Array,  # what the inputs say: (n, t, 3 hidden): reset, keep, new
-    w: Array,  # what the state says: (hidden, 3 hidden)
-    b: Array,  # bias of what the state says to "new": (hidden,)
-    h: Array,  # the state before the first step: (n, hidden)
-) -> Array:  # the states (n, t, hidden)
-    "The states of a gated recurrent unit: a gate says what is kept (Cho et al., 2014)."
+def gru_states(z: Array, w: Array, b: Array, h: Array) -> Array:
+    """The states of a gated recurrent unit: a gate says what is kept (Cho et al., 2014).
+
+    Parameters:
+        z: what the inputs say: (n, t, 3 hidden): reset, keep, new
+        w: what the state says: (hidden, 3 hidden)
+        b: bias of what the state says to "new": (hidden,)
+        h: the state before the first step: (n, hidden)
+
+    Returns:
+        the states (n, t, hidden)
+
+    Example:
+        >>> z, w, b, h = np.ones((1, 3, 3)), np.zeros((1, 3)), np.zeros(1), np.zeros((1, 1))
+        >>> nn.recurrent.gru_states(z, w, b, h).round(3)
+        array([[[0.205],
+                [0.355],
+                [0.464]]])
+    """
     states = []
     for z_t in z.swapaxes(0, 1):
         z_reset, z_keep, z_new = np.split(z_t, 3, axis=1)
@@ -196,7 +233,15 @@ defvjp(gru_states, together=_gru_together)
 
 # %% ../nbs/14_recurrence.ipynb #f21133b9
 class Recurrent(Module):
-    "What RNN, GRU and LSTM share: weights and biases, by PyTorch's names."
+    """What RNN, GRU and LSTM share: weights and biases, by PyTorch's names.
+
+    Parameters:
+        n_in: features at each time
+        n_hidden: numbers in the state
+        layers: one on top of the other
+        rng: seed or generator; None draws anew each time
+        dtype: of the weights
+    """
 
     gates = 1
     weight_hh_l0: Array  # and so on: set below, by their names
@@ -207,12 +252,7 @@ class Recurrent(Module):
 
     @checked
     def __init__(
-        self,
-        n_in: int,  # features at each time
-        n_hidden: int,  # numbers in the state
-        layers: int = 1,  # one on top of the other
-        rng: Seed = None,  # seed or generator; None draws anew each time
-        dtype: Dtype = np.float32,  # of the weights
+        self, n_in: int, n_hidden: int, layers: int = 1, rng: Seed = None, dtype: Dtype = np.float32
     ):
         rng, reach = np.random.default_rng(rng), n_hidden ** -0.5
         m = self.gates * n_hidden
@@ -253,12 +293,16 @@ class Recurrent(Module):
                             "without their past")
         return state
 
-    def __call__(
-        self,
-        x: Any,  # inputs (n, t, n_in)
-        state: Any = None,  # as the last call gave it; None: zeros
-    ) -> tuple:  # outputs (n, t, hidden) of the last layer, and the last state
-        "The states at all times, and the last of each layer, to go on with."
+    def __call__(self, x: Any, state: Any = None) -> tuple:
+        """The states at all times, and the last of each layer, to go on with.
+
+        Parameters:
+            x: inputs (n, t, n_in)
+            state: as the last call gave it; None: zeros
+
+        Returns:
+            outputs (n, t, hidden) of the last layer, and the last state
+        """
         shape = np.shape(x)
         if len(shape) != 3 or shape[2] != self.n_in or not shape[1]:
             raise ValueError(f"{type(self).__name__}: x must be (n, t, {self.n_in}), t "
@@ -272,7 +316,21 @@ class Recurrent(Module):
 
 # %% ../nbs/14_recurrence.ipynb #509ef4c2
 class RNN(Recurrent):
-    "The plain recurrent layer: h ← tanh(x w + h u + b)."
+    """The plain recurrent layer: h ← tanh(x w + h u + b).
+
+    Parameters:
+        n_in: features at each time
+        n_hidden: numbers in the state
+        layers: one on top of the other
+        rng: seed or generator; None draws anew each time
+        dtype: of the weights
+
+    Example:
+        >>> layer = nn.RNN(5, 8, rng=0)
+        >>> outputs, state = layer(np.zeros((2, 7, 5)))
+        >>> print(layer, outputs.shape, state.shape)
+        RNN(5, 8) (2, 7, 8) (1, 2, 8)
+    """
 
     def run(self, x, state):
         state, last = self.first(x, state), []
@@ -284,7 +342,21 @@ class RNN(Recurrent):
 
 
 class GRU(Recurrent):
-    "Gated recurrent units: a gate says how much of the state is kept."
+    """Gated recurrent units: a gate says how much of the state is kept.
+
+    Parameters:
+        n_in: features at each time
+        n_hidden: numbers in the state
+        layers: one on top of the other
+        rng: seed or generator; None draws anew each time
+        dtype: of the weights
+
+    Example:
+        >>> layer = nn.GRU(5, 8, layers=2, rng=0)
+        >>> outputs, state = layer(np.zeros((2, 7, 5)))
+        >>> print(layer, outputs.shape, state.shape)
+        GRU(5, 8, layers=2) (2, 7, 8) (2, 2, 8)
+    """
 
     gates = 3
 
@@ -299,7 +371,21 @@ class GRU(Recurrent):
 
 
 class LSTM(Recurrent):
-    "Long short-term memory: a state, and a cell that is added to. Its state is (h, c)."
+    """Long short-term memory: a state, and a cell that is added to. Its state is (h, c).
+
+    Parameters:
+        n_in: features at each time
+        n_hidden: numbers in the state
+        layers: one on top of the other
+        rng: seed or generator; None draws anew each time
+        dtype: of the weights
+
+    Example:
+        >>> layer = nn.LSTM(5, 8, rng=0)
+        >>> outputs, (h, c) = layer(np.zeros((2, 7, 5)))
+        >>> print(layer, outputs.shape, h.shape, c.shape)
+        LSTM(5, 8) (2, 7, 8) (1, 2, 8) (1, 2, 8)
+    """
 
     gates = 4
 

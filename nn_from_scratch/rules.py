@@ -25,11 +25,7 @@ from .losses import (
 table: dict = {}  # operation -> one rule for each argument, or one for all together
 
 
-def defvjp(
-    op: Callable,  # a function under `@operation`, or one of NumPy's
-    *rules: Callable | None,  # one an argument: rule(g, y, *args) -> gradient, or None
-    together: Callable | None = None,  # instead: together(*args) -> (y, back)
-) -> None:
+def defvjp(op: Callable, *rules: Callable | None, together: Callable | None = None) -> None:
     """Add a row to the table of derivatives: how to take `g`, the gradient of the loss
     for the result `y`, back to each argument of `op`.
 
@@ -39,6 +35,17 @@ def defvjp(
     where `homes[position]` is an array, the gradient may be written into it. Raises
     `TypeError` for an `op` that could not be followed: neither NumPy's nor under
     `@operation`, and `ValueError` for a rule that has other defaults than `op`.
+
+    Parameters:
+        op: a function under `@operation`, or one of NumPy's
+        rules: one an argument: rule(g, y, *args) -> gradient, or None
+        together: instead: together(*args) -> (y, back)
+
+    Example:
+        >>> softsign = nn.operation(lambda x: x / (1 + np.abs(x)))
+        >>> nn.defvjp(softsign, lambda g, y, x: g / (1 + np.abs(x)) ** 2)
+        >>> nn.grad(softsign)(-3.0)
+        np.float64(0.0625)
     """
     if not can_be_followed(op):
         raise TypeError(f"defvjp: {name_of(op)} is not an operation, so its rules "

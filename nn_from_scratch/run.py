@@ -31,15 +31,31 @@ from .states import Held
 # %% ../nbs/05_training.ipynb #a918922b
 @dataclass
 class History:
-    "What happened in a training run, epoch by epoch."
+    """What happened in a training run, epoch by epoch.
 
-    train_loss: list[float] = field(default_factory=list)  # each epoch, as trained on
-    valid_loss: list[float] = field(default_factory=list)  # after it, on valid data
-    metrics: dict[str, dict] = field(default_factory=dict)  # name -> train, valid
-    steps: int = 0  # updates done
-    stopped: str = ""  # epochs, steps, converged, diverged, interrupted, callback
-    stopped_because: str = ""  # the same as a sentence
-    noted: dict[str, list] = field(default_factory=dict)  # by callbacks: name -> values
+    Parameters:
+        train_loss: each epoch, as trained on
+        valid_loss: after it, on valid data
+        metrics: name -> train, valid
+        steps: updates done
+        stopped: epochs, steps, converged, diverged, interrupted, callback
+        stopped_because: the same as a sentence
+        noted: by callbacks: name -> values
+
+    Example:
+        >>> model, data = nn.mlp([2, 8, 2], rng=0), nn.moons(100, rng=0)
+        >>> history = nn.fit(model, nn.cross_entropy, nn.SGD(0.5), data, epochs=2, progress=False)
+        >>> [list(row) for row in history.rows()], history.stopped_because
+        ([['epoch', 'train_loss'], ['epoch', 'train_loss']], 'All 2 epochs are done.')
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    valid_loss: list[float] = field(default_factory=list)
+    metrics: dict[str, dict] = field(default_factory=dict)
+    steps: int = 0
+    stopped: str = ""
+    stopped_because: str = ""
+    noted: dict[str, list] = field(default_factory=dict)
 
     def note(self, part: str, results: dict[str, float]) -> None:
         "Append the results of an epoch on the part train or valid of the data."
@@ -79,22 +95,46 @@ class History:
 # %% ../nbs/05_training.ipynb #2de079e0
 @dataclass
 class Run:
-    "A training run as its callbacks see it."
+    """A training run as its callbacks see it.
 
-    model: Module  # as it is now
-    loss: Loss  # what training makes small
-    optimizer: Optimizer  # takes the steps
-    metrics: Sequence[Metric] = ()  # what is noted beside the loss
-    feed: Any = None  # the batches of the training data (`Feed`)
-    valid: Batches | None = None  # the validation data
-    settings: dict[str, Any] = field(default_factory=dict)  # of `fit`: epochs and so on
-    callbacks: list = field(default_factory=list)  # who is told, in this order
-    epoch: int = 0  # the present one, counted from 1
-    step: int = 0  # updates done
-    batch_loss: float = math.nan  # loss of the last batch
-    grads: Any = None  # gradients of the last batch (`Parameters`)
-    ranks: Any = field(default_factory=Alone, repr=False)  # the processes of this run
-    copies: list = field(default_factory=list, repr=False)  # a run for each thread more
+    Parameters:
+        model: as it is now
+        loss: what training makes small
+        optimizer: takes the steps
+        metrics: what is noted beside the loss
+        feed: the batches of the training data (`Feed`)
+        valid: the validation data
+        settings: of `fit`: epochs and so on
+        callbacks: who is told, in this order
+        epoch: the present one, counted from 1
+        step: updates done
+        batch_loss: loss of the last batch
+        grads: gradients of the last batch (`Parameters`)
+        ranks: the processes of this run
+        copies: a run for each thread more
+
+    Example:
+        >>> def say(run): print(run.epoch, run.step, run.optimizer.lr)
+        >>> model, data = nn.mlp([2, 8, 2], rng=0), nn.moons(100, rng=0)
+        >>> _ = nn.fit(model, nn.cross_entropy, nn.SGD(0.5), data, epochs=2, callbacks=[say])
+        1 4 0.5
+        2 8 0.5
+    """
+
+    model: Module
+    loss: Loss
+    optimizer: Optimizer
+    metrics: Sequence[Metric] = ()
+    feed: Any = None
+    valid: Batches | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    callbacks: list = field(default_factory=list)
+    epoch: int = 0
+    step: int = 0
+    batch_loss: float = math.nan
+    grads: Any = None
+    ranks: Any = field(default_factory=Alone, repr=False)
+    copies: list = field(default_factory=list, repr=False)
     history: History = field(init=False)  # what happened so far
     seen: Tally = field(init=False)  # the losses and predictions of the present epoch
     held: Held = field(init=False)  # the model's state before the present step
@@ -132,6 +172,13 @@ class Callback:
     to step may offer it to checkpoints, `state_dict()`, and take it back,
     `load_state_dict(state)`. `ends_surely = True`: what its `on_fit_end` puts back it
     may put back twice, and is asked again if Ctrl-C came in between.
+
+    Example:
+        >>> class Good(nn.Callback):
+        ...     def on_epoch_end(self, run): return run.history.train_loss[-1] < 0.4
+        >>> model, data = nn.mlp([2, 8, 2], rng=0), nn.moons(100, rng=0)
+        >>> nn.fit(model, nn.cross_entropy, nn.SGD(0.5), data, callbacks=[Good()]).stopped
+        'callback'
     """
 
     def on_fit_start(self, run: Run) -> bool | None: "Before the first epoch."

@@ -18,11 +18,21 @@ from .optimizer import settle
 # %% ../nbs/04_optim.ipynb #71e032b7
 @dataclass(frozen=True)
 class step_decay:
-    "The learning rate, multiplied by `factor` every so many steps."
+    """The learning rate, multiplied by `factor` every so many steps.
 
-    lr: float  # at the start
-    every: int  # steps between two drops
-    factor: float = 0.1  # what is left after each drop
+    Parameters:
+        lr: at the start
+        every: steps between two drops
+        factor: what is left after each drop
+
+    Example:
+        >>> [nn.step_decay(0.5, every=100)(step) for step in (0, 99, 100)]
+        [0.5, 0.5, 0.05]
+    """
+
+    lr: float
+    every: int
+    factor: float = 0.1
 
     __post_init__ = settle
 
@@ -32,10 +42,19 @@ class step_decay:
 # %% ../nbs/04_optim.ipynb #0d47f8e3
 @dataclass(frozen=True)
 class exponential_decay:
-    "The learning rate, multiplied by `factor` each step."
+    """The learning rate, multiplied by `factor` each step.
 
-    lr: float  # at the start
-    factor: float  # what is left after each step, just below 1
+    Parameters:
+        lr: at the start
+        factor: what is left after each step, just below 1
+
+    Example:
+        >>> [nn.exponential_decay(0.5, factor=0.9)(step) for step in (0, 1, 2)]
+        [0.5, 0.45, 0.405]
+    """
+
+    lr: float
+    factor: float
 
     __post_init__ = settle
 
@@ -46,11 +65,21 @@ class exponential_decay:
 @dataclass(frozen=True)
 class cosine_decay:
     """The learning rate, down from `lr` to `final` along half a cosine (Loshchilov and
-    Hutter, 2017); it stays there."""
+    Hutter, 2017); it stays there.
 
-    lr: float  # at the start
-    steps: int  # until it has arrived
-    final: float = 0.0  # where it ends
+    Parameters:
+        lr: at the start
+        steps: until it has arrived
+        final: where it ends
+
+    Example:
+        >>> [nn.cosine_decay(0.5, steps=100)(step) for step in (0, 50, 100)]
+        [0.5, 0.25, 0.0]
+    """
+
+    lr: float
+    steps: int
+    final: float = 0.0
 
     __post_init__ = settle
 
@@ -66,10 +95,20 @@ def _half_cosine(start, end, progress):
 @dataclass(frozen=True)
 class warmup:
     """A straight line from lr / steps up to another schedule, or to a fixed learning
-    rate, which it then hands over to."""
+    rate, which it then hands over to.
 
-    then: float | Schedule  # what comes after it: a learning rate or a schedule
-    steps: int  # of the warm-up
+    Parameters:
+        then: what comes after it: a learning rate or a schedule
+        steps: of the warm-up
+
+    Example:
+        >>> schedule = nn.warmup(nn.cosine_decay(0.5, steps=100), steps=10)
+        >>> [schedule(step) for step in (0, 9, 110)]
+        [0.05, 0.5, 0.0]
+    """
+
+    then: float | Schedule
+    steps: int
 
     __post_init__ = settle
 
@@ -82,13 +121,26 @@ class warmup:
 @dataclass(frozen=True)
 class one_cycle:
     """Up from lr / div to `lr` and down to almost nothing, each along half a cosine
-    (Smith and Topin, 2019)."""
+    (Smith and Topin, 2019).
 
-    lr: float  # at the top
-    steps: int  # of the whole cycle
-    rise: float = 0.3  # share of the steps that go up
-    div: float = 25.0  # starts at lr / div
-    final_div: float = 1e4  # ends at lr / div / final_div
+    Parameters:
+        lr: at the top
+        steps: of the whole cycle
+        rise: share of the steps that go up
+        div: starts at lr / div
+        final_div: ends at lr / div / final_div
+
+    Example:
+        >>> schedule = nn.one_cycle(0.5, steps=100)
+        >>> [round(schedule(step), 6) for step in (0, 29, 99)]
+        [0.02, 0.5, 2e-06]
+    """
+
+    lr: float
+    steps: int
+    rise: float = 0.3
+    div: float = 25.0
+    final_div: float = 1e4
 
     __post_init__ = settle
 

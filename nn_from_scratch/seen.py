@@ -99,13 +99,21 @@ class Falling:
 
 @dataclass
 class Work:
-    "A network in training, and what it takes to go on."
+    """A network in training, and what it takes to go on.
 
-    network: Sequential  # in standardised units
-    optimizer: Any  # an Optimizer
+    Parameters:
+        network: in standardised units
+        optimizer: an Optimizer
+        made_with: the settings that its layers come from
+        look: what a DataFrame of words and holes goes through
+        scale: of the targets
+    """
+
+    network: Sequential
+    optimizer: Any
     rng: np.random.Generator
-    made_with: dict  # the settings that its layers come from
-    look: Preparation | None  # what a DataFrame of words and holes goes through
+    made_with: dict
+    look: Preparation | None
     inputs: Seen
     targets: Seen
-    scale: Standardize | None = None  # of the targets
+    scale: Standardize | None = None

@@ -99,16 +99,23 @@ def _is_note(note) -> bool:
             and all(type(n) is int and 0 <= n < 2**40 for n in shape))
 
 # %% ../nbs/20_sharing.ipynb #2cb10ebd
-def save(
-    model: Module,  # what to save; in float32 or float64
-    path: str | os.PathLike,  # the file, `.safetensors` by custom; replaced in one step
-):
+def save(model: Module, path: str | os.PathLike):
     """Write the parameters, state and architecture of a model to a safetensors file.
 
     Names and layouts are PyTorch's:
     `load_state_dict(safetensors.torch.load_file(path))` takes the file as it is. State
     and architecture stand in its metadata. Raises `TypeError` or `ValueError` for what
     cannot be saved; a file is whole or as it was.
+
+    Parameters:
+        model: what to save; in float32 or float64
+        path: the file, `.safetensors` by custom; replaced in one step
+
+    Example:
+        >>> model = nn.mlp([4, 8, 3], rng=0)
+        >>> nn.save(model, "model.safetensors")
+        >>> print(nn.load("model.safetensors"))
+        Sequential(Linear(4, 8), relu, Linear(8, 3))
     """
     to_bytes = optional("safetensors.numpy", "save", "safetensors").save
     if not isinstance(model, Module):
@@ -244,16 +251,25 @@ def _misfits(ours: dict, theirs: dict) -> list[str]:
 def _whereabouts(array) -> tuple: return array.ctypes.data, array.nbytes
 
 # %% ../nbs/20_sharing.ipynb #b50c7f65
-def load(
-    path: str | os.PathLike,  # a safetensors file: by `save`, or by another program
-    # a model
-    into: Module | None = None,  # to fill; needed for a file without architecture
-) -> Module:  # the model that was built, or `into`
+def load(path: str | os.PathLike, into: Module | None = None) -> Module:
     """Read a model from a safetensors file; nothing in the file is ever executed.
 
     With `into`, its parameters (weights of a `Linear` as PyTorch's (n_out, n_in)) and
     its state become those of the file, all or none. Raises `ValueError` with the name
     of the file for one that is damaged or does not fit.
+
+    Parameters:
+        path: a safetensors file: by `save`, or by another program
+        into: a model to fill; needed for a file without architecture
+
+    Returns:
+        the model that was built, or `into`
+
+    Example:
+        >>> nn.save(nn.mlp([4, 8, 3], rng=0), "model.safetensors")
+        >>> model = nn.load("model.safetensors")
+        >>> print(model(np.zeros((2, 4), np.float32)).shape)
+        (2, 3)
     """
     if into is not None and not isinstance(into, Module):
         raise TypeError("load: into must be a model (a Module), not "

@@ -24,14 +24,22 @@ from .states import restore, snapshot
 from .turns import surely
 
 # %% ../nbs/05_training.ipynb #de055e1b
-def has_converged(
-    losses: Sequence[float],  # the training loss of each epoch so far
-    tol: float,  # the share of the loss that counts as progress
-    patience: int,  # epochs on either side of the comparison
-) -> bool:  # whether the last `patience` epochs brought less than that
+def has_converged(losses: Sequence[float], tol: float, patience: int) -> bool:
     """Whether the median loss of the last epochs is near that of the epochs before.
 
     At least (1 - tol) times it. Medians, so that one lucky dip cannot end a run.
+
+    Parameters:
+        losses: the training loss of each epoch so far
+        tol: the share of the loss that counts as progress
+        patience: epochs on either side of the comparison
+
+    Returns:
+        whether the last `patience` epochs brought less than that
+
+    Example:
+        >>> nn.has_converged([1.0, 0.5, 0.3, 0.3, 0.3, 0.3], tol=0.01, patience=2)
+        True
     """
     if len(losses) < 2 * patience:
         return False
@@ -40,13 +48,14 @@ def has_converged(
 
 # %% ../nbs/05_training.ipynb #44649304
 class Convergence(Callback):
-    "Stop when the training loss no longer falls: what `fit(..., tol=…)` works with."
+    """Stop when the training loss no longer falls: what `fit(..., tol=…)` works with.
 
-    def __init__(
-        self,
-        tol: float,  # the share of the loss that counts as progress
-        patience: int = 5,  # epochs over which that is measured
-    ):
+    Parameters:
+        tol: the share of the loss that counts as progress
+        patience: epochs over which that is measured
+    """
+
+    def __init__(self, tol: float, patience: int = 5):
         self.tol = checks.positive("fit", "tol", tol)
         self.patience = checks.whole("fit", "patience", patience)
 
@@ -86,16 +95,27 @@ class ReduceLROnPlateau(Callback):
     """Multiply the learning rate by `factor` when validation no longer improves.
 
     `rates` has the epochs after which it did, and the new learning rates.
+
+    Parameters:
+        factor: what the learning rate is multiplied by
+        patience: epochs to wait for an improvement
+        min_delta: by how much a result must be better to count as one
+        min_lr: the learning rate stays at or above it
+        monitor: what is watched: the loss, or a metric by its name
+        mode: "min", "max"; "auto": a loss shall fall, a metric rise
+
+    Example:
+        >>> data, valid, optimizer = nn.moons(50, rng=0), nn.moons(50, rng=1), nn.SGD(3.0)
+        >>> plateau = nn.ReduceLROnPlateau(factor=0.5, patience=2)
+        >>> nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, optimizer, data, valid, epochs=30,
+        ...        callbacks=[plateau], progress=False)
+        >>> optimizer.lr == 3.0 * 0.5 ** len(plateau.rates)
+        True
     """
 
     def __init__(
-        self,
-        factor: float = 0.1,  # what the learning rate is multiplied by
-        patience: int = 5,  # epochs to wait for an improvement
-        min_delta: float = 0.0,  # by how much a result must be better to count as one
-        min_lr: float = 0.0,  # the learning rate stays at or above it
-        monitor: str = "loss",  # what is watched: the loss, or a metric by its name
-        mode: str = "auto",  # "min", "max"; "auto": a loss shall fall, a metric rise
+        self, factor: float = 0.1, patience: int = 5, min_delta: float = 0.0, min_lr: float = 0.0,
+        monitor: str = "loss", mode: str = "auto"
     ):
         self.factor = checks.share("ReduceLROnPlateau", "factor", factor)
         self.patience = checks.whole("ReduceLROnPlateau", "patience", patience)
@@ -136,14 +156,24 @@ class EarlyStopping(Callback):
     However the run ends, the model goes back to the best it was, parameters and state.
     `best_epoch`, `best_value` and `best_loss`, the validation loss then, say when that
     was.
+
+    Parameters:
+        patience: epochs to wait for an improvement
+        min_delta: by how much a result must be better to count as one
+        monitor: what is watched: the loss, or a metric by its name
+        mode: "min", "max"; "auto": a loss shall fall, a metric rise
+
+    Example:
+        >>> data, valid = nn.moons(50, rng=0), nn.moons(50, rng=1)
+        >>> early = nn.EarlyStopping(patience=3)
+        >>> history = nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.SGD(3.0), data, valid,
+        ...                  epochs=50, callbacks=[early], progress=False)
+        >>> early.best_loss == min(history.valid_loss)
+        True
     """
 
     def __init__(
-        self,
-        patience: int = 5,  # epochs to wait for an improvement
-        min_delta: float = 0.0,  # by how much a result must be better to count as one
-        monitor: str = "loss",  # what is watched: the loss, or a metric by its name
-        mode: str = "auto",  # "min", "max"; "auto": a loss shall fall, a metric rise
+        self, patience: int = 5, min_delta: float = 0.0, monitor: str = "loss", mode: str = "auto"
     ):
         checks.whole("EarlyStopping", "patience", patience)
         self.patience, self.min_delta = patience, min_delta
@@ -197,14 +227,21 @@ class LearningRateFinder(Callback):
     From `low` to `high`, until all are tried or the loss is four times the best or not
     finite; then model and optimizer are put back as they were. `rates` and `losses` are
     what it saw, `suggestion` a tenth of the rate with the smallest loss.
+
+    Parameters:
+        low: the first learning rate
+        high: the last one
+        steps: how many are tried, each a constant factor above the last
+
+    Example:
+        >>> finder = nn.LearningRateFinder(steps=50)
+        >>> nn.fit(nn.mlp([2, 8, 2], rng=0), nn.cross_entropy, nn.SGD(0.1), nn.moons(100, rng=0),
+        ...        epochs=50, callbacks=[finder], progress=False)
+        >>> 1e-4 < finder.suggestion < 1
+        True
     """
 
-    def __init__(
-        self,
-        low: float = 1e-6,  # the first learning rate
-        high: float = 10.0,  # the last one
-        steps: int = 100,  # how many are tried, each a constant factor above the last
-    ):
+    def __init__(self, low: float = 1e-6, high: float = 10.0, steps: int = 100):
         if not 0 < low < high < math.inf or steps < 2:
             raise ValueError("LearningRateFinder: it needs 0 < low < high and at "
                              f"least 2 steps, not {low}, {high} and {steps}")

@@ -175,6 +175,11 @@ class Layout:
         separator: between the cells
         skip: how many rows stand before the first one that is read
         names: of the columns
+
+    Example:
+        >>> layout = nn.mlp([2, 3, 1], rng=0).layout()
+        >>> print(layout.names, layout.is_current())
+        ['0.weight', '0.bias', '2.weight', '2.bias'] True
     """
 
     separator: str

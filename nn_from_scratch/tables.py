@@ -24,12 +24,28 @@ from .table_files import (
 # %% ../nbs/07_table.ipynb #b1a90b16
 @dataclass
 class Table:
-    "Columns side by side, and where each row came from."
+    r"""Columns side by side, and where each row came from.
 
-    name: str  # of the file, for messages
-    columns: dict[str, Column]  # by name, in their order
-    lines: np.ndarray  # (n,): the line in the file at which each row begins
-    notes: list[str] = field(default_factory=list)  # on how it was read
+    Parameters:
+        name: of the file, for messages
+        columns: by name, in their order
+        lines: (n,): the line in the file at which each row begins
+        notes: on how it was read
+
+    Example:
+        >>> file = folder / "flats.csv"
+        >>> _ = file.write_text("size,roof\n56,red\n,grey\n70,red\n")
+        >>> table = nn.read_table(file)
+        >>> print(table["roof"].words, table["size"].values, table["size"].holes)
+        ['grey', 'red'] [56. nan 70.] [False  True False]
+        >>> print(table.take(np.array([0, 2]))["roof"].texts())
+        ['red', 'red']
+    """
+
+    name: str
+    columns: dict[str, Column]
+    lines: np.ndarray
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self): return len(self.lines)
 
@@ -43,11 +59,15 @@ class Table:
                              f"{listed(list(self.columns))}")
         return self.columns[name]
 
-    def take(
-        self,
-        rows: np.ndarray,  # their positions
-    ) -> "Table":  # a table of these rows
-        "Some of the rows."
+    def take(self, rows: np.ndarray) -> "Table":
+        """Some of the rows.
+
+        Parameters:
+            rows: their positions
+
+        Returns:
+            a table of these rows
+        """
         columns = {name: column.take(rows) for name, column in self.columns.items()}
         return Table(self.name, columns, self.lines[rows], self.notes)
 
@@ -109,14 +129,11 @@ def _read_as(path: Path, encoding: str, settings: dict) -> Table:
 
 # %% ../nbs/07_table.ipynb #b1a90b08
 def read_table(
-    file: Any,  # path of a CSV or TSV file, perhaps packed; or a DataFrame
-    separator: str | None = None,  # by default , ; tab or |, as the first line shows
-    encoding: str | None = None,  # by default UTF-8 or UTF-16, else Windows-1252
-    missing: Sequence[str] = missing_words,  # what stands for a hole, in small letters
-    only_empty: Sequence[str] = (),  # columns in which "None" or "NA" may be a word
-    forms: Mapping[str, str] | None = None,  # column: how it is written, if known
-) -> Table:  # columns of numbers, words and dates
-    """Read a table; the first line of all rows' width names the columns.
+    file: Any, separator: str | None = None, encoding: str | None = None,
+    missing: Sequence[str] = missing_words, only_empty: Sequence[str] = (),
+    forms: Mapping[str, str] | None = None
+) -> Table:
+    r"""Read a table; the first line of all rows' width names the columns.
 
     A column is one of numbers if at most a tenth of its cells are words, which then
     count as holes; 01 and 1E2 are words. $1,234.50, 12 %, 3,5 kg and dates such as
@@ -124,6 +141,24 @@ def read_table(
     (`Column.form`); of a date that may be both, 3/4/2024, the month comes first.
     Decimal commas are read where cells are not separated by commas. Raises
     `TableError` for a damaged file, with its lines.
+
+    Parameters:
+        file: path of a CSV or TSV file, perhaps packed; or a DataFrame
+        separator: by default , ; tab or |, as the first line shows
+        encoding: by default UTF-8 or UTF-16, else Windows-1252
+        missing: what stands for a hole, in small letters
+        only_empty: columns in which "None" or "NA" may be a word
+        forms: column: how it is written, if known
+
+    Returns:
+        columns of numbers, words and dates
+
+    Example:
+        >>> file = folder / "flats.csv"
+        >>> _ = file.write_text("size,roof\n56,red\n,grey\n70,red\n")
+        >>> table = nn.read_table(file)
+        >>> print(len(table), "rows of", *table.columns)
+        3 rows of size roof
     """
     if not isinstance(file, (str, os.PathLike)):
         return table_of(file, set(missing), forms)

@@ -32,43 +32,57 @@ class Tape:
         self.steps = []  # None for a leaf, else (op, row, args, kwargs, y, inputs)
         self.thread = threading.get_ident()
 
-    def leaf(
-        self,
-        value: np.ndarray,  # of any shape
-    ) -> "Tensor":
-        "A value that a gradient is wanted for."
+    def leaf(self, value: np.ndarray) -> "Tensor":
+        """A value that a gradient is wanted for.
+
+        Parameters:
+            value: of any shape
+        """
         return self.leaves([value])[0]
 
-    def leaves(
-        self,
-        values: Sequence[np.ndarray],  # of any shapes
-    ) -> list:  # a Tensor for each
-        "Values that gradients are wanted for."
+    def leaves(self, values: Sequence[np.ndarray]) -> list:
+        """Values that gradients are wanted for.
+
+        Parameters:
+            values: of any shapes
+
+        Returns:
+            a Tensor for each
+        """
         n = len(self.steps)
         self.steps += [None] * len(values)
         return [Tensor(value, self, n + i) for i, value in enumerate(values)]
 
     def step(
-        self,
-        op: Callable,  # what was computed
-        row: Any,  # its row of the table; or the way back that its joint rule has made
-        args: Sequence,  # plain values
-        kwargs: Mapping[str, Any],  # options
-        y: Any,  # the result
-        inputs: Sequence,  # (position among args, where on the tape) of each Tensor
-    ) -> "Tensor":  # y, which knows where it was noted
-        "Note a step."
+        self, op: Callable, row: Any, args: Sequence, kwargs: Mapping[str, Any], y: Any,
+        inputs: Sequence
+    ) -> "Tensor":
+        """Note a step.
+
+        Parameters:
+            op: what was computed
+            row: its row of the table; or the way back that its joint rule has made
+            args: plain values
+            kwargs: options
+            y: the result
+            inputs: (position among args, where on the tape) of each Tensor
+
+        Returns:
+            y, which knows where it was noted
+        """
         self.steps.append((op, row, args, kwargs, y, inputs))
         return Tensor(y, self, len(self.steps) - 1)
 
 # %% ../nbs/03b_autodiff.ipynb #d012824d
-def record(
-    op: Callable,  # an operation that has a row in the table
-    args: Sequence,  # its arguments; one at least is a Tensor
-    kwargs: Mapping[str, Any],  # its options
-) -> "Tensor":
+def record(op: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> "Tensor":
     """Compute `op` on the values of its arguments, and note on their tape what was
-    computed."""
+    computed.
+
+    Parameters:
+        op: an operation that has a row in the table
+        args: its arguments; one at least is a Tensor
+        kwargs: its options
+    """
     row = table.get(op)
     if row is None:
         raise TypeError(no_row(op))
@@ -98,11 +112,16 @@ def record(
     return tape.step(op, row, values, kwargs, y, inputs)
 
 # %% ../nbs/03b_autodiff.ipynb #742e1d3b
-def value_of(
-    x: Any,  # a Tensor; or a tuple, list or dict that may hold some; or anything else
-    tape: "Tape | None" = None,  # if given, a Tensor of another tape is a `TypeError`
-) -> Any:  # the same, with plain values in the places of Tensors
-    "The plain value of a Tensor, or of those in tuples, lists and dicts."
+def value_of(x: Any, tape: "Tape | None" = None) -> Any:
+    """The plain value of a Tensor, or of those in tuples, lists and dicts.
+
+    Parameters:
+        x: a Tensor; or a tuple, list or dict that may hold some; or anything else
+        tape: if given, a Tensor of another tape is a `TypeError`
+
+    Returns:
+        the same, with plain values in the places of Tensors
+    """
     if type(x) is Tensor:
         if tape is not None and x.tape is not tape:
             raise TypeError("a Tensor of another gradient would become a plain value "
@@ -117,15 +136,22 @@ def value_of(
 # %% ../nbs/03b_autodiff.ipynb #a8222f12
 class Tensor:
     """An array that remembers on a tape how it was made. Ordinary NumPy code on it is
-    recorded as it runs; `tensor.value` is the array."""
+    recorded as it runs; `tensor.value` is the array.
+
+    Parameters:
+        value: of any shape
+        tape: where it is noted
+        index: at which place
+
+    Example:
+        >>> seen = []
+        >>> nn.grad(lambda x: seen.append(x * 2) or np.sum(x))(np.ones(2))
+        >>> seen[0].value
+        array([2., 2.])
+    """
     __slots__ = ("value", "tape", "index")
 
-    def __init__(
-        self,
-        value: np.ndarray,  # of any shape
-        tape: Tape,  # where it is noted
-        index: int,  # at which place
-    ):
+    def __init__(self, value: np.ndarray, tape: Tape, index: int):
         self.value, self.tape, self.index = value, tape, index
 
     # Three doors, through which every step comes in:
@@ -292,8 +318,17 @@ class Tensor:
                              "gradient is meant")
 
 # %% ../nbs/03b_autodiff.ipynb #348487ee
-def stop_gradient(
-    x: Any,  # a Tensor; or a tuple, list or dict that may hold some; or anything else
-) -> Any:  # the same with plain values
-    "The value of `x`, through which no gradient flows."
+def stop_gradient(x: Any) -> Any:
+    """The value of `x`, through which no gradient flows.
+
+    Parameters:
+        x: a Tensor; or a tuple, list or dict that may hold some; or anything else
+
+    Returns:
+        the same with plain values
+
+    Example:
+        >>> nn.grad(lambda a: a * nn.stop_gradient(a))(3.0)
+        np.float64(3.0)
+    """
     return value_of(x)

@@ -39,18 +39,31 @@ from .units import Units
 # %% ../nbs/C_command.ipynb #bccc092f
 @dataclass
 class Task:
-    "What is to be learnt: the parts of the data and what their numbers mean."
+    """What is to be learnt: the parts of the data and what their numbers mean.
 
-    name: str  # of the data
-    train: tuple  # (x, y) to learn from, perhaps with a weight for each row
-    valid: tuple  # the same, to tell the training when to stop
-    test: tuple  # the same, that the report is about
-    classes: list | None = None  # names of the classes; None for a regression
-    features: list | None = None  # names of the columns; None for pictures
-    target: str = "digit"  # what is predicted
-    preparation: Module | None = None  # made from the rows to learn from
-    notes: list = field(default_factory=list)  # what was done to the table
-    network: Callable = mlp  # (sizes, activation, rng=) -> what is trained
+    Parameters:
+        name: of the data
+        train: (x, y) to learn from, perhaps with a weight for each row
+        valid: the same, to tell the training when to stop
+        test: the same, that the report is about
+        classes: names of the classes; None for a regression
+        features: names of the columns; None for pictures
+        target: what is predicted
+        preparation: made from the rows to learn from
+        notes: what was done to the table
+        network: (sizes, activation, rng=) -> what is trained
+    """
+
+    name: str
+    train: tuple
+    valid: tuple
+    test: tuple
+    classes: list | None = None
+    features: list | None = None
+    target: str = "digit"
+    preparation: Module | None = None
+    notes: list = field(default_factory=list)
+    network: Callable = mlp
 
 # %% ../nbs/C_command.ipynb #c0a90b02
 purposes = "learn from", "stop by", "report on"  # of the three parts
@@ -95,20 +108,25 @@ def _check_spread(task: Task):
 
 # %% ../nbs/C_command.ipynb #52a501f4
 def read_task(
-    path: str | os.PathLike,  # a table in a file; its first line names the columns
-    target: str,  # the column to predict
-    task: str = "auto",  # auto, classification or regression
-    ignore: Sequence[str] = (),  # columns to leave out
-    rng: int = 0,  # seed of the split
-    group: str | None = None,  # a column: rows with the same value stay together
-    weights: str | None = None,  # a column: how much each row counts
-    held_out: np.ndarray | None = None,  # the rows to report on; drawn if None
+    path: str | os.PathLike, target: str, task: str = "auto", ignore: Sequence[str] = (),
+    rng: int = 0, group: str | None = None, weights: str | None = None,
+    held_out: np.ndarray | None = None
 ) -> Task:
     """A task from a table: classes if the target is words or few whole values, else
     numbers.
 
     Rows without an answer are left out. Raises `TableError` for a damaged file or a
     table that cannot be learnt from, and `UsageError` for a column that is not there.
+
+    Parameters:
+        path: a table in a file; its first line names the columns
+        target: the column to predict
+        task: auto, classification or regression
+        ignore: columns to leave out
+        rng: seed of the split
+        group: a column: rows with the same value stay together
+        weights: a column: how much each row counts
+        held_out: the rows to report on; drawn if None
     """
     table = any_table(path, only_empty=[target])
     check_columns(table, path, target, ignore, group=group, weights=weights)
@@ -146,14 +164,22 @@ def read_task(
 
 
 def folds(
-    path: str | os.PathLike,  # the table
-    target: str,  # the column to predict
-    k: int,  # how many parts
-    rng: int = 0,  # seed of the parts
-    group: str | None = None,  # a column whose values stay together
-    **settings: Any,  # what `read_task` is to be given
-) -> list[Task]:  # k tasks; each row is reported on in one of them
-    "Cross-validation: each part of the rows held out once."
+    path: str | os.PathLike, target: str, k: int, rng: int = 0, group: str | None = None,
+    **settings: Any
+) -> list[Task]:
+    """Cross-validation: each part of the rows held out once.
+
+    Parameters:
+        path: the table
+        target: the column to predict
+        k: how many parts
+        rng: seed of the parts
+        group: a column whose values stay together
+        settings: what `read_task` is to be given
+
+    Returns:
+        k tasks; each row is reported on in one of them
+    """
     table = any_table(path, only_empty=[target])
     check_columns(table, path, target, (), group=group)
     rows = np.flatnonzero(~table[target].holes)
@@ -179,15 +205,25 @@ def folds(
 # %% ../nbs/C_command.ipynb #a268bcf7
 @dataclass
 class Report:
-    "What a run gave: the trained model, and how it did on the held-out examples."
+    """What a run gave: the trained model, and how it did on the held-out examples.
 
-    task: Task  # what was learnt
-    model: Sequential  # takes the task's x, and answers in the target's own units
-    history: Any  # of the training
-    prediction: np.ndarray  # for `test`: logits, or numbers in the target's units
-    score: float  # accuracy or r2 on them
-    baseline: float  # the same for an answer that does not look at x
-    seconds: float  # of training
+    Parameters:
+        task: what was learnt
+        model: takes the task's x, and answers in the target's own units
+        history: of the training
+        prediction: for `test`: logits, or numbers in the target's units
+        score: accuracy or r2 on them
+        baseline: the same for an answer that does not look at x
+        seconds: of training
+    """
+
+    task: Task
+    model: Sequential
+    history: Any
+    prediction: np.ndarray
+    score: float
+    baseline: float
+    seconds: float
 
     @property
     def kind(self) -> str:
@@ -202,19 +238,29 @@ class Report:
 
 # %% ../nbs/C_command.ipynb #ddad2d92
 def train_task(
-    task: Task,  # what is to be learnt
-    hidden: Sequence[int] = (128, 64),  # units of each hidden layer
-    activation: Callable = relu,  # of the hidden layers
-    optimizer: Optimizer | None = None,  # AdamW(0.003, weight_decay=0.3) if None
-    epochs: int = 50,  # at most
-    batch_size: int = 32,  # examples in each step
-    rng: int = 0,  # seed of the weights and of the order
-    progress: bool = True,  # whether to show a progress bar
-    checkpoint: str | os.PathLike | None = None,  # a folder to go on from
-    resume: bool = False,  # go on with the run in that folder
-    comm: Any = None,  # MPI's communicator: processes that share each batch
-) -> Report:  # the model, and how it did
-    "Train a network on a task and try it on what was held out."
+    task: Task, hidden: Sequence[int] = (128, 64), activation: Callable = relu,
+    optimizer: Optimizer | None = None, epochs: int = 50, batch_size: int = 32, rng: int = 0,
+    progress: bool = True, checkpoint: str | os.PathLike | None = None, resume: bool = False,
+    comm: Any = None
+) -> Report:
+    """Train a network on a task and try it on what was held out.
+
+    Parameters:
+        task: what is to be learnt
+        hidden: units of each hidden layer
+        activation: of the hidden layers
+        optimizer: AdamW(0.003, weight_decay=0.3) if None
+        epochs: at most
+        batch_size: examples in each step
+        rng: seed of the weights and of the order
+        progress: whether to show a progress bar
+        checkpoint: a folder to go on from
+        resume: go on with the run in that folder
+        comm: MPI's communicator: processes that share each batch
+
+    Returns:
+        the model, and how it did
+    """
     x_test, y_test, *weight = task.test
     first = task.preparation
     look = (lambda x: x) if first is None else first

@@ -36,24 +36,37 @@ from .training import fit
 # %% ../nbs/16_gpt.ipynb #bf3bd64e
 @dataclass
 class Reading:
-    "A text, and a model that is to go on with it."
+    """A text, and a model that is to go on with it.
 
-    name: str  # of the text
-    model: GPT  # with its tokenizer
-    tokens: Array  # of the first nine tenths, to learn from
-    begin: str  # how samples begin
-    unseen: str  # the last tenth, to report on
+    Parameters:
+        name: of the text
+        model: with its tokenizer
+        tokens: of the first nine tenths, to learn from
+        begin: how samples begin
+        unseen: the last tenth, to report on
+    """
+
+    name: str
+    model: GPT
+    tokens: Array
+    begin: str
+    unseen: str
 
 
 def read_text(
-    file: str | os.PathLike,  # a text, in UTF-8
-    vocabulary: int = 0,  # pieces of byte pairs; 0: a token for each letter
-    context: int = 64,  # places it sees
-    width: int = 64,  # features of a place
-    layers: int = 2,  # blocks
-    seed: int = 0,  # of the first weights
+    file: str | os.PathLike, vocabulary: int = 0, context: int = 64, width: int = 64,
+    layers: int = 2, seed: int = 0
 ) -> Reading:
-    "A text and a new model for it. Raises `UsageError` for what makes none."
+    """A text and a new model for it. Raises `UsageError` for what makes none.
+
+    Parameters:
+        file: a text, in UTF-8
+        vocabulary: pieces of byte pairs; 0: a token for each letter
+        context: places it sees
+        width: features of a place
+        layers: blocks
+        seed: of the first weights
+    """
     for name, value in {"context": context, "layers": layers}.items():
         if value < 1: raise UsageError(f"--{name} {value}: at least 1")
     if width < 8 or width % 8: raise UsageError(f"--width {width}: 8, 16, 24 and so on")
@@ -101,15 +114,23 @@ class Samples(Callback):
 
 
 def train_text(
-    reading: Reading,  # what to learn from; its model is trained in place
-    folder: str | os.PathLike,  # where model, history and checkpoints go
-    steps: int = 2000,  # updates, in ten parts
-    batch: int = 32,  # pieces of the text in each step
-    lr: float = 0.003,  # learning rate, at its highest
-    seed: int = 0,  # of the pieces
-    resume: bool = False,  # go on with the run in that folder
-) -> int:  # exit code
-    "Train, print samples on the way, and save. Raises `RuntimeError` if it diverges."
+    reading: Reading, folder: str | os.PathLike, steps: int = 2000, batch: int = 32,
+    lr: float = 0.003, seed: int = 0, resume: bool = False
+) -> int:
+    """Train, print samples on the way, and save. Raises `RuntimeError` if it diverges.
+
+    Parameters:
+        reading: what to learn from; its model is trained in place
+        folder: where model, history and checkpoints go
+        steps: updates, in ten parts
+        batch: pieces of the text in each step
+        lr: learning rate, at its highest
+        seed: of the pieces
+        resume: go on with the run in that folder
+
+    Returns:
+        exit code
+    """
     model, folder = reading.model, Path(folder)
     checkpoints = folder / "checkpoints"
     size = model.parameters().vector.size

@@ -21,22 +21,32 @@ from .tree import Part
 
 # %% ../nbs/16_gpt.ipynb #d5b5be1c
 class Characters(Part):
-    "A number for each letter that occurs in a text, in the order of the alphabet."
+    """A number for each letter that occurs in a text, in the order of the alphabet.
 
-    def __init__(
-        self,
-        text: str,  # the letters that there are
-    ):
+    Parameters:
+        text: the letters that there are
+
+    Example:
+        >>> letters = nn.Characters("banana")
+        >>> print(letters, letters.encode("ban"), letters.decode([1, 0, 2]))
+        Characters('abn') [1 0 2] ban
+    """
+
+    def __init__(self, text: str):
         self._letters = np.unique(_codes(text))
         if not text: raise ValueError("Characters: there is no letter in an empty text")
 
     def __len__(self): return len(self._letters)
 
-    def encode(
-        self,
-        text: str,  # of known letters
-    ) -> Array:  # (len(text),)
-        "The numbers of a text's letters; `ValueError` for a letter that is not known."
+    def encode(self, text: str) -> Array:
+        """The numbers of a text's letters; `ValueError` for a letter that is not known.
+
+        Parameters:
+            text: of known letters
+
+        Returns:
+            (len(text),)
+        """
         codes = _codes(text)
         places = np.searchsorted(self._letters, codes).clip(max=len(self) - 1)
         if (wrong := self._letters[places] != codes).any():
@@ -44,11 +54,15 @@ class Characters(Part):
                              f"the {len(self)} letters it knows")
         return places
 
-    def decode(
-        self,
-        tokens: Array,  # whole numbers (t,)
-    ) -> str:  # of t letters
-        "The text of which these are the letters' numbers."
+    def decode(self, tokens: Array) -> str:
+        """The text of which these are the letters' numbers.
+
+        Parameters:
+            tokens: whole numbers (t,)
+
+        Returns:
+            of t letters
+        """
         codes = self._letters[_in_range("Characters", tokens, len(self))]
         return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
@@ -108,24 +122,34 @@ def _pieces_of(ids, ranks):
 class BytePairs(Part):
     """The 256 bytes, and the pairs of pieces that most often stand side by side, as
     pieces in turn (Gage, 1994; Sennrich et al., 2016). Every text can be written, and
-    comes back."""
+    comes back.
+
+    Parameters:
+        merges: pairs of numbers; number i becomes the piece 256 + i
+
+    Example:
+        >>> pairs = nn.BytePairs.train("the theme of the thesis", 260)
+        >>> print(pairs, pairs.encode("the"), pairs.decode(pairs.encode("the")))
+        BytePairs(of 259 pieces) [257] the
+    """
 
     __slots__ = ("__dict__", "_known")  # a note of what follows from the merges
 
-    def __init__(
-        self,
-        merges: Sequence = (),  # pairs of numbers; number i becomes the piece 256 + i
-    ):
+    def __init__(self, merges: Sequence = ()):
         self._merges = np.array(merges, np.int32).reshape(-1, 2)
         self._tables()
 
     @classmethod
-    def train(
-        cls,
-        text: str,  # to learn from
-        vocabulary: int = 512,  # pieces in the end, the 256 bytes among them
-    ) -> "BytePairs":  # fewer pieces where no pair occurs twice
-        "Join the pair that occurs most often (of several the smallest), many times."
+    def train(cls, text: str, vocabulary: int = 512) -> "BytePairs":
+        """Join the pair that occurs most often (of several the smallest), many times.
+
+        Parameters:
+            text: to learn from
+            vocabulary: pieces in the end, the 256 bytes among them
+
+        Returns:
+            fewer pieces where no pair occurs twice
+        """
         if vocabulary < 256:
             raise ValueError(f"BytePairs: a vocabulary of {vocabulary} has no room for "
                              "the 256 bytes")
@@ -151,11 +175,15 @@ class BytePairs(Part):
 
     def __len__(self): return 256 + len(self._merges)
 
-    def encode(
-        self,
-        text: str,  # any
-    ) -> Array:  # (t,)
-        "The numbers of a text's pieces, joined in the order the pairs were learnt in."
+    def encode(self, text: str) -> Array:
+        """The numbers of a text's pieces, joined in the order the pairs were learnt in.
+
+        Parameters:
+            text: any
+
+        Returns:
+            (t,)
+        """
         ranks, _, known = self._tables()
         found = []
         for chunk in _chunks(text):
@@ -166,11 +194,15 @@ class BytePairs(Part):
             found += ids
         return np.array(found, np.int64)
 
-    def decode(
-        self,
-        tokens: Array,  # whole numbers (t,)
-    ) -> str:  # bytes that are no text become �
-        "The text that was written so."
+    def decode(self, tokens: Array) -> str:
+        """The text that was written so.
+
+        Parameters:
+            tokens: whole numbers (t,)
+
+        Returns:
+            bytes that are no text become �
+        """
         _, pieces, _ = self._tables()
         data = b"".join(pieces[i] for i in _in_range("BytePairs", tokens, len(self)))
         try:
@@ -199,15 +231,25 @@ class BytePairs(Part):
 # %% ../nbs/16_gpt.ipynb #6a5b980d
 class Windows:
     """Random pieces of a long text, with what comes next at each place: batches for
-    `fit`, which goes on with them to the same bits after it was killed."""
+    `fit`, which goes on with them to the same bits after it was killed.
+
+    Parameters:
+        tokens: the text in numbers (n,)
+        context: places of a piece
+        batch_size: pieces of a batch
+        steps: batches of an epoch
+        rng: seed or generator of where they begin
+
+    Example:
+        >>> windows = nn.Windows(np.arange(100), context=4, batch_size=2, steps=1, rng=0)
+        >>> for x, y in windows: print(x, y)
+        [[81 82 83 84]
+         [61 62 63 64]] [[82 83 84 85]
+         [62 63 64 65]]
+    """
 
     def __init__(
-        self,
-        tokens: Array,  # the text in numbers (n,)
-        context: int,  # places of a piece
-        batch_size: int = 32,  # pieces of a batch
-        steps: int = 100,  # batches of an epoch
-        rng: Seed = 0,  # seed or generator of where they begin
+        self, tokens: Array, context: int, batch_size: int = 32, steps: int = 100, rng: Seed = 0
     ):
         sizes = {"context": context, "batch_size": batch_size, "steps": steps}
         for name, value in sizes.items(): whole("Windows", name, value)

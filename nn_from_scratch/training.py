@@ -44,31 +44,15 @@ _all_ = ["batches", "predict", "evaluate", "History", "Run", "Callback",
 
 # %% ../nbs/05_training.ipynb #14e9d7b2
 def fit(
-    model: Module,  # trained in place
-    loss: Loss,  # loss(prediction, target) -> number; a weight comes third
-    optimizer: Optimizer,  # how to step
-    train: Batches,  # (x, y) or (x, y, weight) arrays, or an iterable of such batches
-    valid: Batches | None = None,  # the same, for the validation after each epoch
-    *,
-    epochs: int = 10,  # how often to go through the training data
-    max_steps: int | None = None,  # updates after which to stop
-    batch_size: int = 32,  # samples in a batch, where `train` is arrays
-    tol: float | None = None,  # stop when the loss falls by less than this share
-    patience: int = 5,  # epochs over which that is measured (see `has_converged`)
-    clip_norm: float | None = None,  # cut the gradient to this length
-    metrics: Sequence[Metric] = (),  # metric(prediction, target) -> number
-    callbacks: Sequence[Any] = (),  # see `Callback`
-    rng: Seed = 0,  # seed or generator of the order of the samples
-    progress: bool = True,  # whether to show a progress bar
-    checkpoint: str | os.PathLike | None = None,  # a folder to save to
-    resume: bool = False,  # go on with the run in that folder, to the same bits
-    checkpoint_every: int = 1000,  # steps after which to save within an epoch, too
-    accumulate: int = 1,  # batches whose gradients make one step
-    class_weight: Mapping[int, float] | str | None = None,  # by label, or "balanced"
-    compile: bool | str = "auto",  # replay traced steps: True, False, "auto": long runs
-    workers: int = 1,  # threads that take a part of each batch
-    comm: Any = None,  # MPI.COMM_WORLD: processes that do
-) -> History:  # what happened, and why it ended
+    model: Module, loss: Loss, optimizer: Optimizer, train: Batches, valid: Batches | None = None,
+    *, epochs: int = 10, max_steps: int | None = None, batch_size: int = 32,
+    tol: float | None = None, patience: int = 5, clip_norm: float | None = None,
+    metrics: Sequence[Metric] = (), callbacks: Sequence[Any] = (), rng: Seed = 0,
+    progress: bool = True, checkpoint: str | os.PathLike | None = None, resume: bool = False,
+    checkpoint_every: int = 1000, accumulate: int = 1,
+    class_weight: Mapping[int, float] | str | None = None, compile: bool | str = "auto",
+    workers: int = 1, comm: Any = None
+) -> History:
     """Train `model` until the epochs or steps are done, or something else ends the run.
 
     The history says which in `stopped` and `stopped_because`. The training loss and
@@ -76,6 +60,42 @@ def fit(
     `ValueError` or `TypeError` for data or settings that make no sense, before anything
     is changed; an error on the way carries the history so far as its attribute
     `history`.
+
+    Parameters:
+        model: trained in place
+        loss: loss(prediction, target) -> number; a weight comes third
+        optimizer: how to step
+        train: (x, y) or (x, y, weight) arrays, or an iterable of such batches
+        valid: the same, for the validation after each epoch
+        epochs: how often to go through the training data
+        max_steps: updates after which to stop
+        batch_size: samples in a batch, where `train` is arrays
+        tol: stop when the loss falls by less than this share
+        patience: epochs over which that is measured (see `has_converged`)
+        clip_norm: cut the gradient to this length
+        metrics: metric(prediction, target) -> number
+        callbacks: see `Callback`
+        rng: seed or generator of the order of the samples
+        progress: whether to show a progress bar
+        checkpoint: a folder to save to
+        resume: go on with the run in that folder, to the same bits
+        checkpoint_every: steps after which to save within an epoch, too
+        accumulate: batches whose gradients make one step
+        class_weight: by label, or "balanced"
+        compile: replay traced steps: True, False, "auto": long runs
+        workers: threads that take a part of each batch
+        comm: MPI.COMM_WORLD: processes that do
+
+    Returns:
+        what happened, and why it ended
+
+    Example:
+        >>> x, y = nn.moons(200, rng=0)
+        >>> model = nn.mlp([2, 16, 2], rng=0)
+        >>> history = nn.fit(model, nn.cross_entropy, nn.Adam(0.01), (x, y), epochs=20,
+        ...                  progress=False)
+        >>> print(history.stopped, round(history.train_loss[-1], 1))
+        epochs 0.2
     """
     settings = dict(epochs=epochs, max_steps=max_steps, batch_size=batch_size, tol=tol,
                     patience=patience, clip_norm=clip_norm, accumulate=accumulate)

@@ -26,16 +26,31 @@ from .rules import defvjp
 # %% ../nbs/12_convolution.ipynb #10976e5a
 @operation
 def conv_transpose2d(
-    x: Array,  # images (n, height, width, n_in)
-    w: Array,  # (kh, kw, n_out / groups, n_in): as conv2d's, turned round
-    b: Array | float = 0.0,  # biases (n_out,), or 0 for none
-    stride: int | tuple = 1,  # steps of the window in the image that comes out
-    padding: int | tuple = 0,  # rows and columns that are cut off at each side
-    output_padding: int | tuple = 0,  # rows and columns more below and right
-    groups: int = 1,  # parts of the channels
-    dilation: int | tuple = 1,  # steps between the pixels that a kernel writes to
-) -> Array:  # (n, height', width', n_out)
-    "Every number paints its kernel: the way back of a convolution, as a way there."
+    x: Array, w: Array, b: Array | float = 0.0, stride: int | tuple = 1, padding: int | tuple = 0,
+    output_padding: int | tuple = 0, groups: int = 1, dilation: int | tuple = 1
+) -> Array:
+    """Every number paints its kernel: the way back of a convolution, as a way there.
+
+    Parameters:
+        x: images (n, height, width, n_in)
+        w: (kh, kw, n_out / groups, n_in): as conv2d's, turned round
+        b: biases (n_out,), or 0 for none
+        stride: steps of the window in the image that comes out
+        padding: rows and columns that are cut off at each side
+        output_padding: rows and columns more below and right
+        groups: parts of the channels
+        dilation: steps between the pixels that a kernel writes to
+
+    Returns:
+        (n, height', width', n_out)
+
+    Example:
+        >>> x = np.array([1.0, 10.0]).reshape(1, 1, 2, 1)
+        >>> w = np.arange(4.0).reshape(2, 2, 1, 1)
+        >>> print(nn.conv_transpose2d(x, w, stride=2).reshape(2, 4))
+        [[ 0.  1.  0. 10.]
+         [ 2.  3. 20. 30.]]
+    """
     like = np.empty((len(x), *_painted(x, w, stride, padding, output_padding, dilation),
                      w.shape[2] * groups), x.dtype)
     return conv_x(x, None, like, w, 0.0, stride, padding, dilation, groups) + b
@@ -63,23 +78,34 @@ defvjp(conv_transpose2d, _paint_x, _paint_w, conv_b)
 
 # %% ../nbs/12_convolution.ipynb #70ae0e04
 class ConvTranspose2d(Module):
-    "The way back of a convolution, as a layer: images become larger."
+    """The way back of a convolution, as a layer: images become larger.
+
+    Parameters:
+        n_in: channels that come in
+        n_out: channels that go out
+        kernel_size: rows and columns of a kernel
+        stride: steps in the image that comes out
+        padding: rows and columns that are cut off at each side
+        output_padding: rows and columns more below and right
+        groups: parts of the channels
+        bias: whether there are biases (they start at 0)
+        dilation: steps between the pixels that a kernel writes to
+        init: init((numbers that make one, n_out), rng, dtype)
+        rng: seed or generator; None draws anew each time
+        dtype: of the weights
+
+    Example:
+        >>> layer = nn.ConvTranspose2d(16, 3, 2, stride=2, rng=0)
+        >>> print(layer, layer(np.zeros((5, 8, 8, 16))).shape)
+        ConvTranspose2d(16, 3, 2, stride=2) (5, 16, 16, 3)
+    """
 
     @checked
     def __init__(
-        self,
-        n_in: int,  # channels that come in
-        n_out: int,  # channels that go out
-        kernel_size: int | tuple,  # rows and columns of a kernel
-        stride: int | tuple = 1,  # steps in the image that comes out
-        padding: int | tuple = 0,  # rows and columns that are cut off at each side
-        output_padding: int | tuple = 0,  # rows and columns more below and right
-        groups: int = 1,  # parts of the channels
-        bias: bool = True,  # whether there are biases (they start at 0)
-        dilation: int | tuple = 1,  # steps between the pixels that a kernel writes to
-        init: Any = he_normal,  # init((numbers that make one, n_out), rng, dtype)
-        rng: Seed = None,  # seed or generator; None draws anew each time
-        dtype: Dtype = np.float32,  # of the weights
+        self, n_in: int, n_out: int, kernel_size: int | tuple, stride: int | tuple = 1,
+        padding: int | tuple = 0, output_padding: int | tuple = 0, groups: int = 1,
+        bias: bool = True, dilation: int | tuple = 1, init: Any = he_normal, rng: Seed = None,
+        dtype: Dtype = np.float32
     ):
         seen = math.prod(pair(kernel_size)) * n_in // groups
         weight = init((seen, n_out), np.random.default_rng(rng), dtype)

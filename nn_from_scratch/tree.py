@@ -16,7 +16,14 @@ import numpy as np
 
 # %% ../nbs/01b_network.ipynb #a6b7c107
 class Part:
-    "What a walk through a model enters by its attributes: `Module` is one."
+    """What a walk through a model enters by its attributes: `Module` is one.
+
+    Example:
+        >>> class Pair(nn.tree.Part):
+        ...     def __init__(self): self.left, self.right = np.ones(2), np.ones(3)
+        >>> print([name for name, *_ in nn.tree.slots(Pair())])
+        ['left', 'right']
+    """
 
     __slots__ = ()
     unnamed: tuple[str, ...] = ()  # attributes that lend no name to what they hold
@@ -25,46 +32,80 @@ class Part:
 containers = (Part, list, tuple, dict)  # what a walk enters
 
 
-def holder_of(
-    part: Any,  # a part, list, tuple or dict
-) -> Any:  # a dict, list or tuple
-    "Where a part keeps what it holds: an object its attributes, the others themselves."
+def holder_of(part: Any) -> Any:
+    """Where a part keeps what it holds: an object its attributes, the others themselves.
+
+    Parameters:
+        part: a part, list, tuple or dict
+
+    Returns:
+        a dict, list or tuple
+    """
     return vars(part) if isinstance(part, Part) else part
 
 
-def pairs(
-    part: Any,  # a part, list, tuple or dict
-) -> list[tuple[Any, Any]]:  # (key, value)
-    "What a part, list, tuple or dict holds now."
+def pairs(part: Any) -> list[tuple[Any, Any]]:
+    """What a part, list, tuple or dict holds now.
+
+    Parameters:
+        part: a part, list, tuple or dict
+
+    Returns:
+        (key, value)
+
+    Example:
+        >>> nn.metrics.pairs(np.array([0.3, -0.3]))
+        array([[ 0. ,  0.3],
+               [ 0. , -0.3]])
+    """
     holder = holder_of(part)
     return list(holder.items() if isinstance(holder, dict) else enumerate(holder))
 
 
-def full_name(
-    name: str,  # of the part
-    part: Any,  # a part, list, tuple or dict
-    key: Any,  # of what it holds
-) -> str:  # "0.weight"
-    "The name of what a part holds under a key."
+def full_name(name: str, part: Any, key: Any) -> str:
+    """The name of what a part holds under a key.
+
+    Parameters:
+        name: of the part
+        part: a part, list, tuple or dict
+        key: of what it holds
+
+    Returns:
+        "0.weight"
+    """
     if isinstance(part, Part) and key in type(part).unnamed:
         return name
     return f"{name}.{key}" if name else str(key)
 
 
-def is_parameter(
-    value: Any,  # anything
-) -> TypeGuard[np.ndarray]:
-    "Whether `value` can be trained: an array of floats."
+def is_parameter(value: Any) -> TypeGuard[np.ndarray]:
+    """Whether `value` can be trained: an array of floats.
+
+    Parameters:
+        value: anything
+    """
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
-def slots(
-    part: Any,  # a model, a module of it, or a list, tuple or dict of modules
-) -> Iterator[tuple[str, Any, Any, Any, bool]]:  # (name, holder, key, value, is state)
+def slots(part: Any) -> Iterator[tuple[str, Any, Any, Any, bool]]:
     """Everything that stands in a model, depth first in the order of definition.
 
     Each part is entered once. What stands under a name with `_` is state, and last.
     Raises `ValueError` for a model that contains itself.
+
+    Parameters:
+        part: a model, a module of it, or a list, tuple or dict of modules
+
+    Returns:
+        (name, holder, key, value, is state)
+
+    Example:
+        >>> for name, _, key, value, _ in nn.tree.slots(nn.mlp([2, 3], rng=0)):
+        ...     print(name, key, type(value).__name__)
+         layers list
+        0 0 Linear
+        0.weight weight ndarray
+        0.bias bias ndarray
     """
     seen: set[int] = set()
     state: list[tuple] = []

@@ -156,16 +156,17 @@ def tell(what: str, seen: str) -> Finding:
 # %% ../nbs/08_diagnosis.ipynb #8fb6d5f3
 class Setup:
     """A copy of all that is to be examined: model, loss, optimizer, data. Experiments
-    are made on copies of the copy."""
+    are made on copies of the copy.
 
-    def __init__(
-        self,
-        model: Module,  # as it would be trained
-        loss: Callable,  # loss(prediction, target) or (prediction, target, weight)
-        optimizer: Any,  # how it would step
-        train: Any,  # (x, y) or (x, y, weight) arrays, or an iterable of such batches
-        rng: int = 0,  # which samples are looked at
-    ):
+    Parameters:
+        model: as it would be trained
+        loss: loss(prediction, target) or (prediction, target, weight)
+        optimizer: how it would step
+        train: (x, y) or (x, y, weight) arrays, or an iterable of such batches
+        rng: which samples are looked at
+    """
+
+    def __init__(self, model: Module, loss: Callable, optimizer: Any, train: Any, rng: int = 0):
         self.model, self.loss, self.optimizer = copy.deepcopy(model), loss, optimizer
         self.x, self.y, *self.weight = _as_arrays(train)
         self.order = np.random.default_rng(rng).permutation(len(self.x))

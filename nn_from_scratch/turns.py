@@ -25,6 +25,12 @@ class Turn:
     while that frame is on the stack of some thread: if an interrupt or a fork has torn
     it away before it could `release`, the turn is free. Readers write `with turn:`, and
     are known by their frames in the same way.
+
+    Example:
+        >>> model = nn.mlp([2, 3, 1], rng=0)
+        >>> with model.reading():  # no other thread takes a gradient of it now
+        ...     print(model(np.zeros((1, 2))), model.layout().lock.locked())
+        [[0.]] False
     """
 
     def __init__(self):
@@ -33,8 +39,12 @@ class Turn:
         self._waiting = 0  # how many readers wait
         self._inner: dict = {}  # forks before -> the lock: a child makes its own
 
-    def acquire(self) -> bool:  # False if another gradient is being taken
-        "Take the turn for the calling function, once other threads have done reading."
+    def acquire(self) -> bool:
+        """Take the turn for the calling function, once other threads have done reading.
+
+        Returns:
+            False if another gradient is being taken
+        """
         frame = sys._getframe(1)
         if self._taken.setdefault("by", frame) is not frame:
             if self.locked():

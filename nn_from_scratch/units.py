@@ -18,19 +18,24 @@ from .onnx import to_onnx
 
 # %% ../nbs/D_estimators.ipynb #e0a90b02
 class Units(Module):
-    "Bring answers of mean 0 and spread 1 to the target's own units: z * std + mean."
+    """Bring answers of mean 0 and spread 1 to the target's own units: z * std + mean.
 
-    def __init__(
-        self,
-        standardize: Standardize,  # what the targets were standardised by
-    ):
+    Parameters:
+        standardize: what the targets were standardised by
+    """
+
+    def __init__(self, standardize: Standardize):
         self._mean, self._std = standardize.mean, standardize.std
 
-    def __call__(
-        self,
-        z: np.ndarray,  # answers of the network (n, outputs)
-    ) -> np.ndarray:  # of the same shape, in float64
-        "Answers in the target's own units."
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Answers in the target's own units.
+
+        Parameters:
+            z: answers of the network (n, outputs)
+
+        Returns:
+            of the same shape, in float64
+        """
         return np.asarray(z, np.float64) * self._std + self._mean
 
     def __repr__(self):

@@ -17,13 +17,18 @@ import numpy as np
 from .rules import no_rule, sum_to
 
 # %% ../nbs/03b_autodiff.ipynb #4dd0f96f
-def walk_back(
-    y: Any,  # the result, a single number
-    out: Sequence[np.ndarray],  # for the leaves: where their gradients are written
-    keep: bool = False,  # keep the gradients of the steps between
-) -> list:  # of each step up to y; None where none arrived, or it was freed
+def walk_back(y: Any, out: Sequence[np.ndarray], keep: bool = False) -> list:
     """The backward pass: hand the gradient of `y` from each step to its inputs, last
-    first."""
+    first.
+
+    Parameters:
+        y: the result, a single number
+        out: for the leaves: where their gradients are written
+        keep: keep the gradients of the steps between
+
+    Returns:
+        of each step up to y; None where none arrived, or it was freed
+    """
     gradients: list = [None] * max(y.index + 1, len(out))
     gradients[y.index] = y.value.dtype.type(1)  # ∂L/∂L
     for i in range(y.index, len(out) - 1, -1):

@@ -28,8 +28,12 @@ class Ref:
 
 @dataclass
 class Node:
-    "An operation on numbered values; and what it gave the first time, for its shape."
-    op: Any  # a function; or "input", "ask", "back", …
+    """An operation on numbered values; and what it gave the first time, for its shape.
+
+    Parameters:
+        op: a function; or "input", "ask", "back", …
+    """
+    op: Any
     args: tuple
     kwargs: dict
     value: Any

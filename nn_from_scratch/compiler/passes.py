@@ -21,11 +21,17 @@ from .trace import drawn
 # %% ../../nbs/18_compiler.ipynb #e40f4866
 @dataclass
 class Plan:
-    "A program on its way to being written out."
-    nodes: dict[int, Node]  # by number, in order
+    """A program on its way to being written out.
+
+    Parameters:
+        nodes: by number, in order
+        outputs: tuples, lists, dicts of values
+        writes: (array or input, the value that is written into it)
+    """
+    nodes: dict[int, Node]
     inputs: list[int]
-    outputs: Any  # tuples, lists, dicts of values
-    writes: list[tuple[Any, Any]]  # (array or input, the value that is written into it)
+    outputs: Any
+    writes: list[tuple[Any, Any]]
 
     def kept(self) -> set[int]:
         "The values that are wanted at the end."

@@ -112,15 +112,24 @@ class Compiled:
         return "\n".join(text for replay in texts for text in replay)
 
 # %% ../../nbs/18_compiler.ipynb #e0af35ad
-def compile(
-    f: Callable,  # of models, arrays and numbers; or what value_and_grad gives
-    loops: bool = False,  # whether numba compiles neighbouring operations into loops
-) -> Any:  # a function that takes and gives the same
+def compile(f: Callable, loops: bool = False) -> Any:
     """`f`, traced at its first call with arguments of such shapes, then replayed.
 
     Equal to `f` up to rounding. Arrays, numbers and parameters may be others in each
     call; all else is as it was at the first. Raises `Looked` where `f` looks at a
     number (an `if` on it, say), or draws one. `text()` gives what was written.
+
+    Parameters:
+        f: of models, arrays and numbers; or what value_and_grad gives
+        loops: whether numba compiles neighbouring operations into loops
+
+    Returns:
+        a function that takes and gives the same
+
+    Example:
+        >>> f = compile(nn.value_and_grad(lambda w: np.sum(w * w)))
+        >>> f(np.array([1.0, 2.0]))
+        (np.float64(5.0), array([2., 4.]))
     """
     kind("compile", "f", f, Callable, "a function")
     if loops and not has_numba: raise ImportError(NO_NUMBA)
@@ -186,15 +195,29 @@ def updating(optimizer: Optimizer, compile: Any) -> Callable:
 
 # %% ../../nbs/18_compiler.ipynb #4cb14656
 def training_step(
-    model: Module,  # trained in place
-    loss: Loss,  # loss(prediction, target) -> number; a weight comes third
-    optimizer: Optimizer,  # how to step
-    compile: bool = False,  # whether to replay it, with loops if numba is there
-) -> Callable:  # step(x, y, weight=None) -> the loss before the step
+    model: Module, loss: Loss, optimizer: Optimizer, compile: bool = False
+) -> Callable:
     """One step of training as one call.
 
     With `compile`, a step that cannot be traced (the model looks at a number, say) is
     taken as it is, and a warning says why, once.
+
+    Parameters:
+        model: trained in place
+        loss: loss(prediction, target) -> number; a weight comes third
+        optimizer: how to step
+        compile: whether to replay it, with loops if numba is there
+
+    Returns:
+        step(x, y, weight=None) -> the loss before the step
+
+    Example:
+        >>> x, y = nn.moons(64, rng=0)
+        >>> model = nn.mlp([2, 8, 2], rng=0)
+        >>> step = training_step(model, nn.cross_entropy, nn.Adam(0.01), compile=True)
+        >>> losses = [step(x, y) for _ in range(100)]
+        >>> losses[-1] < losses[0] / 2
+        np.True_
     """
     kind("training_step", "model", model, Module, "a Module")
     kind("training_step", "loss", loss, Callable, "a function such as mse")

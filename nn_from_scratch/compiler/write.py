@@ -246,6 +246,15 @@ def quick_argument(writer, node, a):
 
 
 def ask(writer, number, row, *args):
+    """
+    Example:
+        >>> @nn.functions.checked
+        ... def root(x): return x**0.5
+        >>> nn.asking.ask(root, nn.checks.at_least_0)
+        >>> try: root(-1)
+        ... except ValueError as error: print(error)
+        root: x must be a number of at least 0, not -1
+    """
     words = ", ".join(map(writer.word, args))
     writer.lines.append(f"{writer.name(row, 'ask')}({words})")
 

@@ -23,21 +23,36 @@ from .toy import generator
 # %% ../../nbs/06_data.ipynb #4484b6bc
 @dataclass(frozen=True)
 class shift:
-    "Move each picture by up to so many pixels, up or down and to a side."
+    """Move each picture by up to so many pixels, up or down and to a side.
 
-    pixels: int = 1  # at most, in either direction
-    shape: tuple[int, int] | None = None  # of a picture in a row; None: it is square
+    Parameters:
+        pixels: at most, in either direction
+        shape: of a picture in a row; None: it is square
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> moved, _ = nn.data.shift(1)(x[:5], y[:5], np.random.default_rng(0))
+        >>> moved.shape
+        (5, 64)
+    """
+
+    pixels: int = 1
+    shape: tuple[int, int] | None = None
 
     def __post_init__(self):
         whole("shift", "pixels", self.pixels)
 
-    def __call__(
-        self,
-        x: Array,  # pictures (n, height, width, ...), or rows of pixels (n, d)
-        y: Array,  # targets (n, ...)
-        rng: np.random.Generator,  # what it draws from
-    ) -> Batch:  # x and y
-        "The batch, each picture moved; what comes in at an edge is 0."
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Batch:
+        """The batch, each picture moved; what comes in at an edge is 0.
+
+        Parameters:
+            x: pictures (n, height, width, ...), or rows of pixels (n, d)
+            y: targets (n, ...)
+            rng: what it draws from
+
+        Returns:
+            x and y
+        """
         pictures = as_pictures("shift", x, self.shape)
         n, height, width = pictures.shape[:3]
         down, right = rng.integers(-self.pixels, self.pixels + 1, (2, n, 1))
@@ -80,22 +95,37 @@ def between(pictures, rows, columns):
 
 @dataclass(frozen=True)
 class rotate:
-    "Turn each picture about its middle, by an angle of up to so many degrees."
+    """Turn each picture about its middle, by an angle of up to so many degrees.
 
-    degrees: float = 10.0  # at most, in either direction
-    shape: tuple[int, int] | None = None  # of a picture in a row; None: it is square
+    Parameters:
+        degrees: at most, in either direction
+        shape: of a picture in a row; None: it is square
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> turned, _ = nn.data.rotate(10)(x[:5], y[:5], np.random.default_rng(0))
+        >>> turned.shape
+        (5, 64)
+    """
+
+    degrees: float = 10.0
+    shape: tuple[int, int] | None = None
 
     def __post_init__(self):
         at_least_0("rotate", "degrees", self.degrees)
 
-    def __call__(
-        self,
-        x: Array,  # pictures (n, height, width, ...), or rows of pixels (n, d)
-        y: Array,  # targets (n, ...)
-        rng: np.random.Generator,  # what it draws from
-    ) -> Batch:  # x and y
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Batch:
         """The batch, each picture turned; between four pixels their mean by nearness
-        is taken."""
+        is taken.
+
+        Parameters:
+            x: pictures (n, height, width, ...), or rows of pixels (n, d)
+            y: targets (n, ...)
+            rng: what it draws from
+
+        Returns:
+            x and y
+        """
         pictures = as_pictures("rotate", x, self.shape)
         n, height, width = pictures.shape[:3]
         angle = np.deg2rad(rng.uniform(-self.degrees, self.degrees, (n, 1, 1)))
@@ -109,40 +139,70 @@ class rotate:
 
 @dataclass(frozen=True)
 class noise:
-    "Add normal noise to each number."
+    """Add normal noise to each number.
 
-    std: float = 0.1  # its standard deviation
+    Parameters:
+        std: its standard deviation
+
+    Example:
+        >>> x, y = nn.data.noise(0.1)(np.zeros((2, 2)), np.zeros(2), np.random.default_rng(0))
+        >>> x.round(2)
+        array([[ 0.01, -0.01],
+               [ 0.06,  0.01]])
+    """
+
+    std: float = 0.1
 
     def __post_init__(self):
         at_least_0("noise", "std", self.std)
 
-    def __call__(
-        self,
-        x: Array,  # a batch (n, ...)
-        y: Array,  # targets (n, ...)
-        rng: np.random.Generator,  # what it draws from
-    ) -> Batch:  # x and y
-        "The batch with noise."
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Batch:
+        """The batch with noise.
+
+        Parameters:
+            x: a batch (n, ...)
+            y: targets (n, ...)
+            rng: what it draws from
+
+        Returns:
+            x and y
+        """
         return (x + self.std * rng.standard_normal(x.shape)).astype(x.dtype), y
 
 
 @dataclass(frozen=True)
 class cutout:
-    "Cover a square of each picture with 0 (DeVries and Taylor, 2017)."
+    """Cover a square of each picture with 0 (DeVries and Taylor, 2017).
 
-    size: int = 2  # of the square; it may hang over an edge
-    shape: tuple[int, int] | None = None  # of a picture in a row; None: it is square
+    Parameters:
+        size: of the square; it may hang over an edge
+        shape: of a picture in a row; None: it is square
+
+    Example:
+        >>> x, y = nn.data.cutout(2)(np.ones((1, 9)), np.zeros(1), np.random.default_rng(0))
+        >>> x.reshape(3, 3)
+        array([[1., 1., 1.],
+               [0., 0., 1.],
+               [0., 0., 1.]])
+    """
+
+    size: int = 2
+    shape: tuple[int, int] | None = None
 
     def __post_init__(self):
         whole("cutout", "size", self.size)
 
-    def __call__(
-        self,
-        x: Array,  # pictures (n, height, width, ...), or rows of pixels (n, d)
-        y: Array,  # targets (n, ...)
-        rng: np.random.Generator,  # what it draws from
-    ) -> Batch:  # x and y
-        "The batch, a square of each picture covered; its middle lies anywhere."
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Batch:
+        """The batch, a square of each picture covered; its middle lies anywhere.
+
+        Parameters:
+            x: pictures (n, height, width, ...), or rows of pixels (n, d)
+            y: targets (n, ...)
+            rng: what it draws from
+
+        Returns:
+            x and y
+        """
         pictures = as_pictures("cutout", x, self.shape).copy()
         n, height, width = pictures.shape[:3]
         top = rng.integers(height, size=(n, 1)) - self.size // 2
@@ -156,22 +216,38 @@ class cutout:
 
 @dataclass(frozen=True)
 class mixup:
-    "Mix each example with another, its target likewise (Zhang et al., 2018)."
+    """Mix each example with another, its target likewise (Zhang et al., 2018).
 
-    alpha: float = 0.2  # of the Beta distribution of the shares; near 0, hardly mixed
-    classes: int | None = None  # how many, if y are labels; None: y are numbers
+    Parameters:
+        alpha: of the Beta distribution of the shares; near 0, hardly mixed
+        classes: how many, if y are labels; None: y are numbers
+
+    Example:
+        >>> mix = nn.data.mixup(1.0, classes=2)
+        >>> x, y = mix(np.array([[0.0], [1.0]]), np.array([0, 1]), np.random.default_rng(0))
+        >>> y.round(2)
+        array([[0.7, 0.3],
+               [0.3, 0.7]], dtype=float32)
+    """
+
+    alpha: float = 0.2
+    classes: int | None = None
 
     def __post_init__(self):
         above_0("mixup", "alpha", self.alpha)
         if self.classes is not None: whole("mixup", "classes", self.classes)
 
-    def __call__(
-        self,
-        x: Array,  # a batch (n, ...)
-        y: Array,  # labels (n,), or targets (n, ...)
-        rng: np.random.Generator,  # what it draws from
-    ) -> Batch:  # x, and y (n, classes) as probabilities, or (n, ...)
-        "The batch, each row with a share of another row."
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Batch:
+        """The batch, each row with a share of another row.
+
+        Parameters:
+            x: a batch (n, ...)
+            y: labels (n,), or targets (n, ...)
+            rng: what it draws from
+
+        Returns:
+            x, and y (n, classes) as probabilities, or (n, ...)
+        """
         if self.classes is not None:
             y = (y[:, None] == np.arange(self.classes)).astype(np.float32)
         elif y.dtype.kind != "f":
@@ -185,12 +261,24 @@ class mixup:
 @dataclass
 class augmented:
     """The batches of an epoch, in random order, each changed by the steps: `fit`
-    takes it in the place of the training data, and goes through it once an epoch."""
+    takes it in the place of the training data, and goes through it once an epoch.
 
-    data: Batch  # (x, y), or (x, y, weight), a row for each example
-    steps: list[Callable]  # what is done to a batch, in this order
-    batch_size: int = 32  # examples in a batch
-    rng: Any = 0  # seed or generator: of the order, and of the steps
+    Parameters:
+        data: (x, y), or (x, y, weight), a row for each example
+        steps: what is done to a batch, in this order
+        batch_size: examples in a batch
+        rng: seed or generator: of the order, and of the steps
+
+    Example:
+        >>> batches = nn.data.augmented(nn.moons(100, rng=0), [nn.data.noise(0.1)], batch_size=32)
+        >>> [len(x) for x, y in batches]
+        [32, 32, 32, 4]
+    """
+
+    data: Batch
+    steps: list[Callable]
+    batch_size: int = 32
+    rng: Any = 0
 
     def __post_init__(self):
         whole("augmented", "batch_size", self.batch_size)

@@ -72,11 +72,22 @@ def _what_is_wrong(shape, expected, found):
             f"{found:,} follow it")
 
 # %% ../../nbs/06_data.ipynb #75e91763
-def read_idx(
-    path: str | os.PathLike,  # an IDX file of unsigned bytes, plain or gzipped
-) -> Array:  # uint8, of the shape that the file's header gives
-    """The array in an IDX file. Raises `FileNotFoundError`, or `ValueError` for a
-    damaged file or one of another format."""
+def read_idx(path: str | os.PathLike) -> Array:
+    r"""The array in an IDX file. Raises `FileNotFoundError`, or `ValueError` for a
+    damaged file or one of another format.
+
+    Parameters:
+        path: an IDX file of unsigned bytes, plain or gzipped
+
+    Returns:
+        uint8, of the shape that the file's header gives
+
+    Example:
+        >>> path = folder / "two-numbers"
+        >>> n = path.write_bytes(b"\0\0\x08\x01" + b"\0\0\0\x02" + b"\7\t")
+        >>> nn.read_idx(path)
+        array([7, 9], dtype=uint8)
+    """
     where, data = contents(path)
     if data[:3] != b"\0\0\x08" or data[3:4] in (b"", b"\0"):
         raise ValueError(f"{where}: not an IDX file of unsigned bytes: it begins with "
@@ -181,9 +192,7 @@ def _mnist_part(folder, part):
     return x, labels.astype(np.int64)
 
 # %% ../../nbs/06_data.ipynb #10d71070
-def load_mnist(
-    folder: str | os.PathLike | None = None,  # of the IDX files, or with `mnist` in it
-) -> tuple:  # ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64
+def load_mnist(folder: str | os.PathLike | None = None) -> tuple:
     """MNIST's 60,000 training and 10,000 test digits, 28 x 28 pixels each, from a
     folder or downloaded once.
 
@@ -195,6 +204,17 @@ def load_mnist(
 
     Source: Y. LeCun, C. Cortes and C. J. C. Burges (1998), "The MNIST database of
     handwritten digits".
+
+    Parameters:
+        folder: of the IDX files, or with `mnist` in it
+
+    Returns:
+        ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64
+
+    Example:
+        >>> try: nn.load_mnist("no/such/folder")
+        ... except FileNotFoundError as error: print(str(error)[:40])
+        load_mnist: there is no folder no/such/f
     """
     source = "the argument folder"
     if folder is None:

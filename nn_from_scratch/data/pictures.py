@@ -24,17 +24,31 @@ from .mnist import contents, is_there, load_mnist, shown
 # %% ../../nbs/12_convolution.ipynb #5661e9ab
 @dataclass(frozen=True)
 class flip:
-    "Mirror half of the pictures, left to right: where a mirror image means the same."
+    """Mirror half of the pictures, left to right: where a mirror image means the same.
 
-    shape: tuple[int, int] | None = None  # of a picture in a row; None: it is square
+    Parameters:
+        shape: of a picture in a row; None: it is square
 
-    def __call__(
-        self,
-        x: Array,  # pictures (n, height, width, ...), or rows of pixels (n, d)
-        y: Array,  # targets (n, ...)
-        rng: np.random.Generator,  # what it draws from
-    ) -> Batch:  # x and y
-        "The batch, some of its pictures mirrored."
+    Example:
+        >>> x = np.arange(4.0).reshape(1, 2, 2)
+        >>> print(nn.data.flip()(x, np.zeros(1), np.random.default_rng(1))[0])
+        [[[0. 1.]
+          [2. 3.]]]
+    """
+
+    shape: tuple[int, int] | None = None
+
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Batch:
+        """The batch, some of its pictures mirrored.
+
+        Parameters:
+            x: pictures (n, height, width, ...), or rows of pixels (n, d)
+            y: targets (n, ...)
+            rng: what it draws from
+
+        Returns:
+            x and y
+        """
         pictures = as_pictures("flip", x, self.shape).copy()
         chosen = rng.random(len(pictures)) < 0.5
         pictures[chosen] = pictures[chosen, :, ::-1]
@@ -43,21 +57,36 @@ class flip:
 
 @dataclass(frozen=True)
 class zoom:
-    "Make each picture larger or smaller about its middle, by up to this share."
+    """Make each picture larger or smaller about its middle, by up to this share.
 
-    share: float = 0.1  # at most: 0.1 for sizes of 0.9 to 1.1
-    shape: tuple[int, int] | None = None  # of a picture in a row; None: it is square
+    Parameters:
+        share: at most: 0.1 for sizes of 0.9 to 1.1
+        shape: of a picture in a row; None: it is square
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> larger, _ = nn.data.zoom(0.2)(x[:5], y[:5], np.random.default_rng(0))
+        >>> print(larger.shape)
+        (5, 64)
+    """
+
+    share: float = 0.1
+    shape: tuple[int, int] | None = None
 
     def __post_init__(self):
         below_1("zoom", "share", self.share)
 
-    def __call__(
-        self,
-        x: Array,  # pictures (n, height, width, ...), or rows of pixels (n, d)
-        y: Array,  # targets (n, ...)
-        rng: np.random.Generator,  # what it draws from
-    ) -> Batch:  # x and y
-        "The batch, each picture of another size; between pixels, their mean is taken."
+    def __call__(self, x: Array, y: Array, rng: np.random.Generator) -> Batch:
+        """The batch, each picture of another size; between pixels, their mean is taken.
+
+        Parameters:
+            x: pictures (n, height, width, ...), or rows of pixels (n, d)
+            y: targets (n, ...)
+            rng: what it draws from
+
+        Returns:
+            x and y
+        """
         pictures = as_pictures("zoom", x, self.shape)
         n, height, width = pictures.shape[:3]
         size = 1 + rng.uniform(-self.share, self.share, (n, 1, 1))
@@ -117,14 +146,23 @@ def _place(who, folder, name, files):
                             f"({source}); expected {', '.join(files)}")
 
 # %% ../../nbs/12_convolution.ipynb #1e18de8c
-def load_fashion_mnist(
-    folder: str | os.PathLike | None = None,  # of the files, or above `fashion-mnist`
-) -> tuple:  # ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64
+def load_fashion_mnist(folder: str | os.PathLike | None = None) -> tuple:
     """Fashion-MNIST: 60,000 and 10,000 grey pictures of ten kinds of clothes, 28 x 28
     pixels, from a folder or downloaded once, as `load_mnist` does it.
 
     Source: H. Xiao, K. Rasul and R. Vollgraf (2017), "Fashion-MNIST: a novel image
     dataset for benchmarking machine learning algorithms", MIT licence.
+
+    Parameters:
+        folder: of the files, or above `fashion-mnist`
+
+    Returns:
+        ((x, y), (x_test, y_test)): x (n, 784) float32 from 0 to 1, y (n,) int64
+
+    Example:
+        >>> try: nn.load_fashion_mnist("no/such/folder")
+        ... except FileNotFoundError as error: print(str(error)[:51])
+        load_fashion_mnist: no files in no/such/folder/fash
     """
     names = {name: None for file in fashion_files for name in (file, file[:-3])}
     place = _place("load_fashion_mnist", folder, "fashion-mnist", names)
@@ -132,9 +170,7 @@ def load_fashion_mnist(
                                            _fashion, fashion_files))
 
 
-def load_cifar10(
-    folder: str | os.PathLike | None = None,  # of the batches, or above `cifar-10`
-) -> tuple:  # ((x, y), (x_test, y_test)): x (n, 32, 32, 3) float32 from 0 to 1, y int64
+def load_cifar10(folder: str | os.PathLike | None = None) -> tuple:
     """CIFAR-10: 50,000 and 10,000 colour pictures of ten kinds of things, 32 x 32
     pixels, in its binary version, from a folder or downloaded once.
 
@@ -143,6 +179,17 @@ def load_cifar10(
 
     Source: A. Krizhevsky (2009), "Learning multiple layers of features from tiny
     images".
+
+    Parameters:
+        folder: of the batches, or above `cifar-10`
+
+    Returns:
+        ((x, y), (x_test, y_test)): x (n, 32, 32, 3) float32 from 0 to 1, y int64
+
+    Example:
+        >>> try: nn.load_cifar10("no/such/folder")
+        ... except FileNotFoundError as error: print(str(error)[:45])
+        load_cifar10: no files in no/such/folder/cifa
     """
     trained = [f"data_batch_{i}.bin" for i in range(1, 6)]
     files = [*trained, "test_batch.bin", *cifar_files]

@@ -86,14 +86,27 @@ def _members(labels, count):
 
 # %% ../../nbs/06_data.ipynb #49ff3f1d
 def train_valid_split(
-    x: Any,  # examples (n, ...)
-    y: Any,  # targets (n, ...)
-    valid: float = 0.2,  # what to hold back: a fraction between 0 and 1, or a number
-    rng: int | np.random.Generator = 0,  # seed or generator
-    stratify: bool = False,  # keep the classes in proportion; y are labels then, (n,)
-) -> tuple[Batch, Batch]:  # ((x_train, y_train), (x_valid, y_valid)), in random order
+    x: Any, y: Any, valid: float = 0.2, rng: int | np.random.Generator = 0, stratify: bool = False
+) -> tuple[Batch, Batch]:
     """Split examples at random into two parts that do not overlap. Raises
-    `ValueError` when a part, or a class in a part, would be empty."""
+    `ValueError` when a part, or a class in a part, would be empty.
+
+    Parameters:
+        x: examples (n, ...)
+        y: targets (n, ...)
+        valid: what to hold back: a fraction between 0 and 1, or a number
+        rng: seed or generator
+        stratify: keep the classes in proportion; y are labels then, (n,)
+
+    Returns:
+        ((x_train, y_train), (x_valid, y_valid)), in random order
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> train, valid = nn.train_valid_split(x, y, valid=0.2, rng=0, stratify=True)
+        >>> len(train[1]), len(valid[1])
+        (1438, 359)
+    """
     x, y = as_many_rows(x, y)
     n = len(x)
     count = _count_held_out(valid, n)
@@ -172,45 +185,86 @@ class Standardize(Module):
     scaled elsewhere. Everything is computed in float64; float32 data comes back as
     float32. Raises `ValueError` for NaN or infinity (with row and column), no
     examples, or another number of features.
+
+    Parameters:
+        x: training data (n, ...): one row for each example
+        weight: how much each example counts (n,); None for all alike
+
+    Example:
+        >>> x = np.array([[1.0, 5.0], [3.0, 5.0]])
+        >>> standardize = nn.Standardize(x)
+        >>> print(standardize(x))
+        [[-1.  0.]
+         [ 1.  0.]]
+        >>> standardize
+        Standardize(2 features, 1 of them constant)
     """
 
     takes_any_scale = True  # also numbers that the dtype of a model cannot hold
 
-    def __init__(
-        self,
-        x: Any,  # training data (n, ...): one row for each example
-        weight: Any = None,  # how much each example counts (n,); None for all alike
-    ):
+    def __init__(self, x: Any, weight: Any = None):
         self._mean, self._std, self._constant = statistics(*_rows_that_count(x, weight))
 
     @property
-    def mean(self) -> Array:  # (...)
-        "What is taken off each feature, in float64."
+    def mean(self) -> Array:
+        """What is taken off each feature, in float64.
+
+        Returns:
+            (...)
+        """
         return self._mean
 
     @property
-    def std(self) -> Array:  # (...)
-        "What each feature is divided by, in float64; 1 where it was constant."
+    def std(self) -> Array:
+        """What each feature is divided by, in float64; 1 where it was constant.
+
+        Returns:
+            (...)
+        """
         return self._std
 
     @property
-    def constant(self) -> Array:  # (...)
-        "Which features were constant in training."
+    def constant(self) -> Array:
+        """Which features were constant in training.
+
+        Returns:
+            (...)
+        """
         return self._constant
 
-    def __call__(
-        self,
-        x: Any,  # data (n, ...) or a single example (...), features as in training
-    ) -> Any:  # of the same shape: (x - mean) / std
-        "Standardise data by the mean and standard deviation of the training data."
+    def __call__(self, x: Any) -> Any:
+        """Standardise data by the mean and standard deviation of the training data.
+
+        Parameters:
+            x: data (n, ...) or a single example (...), features as in training
+
+        Returns:
+            of the same shape: (x - mean) / std
+
+        Example:
+            >>> standardize = nn.Standardize(np.array([[10.0], [30.0]]))
+            >>> standardize(np.array([[20.0], [40.0]]))
+            array([[0.],
+                   [2.]])
+        """
         x, dtype = self._checked(x)
         return ((x - self.mean) / self.std).astype(dtype)
 
-    def inverse(
-        self,
-        z: Any,  # standardised data (n, ...) or a single example (...)
-    ) -> Any:  # of the same shape: z * std + mean
-        "Take standardised data back to its own units."
+    def inverse(self, z: Any) -> Any:
+        """Take standardised data back to its own units.
+
+        Parameters:
+            z: standardised data (n, ...) or a single example (...)
+
+        Returns:
+            of the same shape: z * std + mean
+
+        Example:
+            >>> standardize = nn.Standardize(np.array([[10.0], [30.0]]))
+            >>> standardize.inverse(np.array([[0.0], [1.0]]))
+            array([[20.],
+                   [30.]])
+        """
         z, dtype = self._checked(z)
         return (z * self.std + self.mean).astype(dtype)
 

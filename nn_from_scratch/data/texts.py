@@ -15,13 +15,22 @@ from importlib import resources
 from .mnist import contents
 
 # %% ../../nbs/13_embeddings.ipynb #3760ec34
-def load_names(
-    file: str | os.PathLike | None = None,  # names, one a line; None: the package's
-) -> list[str]:  # the names, without empty lines
+def load_names(file: str | os.PathLike | None = None) -> list[str]:
     """The 5,163 first names in the package, in small letters, the commonest first.
 
     Source: United States Census Bureau, "Frequently Occurring Surnames and
     Given Names", in the public domain. Or the lines of a file of your own.
+
+    Parameters:
+        file: names, one a line; None: the package's
+
+    Returns:
+        the names, without empty lines
+
+    Example:
+        >>> names = nn.load_names()
+        >>> len(names), names[:4], max(names, key=len)
+        (5163, ['james', 'john', 'robert', 'mary'], 'christopher')
     """
     if file is not None:
         return [line.strip() for line in load_text(file).splitlines() if line.strip()]
@@ -29,11 +38,22 @@ def load_names(
     return names.read_text(encoding="ascii").split()
 
 # %% ../../nbs/13_embeddings.ipynb #3e7646c8
-def load_text(
-    file: str | os.PathLike,  # of UTF-8, plain or gzipped
-) -> str:  # the text; its lines end in "\n"
-    """A text as one string. Raises `FileNotFoundError`, or `ValueError` for a file
-    that is empty or not text."""
+def load_text(file: str | os.PathLike) -> str:
+    r"""A text as one string. Raises `FileNotFoundError`, or `ValueError` for a file
+    that is empty or not text.
+
+    Parameters:
+        file: of UTF-8, plain or gzipped
+
+    Returns:
+        the text; its lines end in "\n"
+
+    Example:
+        >>> path = folder / "two.txt"
+        >>> n = path.write_text("one line\nand another\n", encoding="utf-8")
+        >>> nn.load_text(path)
+        'one line\nand another\n'
+    """
     where, data = contents(file)
     try: text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

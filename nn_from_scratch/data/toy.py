@@ -53,12 +53,24 @@ def _blur(points, noise, rng):
 
 # %% ../../nbs/06_data.ipynb #21b39326
 def moons(
-    n: int = 200,  # number of points, 2 or more
-    noise: float = 0.1,  # its standard deviation, in each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple[Array, Array]:  # x (n, 2) float32, y (n,): 0 the upper moon, 1 the lower
+    n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
+) -> tuple[Array, Array]:
     """Two interleaved half circles of radius 1, one for each class. Raises
-    `ValueError` for a bad n or noise."""
+    `ValueError` for a bad n or noise.
+
+    Parameters:
+        n: number of points, 2 or more
+        noise: its standard deviation, in each coordinate
+        rng: seed or generator
+
+    Returns:
+        x (n, 2) float32, y (n,): 0 the upper moon, 1 the lower
+
+    Example:
+        >>> x, y = nn.moons(200, noise=0.1, rng=0)
+        >>> x.shape, x.dtype, np.bincount(y)
+        ((200, 2), dtype('float32'), array([100, 100]))
+    """
     rng, y = _start("moons", n, noise, rng, groups=2)
     t = np.pi * rng.random(n)
     upper = np.stack([np.cos(t), np.sin(t)], axis=1)
@@ -66,12 +78,24 @@ def moons(
 
 # %% ../../nbs/06_data.ipynb #16df2200
 def circles(
-    n: int = 200,  # number of points, 2 or more
-    noise: float = 0.1,  # its standard deviation, in each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple[Array, Array]:  # x (n, 2) float32, y (n,): 0 the outer circle, 1 inner
+    n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
+) -> tuple[Array, Array]:
     """A circle of radius 1 around one of radius 0.4, one for each class. Raises
-    `ValueError` for a bad n or noise."""
+    `ValueError` for a bad n or noise.
+
+    Parameters:
+        n: number of points, 2 or more
+        noise: its standard deviation, in each coordinate
+        rng: seed or generator
+
+    Returns:
+        x (n, 2) float32, y (n,): 0 the outer circle, 1 inner
+
+    Example:
+        >>> x, y = nn.circles(100, noise=0, rng=0)
+        >>> np.linalg.norm(x[y == 1], axis=1).round(3)[:3]
+        array([0.4, 0.4, 0.4], dtype=float32)
+    """
     rng, y = _start("circles", n, noise, rng, groups=2)
     t, radius = 2 * np.pi * rng.random(n), np.where(y == 0, 1.0, 0.4)
     points = np.stack([radius * np.cos(t), radius * np.sin(t)], axis=1)
@@ -79,13 +103,25 @@ def circles(
 
 # %% ../../nbs/06_data.ipynb #2a19ab3c
 def spiral(
-    n: int = 300,  # number of points, one or more for each class
-    noise: float = 0.1,  # its standard deviation, in each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-    classes: int = 2,  # number of arms
-) -> tuple[Array, Array]:  # x (n, 2) float32, y (n,) int64 from 0 to classes - 1
+    n: int = 300, noise: float = 0.1, rng: int | np.random.Generator = 0, classes: int = 2
+) -> tuple[Array, Array]:
     """Spiral arms that wind once around the origin, radius 0.2 to 2, one for each
-    class. Raises `ValueError` for a bad n, noise or classes."""
+    class. Raises `ValueError` for a bad n, noise or classes.
+
+    Parameters:
+        n: number of points, one or more for each class
+        noise: its standard deviation, in each coordinate
+        rng: seed or generator
+        classes: number of arms
+
+    Returns:
+        x (n, 2) float32, y (n,) int64 from 0 to classes - 1
+
+    Example:
+        >>> x, y = nn.spiral(300, classes=3, rng=0)
+        >>> np.bincount(y)
+        array([100, 100, 100])
+    """
     if not isinstance(classes, (int, np.integer)) or classes < 1:
         raise ValueError(f"spiral: classes is {classes!r}; pass a whole number of "
                          "arms, 1 or more")
@@ -97,36 +133,68 @@ def spiral(
 
 # %% ../../nbs/06_data.ipynb #99808a2e
 def xor(
-    n: int = 200,  # number of points, 4 or more
-    noise: float = 0.1,  # its standard deviation, in each coordinate
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple[Array, Array]:  # x (n, 2) float32, y (n,): 1 where one is near 1
+    n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
+) -> tuple[Array, Array]:
     """Points around the corners of the unit square, labelled by exclusive or. Raises
-    `ValueError` for a bad n or noise."""
+    `ValueError` for a bad n or noise.
+
+    Parameters:
+        n: number of points, 4 or more
+        noise: its standard deviation, in each coordinate
+        rng: seed or generator
+
+    Returns:
+        x (n, 2) float32, y (n,): 1 where one is near 1
+
+    Example:
+        >>> x, y = nn.xor(4, noise=0, rng=0)
+        >>> [(*map(int, row), int(label)) for row, label in zip(x, y)]
+        [(1, 0, 1), (0, 0, 0), (0, 1, 1), (1, 1, 0)]
+    """
     rng, corner = _start("xor", n, noise, rng, groups=4)
     a, b = corner // 2, corner % 2
     return _blur(np.stack([a, b], axis=1), noise, rng), a ^ b
 
 # %% ../../nbs/06_data.ipynb #3ea4e89c
 def regression(
-    n: int = 200,  # number of points
-    noise: float = 0.1,  # standard deviation of the noise added to y
-    rng: int | np.random.Generator = 0,  # seed or generator
-) -> tuple[Array, Array]:  # x (n, 1) float32, y (n, 1) float32
+    n: int = 200, noise: float = 0.1, rng: int | np.random.Generator = 0
+) -> tuple[Array, Array]:
     """A noisy sine: x even between -pi and pi, y = sin x plus noise. Raises
-    `ValueError` for a bad n or noise."""
+    `ValueError` for a bad n or noise.
+
+    Parameters:
+        n: number of points
+        noise: standard deviation of the noise added to y
+        rng: seed or generator
+
+    Returns:
+        x (n, 1) float32, y (n, 1) float32
+
+    Example:
+        >>> x, y = nn.regression(200, rng=0)
+        >>> x.shape, y.shape
+        ((200, 1), (200, 1))
+    """
     rng, _ = _start("regression", n, noise, rng, groups=1)
     x = rng.uniform(-np.pi, np.pi, (n, 1)).astype(np.float32)
     return x, _blur(np.sin(x), noise, rng)
 
 # %% ../../nbs/06_data.ipynb #f6953e18
-def load_digits() -> tuple[Array, Array]:  # x (1797, 64) float32 from 0 to 1, y int64
+def load_digits() -> tuple[Array, Array]:
     """The 1,797 handwritten digits in the package, 8 x 8 pixels each, row by row, from
     0 (paper) to 1 (ink).
 
     Source: E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten
     Digits", UCI Machine Learning Repository, https://doi.org/10.24432/C50P49,
     licensed CC BY 4.0. This is its writer-independent test part.
+
+    Returns:
+        x (1797, 64) float32 from 0 to 1, y int64
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> x.shape, float(x.max()), y[:10]
+        ((1797, 64), 1.0, array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]))
     """
     file = resources.files("nn_from_scratch").joinpath("digits.npz")
     with file.open("rb") as opened, np.load(opened) as digits:

@@ -18,12 +18,22 @@ from .figures import Axes, axes_of, mpl, numbers, white_to_blue
 from .images import plot_images
 
 # %% ../../nbs/12_convolution.ipynb #62568545
-def plot_kernels(
-    kernels: Any,  # (kh, kw, n_in, n_out), or a layer with such a weight
-    titles: Any = None,  # a text above each
-    columns: int | None = None,  # in a row; None: n_in of them, or 8 if n_in is 1
-) -> np.ndarray:  # array of Axes, one a picture
-    "The kernels of a layer; where they see several channels, a row for each kernel."
+def plot_kernels(kernels: Any, titles: Any = None, columns: int | None = None) -> np.ndarray:
+    """The kernels of a layer; where they see several channels, a row for each kernel.
+
+    Parameters:
+        kernels: (kh, kw, n_in, n_out), or a layer with such a weight
+        titles: a text above each
+        columns: in a row; None: n_in of them, or 8 if n_in is 1
+
+    Returns:
+        array of Axes, one a picture
+
+    Example:
+        >>> axes = nn.plot_kernels(nn.Conv2d(1, 8, 5, rng=0))
+        >>> print(len(axes))
+        8
+    """
     w = numbers("plot_kernels", "kernels", getattr(kernels, "weight", kernels), 4)
     n_in = w.shape[2]
     pictures = w.transpose(3, 2, 0, 1).reshape(-1, *w.shape[:2])
@@ -31,25 +41,48 @@ def plot_kernels(
                        columns=columns or (n_in if n_in > 1 else 8))
 
 
-def plot_feature_maps(
-    maps: Any,  # (height, width, channels): what a layer makes of one image
-    titles: Any = None,  # a text above each
-    columns: int = 8,  # in a row
-) -> np.ndarray:  # array of Axes, one a picture
-    "Each channel as a picture, all on one scale."
+def plot_feature_maps(maps: Any, titles: Any = None, columns: int = 8) -> np.ndarray:
+    """Each channel as a picture, all on one scale.
+
+    Parameters:
+        maps: (height, width, channels): what a layer makes of one image
+        titles: a text above each
+        columns: in a row
+
+    Returns:
+        array of Axes, one a picture
+
+    Example:
+        >>> x = nn.load_digits()[0][:1].reshape(1, 8, 8, 1)
+        >>> axes = nn.plot_feature_maps(nn.Conv2d(1, 4, 3, rng=0)(x)[0])
+        >>> print(len(axes))
+        4
+    """
     maps = numbers("plot_feature_maps", "maps", maps, 3)
     signs = bool(maps.min() < 0)
     return plot_images(np.moveaxis(maps, -1, 0), titles, columns=columns,
                        diverging=signs)
 
 
-def plot_saliency(
-    model: Any,  # takes images (n, height, width, channels), gives scores (n, k)
-    image: Any,  # (height, width, channels)
-    label: int | None = None,  # whose score; None: the largest
-    axes: Any = None,  # two Axes; None makes a figure
-) -> np.ndarray:  # the two Axes
-    "An image, and how much each of its pixels could change one of its scores."
+def plot_saliency(model: Any, image: Any, label: int | None = None, axes: Any = None) -> np.ndarray:
+    """An image, and how much each of its pixels could change one of its scores.
+
+    Parameters:
+        model: takes images (n, height, width, channels), gives scores (n, k)
+        image: (height, width, channels)
+        label: whose score; None: the largest
+        axes: two Axes; None makes a figure
+
+    Returns:
+        the two Axes
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3, rng=0), nn.relu, nn.global_avg_pool)
+        >>> x = nn.load_digits()[0][0].reshape(8, 8, 1)
+        >>> axes = nn.plot_saliency(model, x, label=3)
+        >>> print(axes[1].get_title())
+        what could change score 3
+    """
     image = numbers("plot_saliency", "image", image, 3)
     chosen = int(np.argmax(model(image[None])[0])) if label is None else label
     slope = grad(lambda x: model(x)[0, chosen])(image[None])[0]
@@ -63,13 +96,24 @@ def plot_saliency(
     return pair
 
 
-def plot_receptive_field(
-    model: Any,  # takes images, gives images (n, height', width', channels)
-    shape: tuple,  # (height, width, channels) of an image
-    ax: Axes | None = None,  # Axes to draw on; None makes a figure
-    rng: Any = 0,  # seed or generator of the images
-) -> Axes:  # the Axes drawn on
-    "What the number in the middle of the output depends on: a gradient, as a picture."
+def plot_receptive_field(model: Any, shape: tuple, ax: Axes | None = None, rng: Any = 0) -> Axes:
+    """What the number in the middle of the output depends on: a gradient, as a picture.
+
+    Parameters:
+        model: takes images, gives images (n, height', width', channels)
+        shape: (height, width, channels) of an image
+        ax: Axes to draw on; None makes a figure
+        rng: seed or generator of the images
+
+    Returns:
+        the Axes drawn on
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3, rng=0), nn.relu, nn.Conv2d(4, 4, 3, rng=1))
+        >>> ax = nn.plot_receptive_field(model, (15, 15, 1))
+        >>> print(ax.get_title())
+        5 × 5
+    """
     rng = np.random.default_rng(rng)
     x = rng.standard_normal((8, *shape)).astype(np.float32)
 

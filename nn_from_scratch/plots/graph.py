@@ -187,13 +187,21 @@ class _Places:
             yield [*stops, (self.x(i) - self.widths[i] / 2, port)]
 
 # %% ../../nbs/B_plots.ipynb #8c74ae11
-def plot_graph(
-    nodes: Sequence,  # (label, inputs, value, gradient), or dicts; inputs come before
-    ax=None,  # Axes to draw on; None makes a figure large enough for the texts
-) -> Axes:  # the Axes
+def plot_graph(nodes: Sequence, ax=None) -> Axes:
     """A computational graph from left to right, each node with its label, its value and
     its gradient. The inputs of a node are the numbers of earlier nodes. Raises
-    `ValueError` for any other input."""
+    `ValueError` for any other input.
+
+    Parameters:
+        nodes: (label, inputs, value, gradient), or dicts; inputs come before
+        ax: Axes to draw on; None makes a figure large enough for the texts
+
+    Returns:
+        the Axes
+
+    Example:
+        >>> ax = nn.plot_graph([("x", [], 2.0, 3.0), ("w", [], 3.0, 2.0), ("×", [0, 1], 6.0, 1.0)])
+    """
     nodes = _graph_nodes(nodes)
     places = _Places(nodes)
     right, low, high = places.frame()

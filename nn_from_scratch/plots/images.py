@@ -63,17 +63,30 @@ def _draw_picture(ax, image, title, bad, **look):
 
 # %% ../../nbs/B_plots.ipynb #0f5a0dc1
 def plot_images(
-    images,  # pictures (n, pixels), (n, h, w) or, from 0 to 1, (n, h, w, 3)
-    titles=None,  # a text above each
-    shape=None,  # (h, w) of each, where it is not square
-    columns=8,  # pictures in a row
-    axes=None,  # Axes to draw on, one a picture; None makes a figure
-    diverging=False,  # for numbers of both signs: white 0, blue above, vermillion below
-    wrong=None,  # booleans (n,): these get a frame, and a title in bold vermillion
-    limits=None,  # values at the ends of the colours; None: the extremes of all
-) -> np.ndarray:  # array of Axes, one a picture
+    images, titles=None, shape=None, columns=8, axes=None, diverging=False, wrong=None, limits=None
+) -> np.ndarray:
     """Pictures side by side, all on one scale. Raises `ValueError` where the number of
-    pixels, titles or axes does not fit."""
+    pixels, titles or axes does not fit.
+
+    Parameters:
+        images: pictures (n, pixels), (n, h, w) or, from 0 to 1, (n, h, w, 3)
+        titles: a text above each
+        shape: (h, w) of each, where it is not square
+        columns: pictures in a row
+        axes: Axes to draw on, one a picture; None makes a figure
+        diverging: for numbers of both signs: white 0, blue above, vermillion below
+        wrong: booleans (n,): these get a frame, and a title in bold vermillion
+        limits: values at the ends of the colours; None: the extremes of all
+
+    Returns:
+        array of Axes, one a picture
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> axes = nn.plot_images(x[:16], titles=y[:16])
+        >>> print(len(axes))
+        16
+    """
     images = _pictures(images, shape)
     n, own = len(images), axes is None
     columns = min(columns, n)
@@ -116,14 +129,26 @@ def _counts(matrix, labels):
     return matrix, labels
 
 
-def plot_confusion_matrix(
-    matrix,  # counts (k, k): a row for each true class, a column for each predicted one
-    labels=None,  # names of the classes; by default their numbers
-    ax=None,  # Axes to draw on; None makes a figure
-) -> Axes:  # the Axes
+def plot_confusion_matrix(matrix, labels=None, ax=None) -> Axes:
     """How often each class was taken for each: the count in every cell, its colour the
     share of the true class. Raises `ValueError` unless the matrix is square, without
-    negative counts, and has a label a class."""
+    negative counts, and has a label a class.
+
+    Parameters:
+        matrix: counts (k, k): a row for each true class, a column for each predicted one
+        labels: names of the classes; by default their numbers
+        ax: Axes to draw on; None makes a figure
+
+    Returns:
+        the Axes
+
+    Example:
+        >>> counts = nn.confusion_matrix(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0]))
+        >>> ax = nn.plot_confusion_matrix(counts, labels=["no", "yes"])
+        >>> print(counts)
+        [[1 1]
+         [0 0]]
+    """
     matrix, labels = _counts(matrix, labels)
     k, long = len(matrix), max(map(len, labels)) > 3
     ax = axes_of(ax, size=(1.6 + 0.44 * k, 1.2 + 0.44 * k))

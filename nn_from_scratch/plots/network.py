@@ -87,16 +87,25 @@ def _draw_layer(ax, x, places, gap, fill, top, text):
     ax.text(x, -top - 0.75, text, ha="center", va="top", parse_math=False)
 
 # %% ../../nbs/B_plots.ipynb #ba70be46
-def plot_network(
-    sizes: Sequence,  # units of each layer, the inputs first: [64, 32, 10]
-    labels=None,  # a text for each layer; by default input, hidden, output
-    ax=None,  # Axes to draw on; None makes a figure
-    weights=None,  # w (n_in, n_out) a step: blue above 0, dashed vermillion below
-    max_units=8,  # a layer of more units is drawn with an ellipsis
-) -> Axes:  # the Axes
+def plot_network(sizes: Sequence, labels=None, ax=None, weights=None, max_units=8) -> Axes:
     """A network from left to right: a circle for each unit, a line for each weight, the
     shapes of w and b on the arrows.
-    Raises `ValueError` where labels or weights do not fit the sizes."""
+    Raises `ValueError` where labels or weights do not fit the sizes.
+
+    Parameters:
+        sizes: units of each layer, the inputs first: [64, 32, 10]
+        labels: a text for each layer; by default input, hidden, output
+        ax: Axes to draw on; None makes a figure
+        weights: w (n_in, n_out) a step: blue above 0, dashed vermillion below
+        max_units: a layer of more units is drawn with an ellipsis
+
+    Returns:
+        the Axes
+
+    Example:
+        >>> model = nn.mlp([2, 3, 1], rng=0)
+        >>> ax = nn.plot_network([2, 3, 1], weights=[model[0].weight, model[2].weight])
+    """
     sizes = [int(n) for n in sizes]
     labels = _check_network(sizes, labels, max_units)
     weights = _check_weights(sizes, weights)

@@ -22,14 +22,26 @@ from .figures import (
 )
 
 # %% ../../nbs/B_plots.ipynb #b78517c7
-def boundary_grid(
-    x,  # data points (n, 2)
-    resolution=200,  # points a side
-    margin=0.1,  # room around the data, as a share of its extent
-) -> np.ndarray:  # (resolution * resolution, 2), row by row, the lowest row first
+def boundary_grid(x, resolution=200, margin=0.1) -> np.ndarray:
     """A grid of points that covers the data points and some room around them. It is
     float32, or float64 where float32 could not tell its points apart (Unix times, say).
-    Raises `ValueError` unless x is (n, 2)."""
+    Raises `ValueError` unless x is (n, 2).
+
+    Parameters:
+        x: data points (n, 2)
+        resolution: points a side
+        margin: room around the data, as a share of its extent
+
+    Returns:
+        (resolution * resolution, 2), row by row, the lowest row first
+
+    Example:
+        >>> print(nn.boundary_grid([[0, 0], [4, 2]], resolution=2, margin=0))
+        [[0. 0.]
+         [4. 0.]
+         [0. 2.]
+         [4. 2.]]
+    """
     x = plane_points("boundary_grid", x)
     if resolution < 2:
         raise ValueError("boundary_grid: resolution must be at least 2, "
@@ -120,18 +132,32 @@ def _free_corner(ax, x, lines):
 
 # %% ../../nbs/B_plots.ipynb #65dd2a55
 def plot_decision_boundary(
-    predict: Callable,  # points (m, 2) -> scores (m, k), logits (m,), or classes
-    x,  # data points (n, 2)
-    y,  # their classes (n,)
-    ax=None,  # Axes to draw on; None makes a figure
-    title=None,  # text above the picture
-    resolution=200,  # points a side at which `predict` is asked
-    margin=0.1,  # room around the data, as a share of its extent
-) -> Axes:  # the Axes
+    predict: Callable, x, y, ax=None, title=None, resolution=200, margin=0.1
+) -> Axes:
     """The class a model gives to each point of the plane, with the data points over it:
     darker where it is surer. The points of the grid are float32, or float64 where
     that cannot tell them apart. Raises `ValueError` where the shapes of x, y and the
-    scores do not fit together."""
+    scores do not fit together.
+
+    Parameters:
+        predict: points (m, 2) -> scores (m, k), logits (m,), or classes
+        x: data points (n, 2)
+        y: their classes (n,)
+        ax: Axes to draw on; None makes a figure
+        title: text above the picture
+        resolution: points a side at which `predict` is asked
+        margin: room around the data, as a share of its extent
+
+    Returns:
+        the Axes
+
+    Example:
+        >>> x, y = nn.moons(200, rng=0)
+        >>> near = lambda p: p @ [1.0, -3.0]  # a logit for each point
+        >>> ax = nn.plot_decision_boundary(near, x, y, title="a neuron, by hand")
+        >>> print(ax.get_title())
+        a neuron, by hand
+    """
     who = "plot_decision_boundary"
     x = plane_points(who, x)
     y = plane_classes(who, y, len(x))
@@ -169,15 +195,25 @@ def _half_plane(w, b):
     return w, b
 
 
-def plot_half_plane(
-    w,  # weights (2,)
-    b,  # bias, a number
-    ax=None,  # Axes to draw on, with points on it if you like; None makes a figure
-    limits=None,  # (from, to) of both coordinates; None shows the line and w
-) -> Axes:  # the Axes
+def plot_half_plane(w, b, ax=None, limits=None) -> Axes:
     """What one neuron sees: the line w·x + b = 0, its normal w, and, shaded, the side
     on which w·x + b is positive. Raises `ValueError` unless w holds two numbers that
-    are not both 0."""
+    are not both 0.
+
+    Parameters:
+        w: weights (2,)
+        b: bias, a number
+        ax: Axes to draw on, with points on it if you like; None makes a figure
+        limits: (from, to) of both coordinates; None shows the line and w
+
+    Returns:
+        the Axes
+
+    Example:
+        >>> ax = nn.plot_half_plane(w=[1, 1], b=-1.5, limits=(-0.5, 2.2))  # AND
+        >>> print(ax.get_xlim())
+        (np.float64(-0.5), np.float64(2.2))
+    """
     w, b = _half_plane(w, b)
     length = np.linalg.norm(w)
     foot = -b * w / length**2  # the point of the line closest to the origin
@@ -219,16 +255,31 @@ def _film_writer(path, fps):
     return kind(fps=fps, **(player if kind is animation.HTMLWriter else {}))
 
 # %% ../../nbs/B_plots.ipynb #47123721
-def animate_boundary(
-    frames: Sequence,  # (caption, predict), or (caption, scores on boundary_grid)
-    x,  # data points (n, 2)
-    y,  # their classes (n,)
-    path,  # the file to write: .gif, .html (a player), or .mp4 (needs ffmpeg)
-    fps=5,  # frames a second
-    resolution=100,  # points a side at which `predict` is asked
-) -> Path:  # the file written
+def animate_boundary(frames: Sequence, x, y, path, fps=5, resolution=100) -> Path:
     """A film of a decision boundary as it forms, one frame for each model. Raises
-    `ValueError` for an unknown kind of file, no frames, or shapes that do not fit."""
+    `ValueError` for an unknown kind of file, no frames, or shapes that do not fit.
+
+    Parameters:
+        frames: (caption, predict), or (caption, scores on boundary_grid)
+        x: data points (n, 2)
+        y: their classes (n,)
+        path: the file to write: .gif, .html (a player), or .mp4 (needs ffmpeg)
+        fps: frames a second
+        resolution: points a side at which `predict` is asked
+
+    Returns:
+        the file written
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> x, y = nn.moons(100, rng=0)
+        >>> turn = lambda k: lambda p: p @ [np.cos(k), np.sin(k)]  # a model a frame
+        >>> frames = [(f"frame {k}", turn(k)) for k in range(3)]
+        >>> path = nn.animate_boundary(frames, x, y, Path(mkdtemp()) / "turning.gif")
+        >>> print(path.name)
+        turning.gif
+    """
     who, path, frames = "animate_boundary", Path(path), list(frames)
     x = plane_points(who, x)
     y = plane_classes(who, y, len(x))

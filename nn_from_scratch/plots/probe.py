@@ -57,13 +57,27 @@ def _some(series):
     return {name: v for name, v in series.items() if np.isfinite(v).any()}
 
 
-def plot_probe(
-    record: Mapping,  # steps, quantiles, dead, update, as Probe.to_dict() gives
-    axes=None,  # Axes to draw on, one a layer and two more; None makes a figure
-) -> np.ndarray:  # of Axes: a histogram for each layer, then dead units, then updates
+def plot_probe(record: Mapping, axes=None) -> np.ndarray:
     """What happened in each layer of a run: its values as a histogram over time
     (darker: more of them), the share of its units that are dead, and the size of the
-    steps of each weight. Raises `ValueError` where nothing was recorded."""
+    steps of each weight. Raises `ValueError` where nothing was recorded.
+
+    Parameters:
+        record: steps, quantiles, dead, update, as Probe.to_dict() gives
+        axes: Axes to draw on, one a layer and two more; None makes a figure
+
+    Returns:
+        of Axes: a histogram for each layer, then dead units, then updates
+
+    Example:
+        >>> x, y = nn.load_digits()
+        >>> probe = nn.Probe(x[:100], every=10)
+        >>> nn.fit(nn.mlp([64, 32, 10], rng=0), nn.cross_entropy, nn.Adam(0.003), (x, y), epochs=1,
+        ...        callbacks=[probe], progress=False)
+        >>> axes = nn.plot_probe(probe.to_dict())
+        >>> print(len(axes))
+        5
+    """
     if not isinstance(record, Mapping):
         raise TypeError("plot_probe: the record must be a dict, such as "
                         f"Probe.to_dict() gives, not {type(record).__name__}")

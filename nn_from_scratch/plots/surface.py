@@ -89,18 +89,33 @@ def _draw_contours(ax, xs, ys, z, levels, norm):
 
 # %% ../../nbs/B_plots.ipynb #16a677e3
 def plot_loss_surface(
-    f: Callable,  # point (2,) -> number; asked once if it takes (2, rows, columns)
-    x_range=(-2, 2),  # from, to: the first parameter
-    y_range=(-2, 2),  # from, to: the second
-    paths=None,  # points (steps + 1, 2), or name -> points for several optimizers
-    ax=None,  # Axes to draw on; None makes a figure, with a bar for the colours
-    levels=20,  # contours, or their heights above the lowest (or, log=False, losses)
-    log=True,  # contours a constant factor apart; even where the loss goes below 0
-    resolution=100,  # points a side at which `f` is asked
-) -> Axes:  # the Axes
+    f: Callable, x_range=(-2, 2), y_range=(-2, 2), paths=None, ax=None, levels=20, log=True,
+    resolution=100
+) -> Axes:
     """The contours of a loss of two parameters, and the paths of optimizers over it:
     from the open circle to the star. Raises `ValueError` if f does not give one
-    number a point, or a path is not made of points."""
+    number a point, or a path is not made of points.
+
+    Parameters:
+        f: point (2,) -> number; asked once if it takes (2, rows, columns)
+        x_range: from, to: the first parameter
+        y_range: from, to: the second
+        paths: points (steps + 1, 2), or name -> points for several optimizers
+        ax: Axes to draw on; None makes a figure, with a bar for the colours
+        levels: contours, or their heights above the lowest (or, log=False, losses)
+        log: contours a constant factor apart; even where the loss goes below 0
+        resolution: points a side at which `f` is asked
+
+    Returns:
+        the Axes
+
+    Example:
+        >>> bowl = lambda t: t[0] ** 2 + 4 * t[1] ** 2
+        >>> path = nn.gradient_descent(bowl, [-1.5, 1.2], nn.SGD(0.1), steps=20)
+        >>> ax = nn.plot_loss_surface(bowl, paths={"SGD": path})
+        >>> print(path.shape)
+        (21, 2)
+    """
     paths, own = _walks(paths), ax is None
     for what, (low, high) in (("x_range", x_range), ("y_range", y_range)):
         if not low < high:

@@ -80,14 +80,25 @@ def _mark_best(axes, valid):
     for a in axes: a.axvline(best + 1, color=GREY, lw=0.8, ls=":", zorder=0)
 
 # %% ../../nbs/B_plots.ipynb #188d8c4c
-def plot_history(
-    history: Mapping,  # train_loss, valid_loss, metrics, as History.to_dict() gives
-    ax=None,  # Axes for the losses, or two, also for the metrics; None makes a figure
-    log=False,  # the losses on a logarithmic axis, where equal factors are equal steps
-) -> np.ndarray:  # array of Axes: the losses, then the metrics where there are any
+def plot_history(history: Mapping, ax=None, log=False) -> np.ndarray:
     """The curves of a training run, epoch by epoch: losses, then metrics, with the best
     epoch on the validation data marked. Raises `TypeError` unless the history is a
-    dict, and `ValueError` if there is nothing to draw."""
+    dict, and `ValueError` if there is nothing to draw.
+
+    Parameters:
+        history: train_loss, valid_loss, metrics, as History.to_dict() gives
+        ax: Axes for the losses, or two, also for the metrics; None makes a figure
+        log: the losses on a logarithmic axis, where equal factors are equal steps
+
+    Returns:
+        array of Axes: the losses, then the metrics where there are any
+
+    Example:
+        >>> x, y = nn.moons(200, rng=0)
+        >>> model = nn.mlp([2, 8, 2], rng=0)
+        >>> history = nn.fit(model, nn.cross_entropy, nn.Adam(0.01), (x, y), progress=False)
+        >>> axes = nn.plot_history(history.to_dict(), log=True)
+    """
     train, valid, metrics = _records(history)
     panels = 2 if metrics else 1
     if ax is None: ax = axes_of(columns=panels, size=(9.0 if metrics else 5.6, 3.6))
@@ -107,13 +118,21 @@ def plot_history(
     return axes
 
 # %% ../../nbs/B_plots.ipynb #bdc397b5
-def plot_schedule(
-    schedules: Any,  # step -> learning rate, a number, or name -> schedule
-    steps: int,  # how many steps are drawn, from step 0
-    ax=None,  # Axes to draw on; None makes a figure
-) -> Axes:  # the Axes
+def plot_schedule(schedules: Any, steps: int, ax=None) -> Axes:
     """The learning rate at each step, a curve for each schedule. Raises `ValueError`
-    unless steps is at least 1."""
+    unless steps is at least 1.
+
+    Parameters:
+        schedules: step -> learning rate, a number, or name -> schedule
+        steps: how many steps are drawn, from step 0
+        ax: Axes to draw on; None makes a figure
+
+    Returns:
+        the Axes
+
+    Example:
+        >>> ax = nn.plot_schedule({"one cycle": nn.one_cycle(0.01, steps=100)}, steps=100)
+    """
     named: Mapping[str, Any] = {"learning rate": schedules}
     if isinstance(schedules, Mapping): named = schedules
     if steps < 1:
@@ -146,15 +165,23 @@ def _rates(rates, losses):
     return rates, losses
 
 
-def plot_learning_rates(
-    rates,  # learning rates (steps,), rising: the one used at each step
-    losses,  # the loss at each step (steps,)
-    ax=None,  # Axes to draw on; None makes a figure
-) -> Axes:  # the Axes
+def plot_learning_rates(rates, losses, ax=None) -> Axes:
     """The loss against the learning rate, from a run that raises the rate at every step
     (Smith, 2017). A tenth of the rate with the lowest loss, a sensible one to train
     with, is marked. Raises `ValueError` unless there is a loss for each rate, and
-    every rate is above 0."""
+    every rate is above 0.
+
+    Parameters:
+        rates: learning rates (steps,), rising: the one used at each step
+        losses: the loss at each step (steps,)
+        ax: Axes to draw on; None makes a figure
+
+    Returns:
+        the Axes
+
+    Example:
+        >>> ax = nn.plot_learning_rates([0.001, 0.01, 0.1, 1], [2.3, 1.9, 0.8, 4.0])
+    """
     rates, losses = _rates(rates, losses)
     kept = np.isfinite(losses)
     lowest = int(np.nanargmin(np.where(kept, losses, np.nan)))
@@ -185,16 +212,28 @@ def _draw_activation(ax, z, f, slope, saturated):
 
 
 def plot_activations(
-    functions: Mapping,  # name -> callable on an array (m,)
-    slopes=None,  # name -> derivative; a central difference where there is none
-    limits=(-5, 5),  # from, to: the weighted sum z
-    saturated=0.05,  # shaded where the slope is closer to 0 than this
-    columns=3,  # pictures in a row
-    axes=None,  # Axes to draw on, one a function; None makes a figure
-) -> np.ndarray:  # array of Axes, one a function
+    functions: Mapping, slopes=None, limits=(-5, 5), saturated=0.05, columns=3, axes=None
+) -> np.ndarray:
     """Each activation function and its slope on one axis, shaded where it is saturated:
     where the slope is nearly zero. Raises `TypeError` unless functions is a dict,
-    and `ValueError` for a slope without its function."""
+    and `ValueError` for a slope without its function.
+
+    Parameters:
+        functions: name -> callable on an array (m,)
+        slopes: name -> derivative; a central difference where there is none
+        limits: from, to: the weighted sum z
+        saturated: shaded where the slope is closer to 0 than this
+        columns: pictures in a row
+        axes: Axes to draw on, one a function; None makes a figure
+
+    Returns:
+        array of Axes, one a function
+
+    Example:
+        >>> axes = nn.plot_activations({"tanh": nn.tanh, "relu": nn.relu})
+        >>> print(len(axes))
+        2
+    """
     if not isinstance(functions, Mapping) or not functions:
         raise TypeError("plot_activations: functions must be a dict, name -> function")
     slopes, n, own = slopes or {}, len(functions), axes is None
@@ -233,15 +272,25 @@ def _draw_histogram(ax, name, values, limits, bins):
     ax.set_title(f"{name}\n{note}", fontsize=9.5, parse_math=False)
 
 
-def plot_histograms(
-    layers,  # name -> array, or a list of arrays: activations or gradients
-    axes=None,  # Axes to draw on, one a layer; None makes a figure
-    limits=None,  # (from, to) of the values; by default the extremes over all layers
-    bins=40,  # bars in each histogram
-) -> np.ndarray:  # array of Axes, one a layer
+def plot_histograms(layers, axes=None, limits=None, bins=40) -> np.ndarray:
     """How the numbers in each layer are spread, side by side on the same axes, with
     their mean and standard deviation. Raises `ValueError` where there is nothing to
-    draw."""
+    draw.
+
+    Parameters:
+        layers: name -> array, or a list of arrays: activations or gradients
+        axes: Axes to draw on, one a layer; None makes a figure
+        limits: (from, to) of the values; by default the extremes over all layers
+        bins: bars in each histogram
+
+    Returns:
+        array of Axes, one a layer
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> h = np.tanh(rng.normal(size=(100, 20)))
+        >>> axes = nn.plot_histograms({"layer 1": h, "layer 2": np.tanh(h @ np.ones((20, 5)))})
+    """
     if not isinstance(layers, Mapping):
         layers = {f"layer {i}": layer for i, layer in enumerate(layers, 1)}
     if not layers: raise ValueError("plot_histograms: there are no layers")
