@@ -68,26 +68,34 @@ def can_be_followed(op):
 def check_call(op, rules, together):
     "Raise `TypeError` for a rule that cannot be called with the arguments of `op`."
     needed, by_name = [f"x{i}" for i in range(getattr(op, "nin", 0))], {}
+    every = needed  # with those that have a default, as the bias of linear
     if hasattr(op, "plain"):
         known = signature_of(op.plain).parameters.values()
+        every = [p.name for p in known if p.kind is p.POSITIONAL_OR_KEYWORD]
         known = [p for p in known if p.default is p.empty]
         needed = [p.name for p in known if p.kind is p.POSITIONAL_OR_KEYWORD]
         by_name = {p.name: p for p in known if p.kind is p.KEYWORD_ONLY}
-    given = needed if together else ["g", "y", *needed]
-    for rule in [together] if together else [rule for rule in rules if rule is not None]:
+    first = [] if together else ["g", "y"]
+    rules = [together] if together else [rule for rule in rules if rule is not None]
+    for rule in rules:
         if not callable(rule):
-            raise TypeError(f"defvjp: a rule of {name_of(op)} is a function, rule(g, y, "
-                            f"*args), or None, not {rule!r}")
-        try:
-            if needed: signature_of(rule).bind(*given, **by_name)
-        except ValueError:  # a function that does not say what it takes
-            continue
-        except TypeError:
-            name = "together" if together else "rule"
+            raise TypeError(f"defvjp: a rule of {name_of(op)} is a function, "
+                            f"rule(g, y, *args), or None, not {rule!r}")
+        if needed and not any(takes(rule, [*first, *args], by_name)
+                              for args in (needed, every)):
+            kind, name = ("joint rule", "together") if together else ("rule", "rule")
             raise TypeError(
-                f"defvjp: the {'joint ' * bool(together)}rule of {name_of(op)} is called "
-                f"as {name}({', '.join(given)}), but takes {signature_of(rule)}"
-            ) from None
+                f"defvjp: the {kind} of {name_of(op)} is called as "
+                f"{name}({', '.join([*first, *needed])}), "
+                f"but takes {signature_of(rule)}")
+
+
+def takes(rule, given, by_name):
+    "Whether a rule can be called so; one that does not say what it takes may."
+    try: signature_of(rule).bind(*given, **by_name)
+    except ValueError: return True
+    except TypeError: return False
+    return True
 
 
 def check_defaults(op, rule, after):

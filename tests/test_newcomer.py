@@ -132,3 +132,13 @@ def test_options_by_keyword_are_no_arguments_a_rule_must_have():
     @nn.operation
     def told(x, *, by): return x * by
     nn.defvjp(told, lambda g, y, x, by: g * by)
+
+
+def test_a_rule_may_take_the_options_that_have_a_default():
+    "linear's bias has one; a rule of all three arguments is called with all three."
+    from nn_from_scratch.rules import defvjp, table
+    right = table[nn.linear]
+    try:
+        defvjp(nn.linear, lambda g, y, x, w, b: g @ w.T, lambda g, y, x, w, b: x.T @ g, lambda g, y, x, w, b: g.sum(axis=0))
+        nn.grad_check(nn.linear, np.ones((2, 3)), np.ones((3, 4)), np.zeros(4))
+    finally: table[nn.linear] = right
