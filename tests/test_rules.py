@@ -18,8 +18,8 @@ import nn_from_scratch as nn
 from nn_from_scratch.calls import composed, plain_functions
 from nn_from_scratch.compiler.trace import drawn
 from nn_from_scratch.fast import chain
-from nn_from_scratch.fast_stages import stage
 from nn_from_scratch.fast_attention import joint_heads
+from nn_from_scratch.fast_stages import stage
 from nn_from_scratch.functions import cast
 from nn_from_scratch.joining_rules import join
 from nn_from_scratch.linalg_rules import contract, log_abs_det
