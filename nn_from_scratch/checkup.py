@@ -77,7 +77,7 @@ class Checkup:
         if reasons:
             end += f"; {len(self.skipped)} not tried"
         if len(reasons) == 1:
-            end += f": {self.skipped[name]}"
+            end += f": {next(iter(reasons))}"
         done = checks.counted(len(self.done), "check")
         parts.append(f"{done}: {end}".rstrip(".") + ".")
         return "\n".join(textwrap.fill(part, 86, subsequent_indent="   ")

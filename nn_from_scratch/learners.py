@@ -67,8 +67,8 @@ class NetworkEstimator(BaseEstimator):
     _few = 32  # rows in a step of a small table
 
     def __init__(
-        self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate=0.003,
-        weight_decay="auto", epochs=150, batch_size="auto", tol=1e-3, patience=10,
+        self, hidden=(100,), activation="relu", optimizer="adamw", learning_rate: Any = 0.003,
+        weight_decay="auto", epochs=150, batch_size="auto", tol: Any = 1e-3, patience=10,
         early_stopping=False, validation_fraction=0.1, standardize=True, shuffle=True,
         warm_start=False, random_state=None, progress=False
     ):

@@ -58,6 +58,26 @@ def test_conv2d(on_examples, switch):
 
 
 @PACES
+@pytest.mark.parametrize("layers", [lambda conv: [conv, nn.relu, nn.MaxPool2d(2)], lambda conv: [conv, nn.MaxPool2d(2), nn.relu]],
+                         ids=["relu first", "pool first"])
+def test_stages(switch, layers):
+    "Convolution, relu and pool, which the quicker form takes as one stage."
+    switch()
+    rng = np.random.default_rng(0)
+    for padding, image, c in [(0, (8, 9), 1), (1, (7, 6), 3), (2, (5, 5), 2)]:
+        conv = nn.Conv2d(c, 4, 3, padding=padding, rng=1, dtype=np.float64)
+        model, x = nn.Sequential(*layers(conv)), rng.normal(size=(3, *image, c))
+        w, b = conv.weight, conv.bias
+        value, grads = nn.value_and_grad(lambda model, x: np.sum(model(x) ** 2))(model, x)
+        tw, tb = (torch.tensor(np.ascontiguousarray(a), requires_grad=True) for a in (kernels(w), b))
+        y = F.max_pool2d(F.relu(F.conv2d(torch.tensor(np.ascontiguousarray(turned(x))), tw, tb, padding=padding)), 2)
+        (y**2).sum().backward()
+        np.testing.assert_allclose(value, float((y**2).sum().detach()), rtol=1e-12)
+        np.testing.assert_allclose(kernels(grads["0.weight"]), tw.grad.numpy(), rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(grads["0.bias"], tb.grad.numpy(), rtol=1e-10, atol=1e-10)
+
+
+@PACES
 def test_conv_transpose2d(on_examples, switch):
     switch()
 
