@@ -174,7 +174,7 @@ def test_what_is_drawn():
     assert np.allclose(shares(), [0.5, 0.1, 0.3, 0.1], atol=0.02)
     assert np.allclose(shares(top_k=2), [0.625, 0, 0.375, 0], atol=0.02)
     assert np.allclose(shares(top_p=0.7), [0.625, 0, 0.375, 0], atol=0.02)
-    assert np.allclose(shares(top_p=0.5), [1, 0, 0, 0])
+    assert np.allclose(shares(top_p=0.49), [1, 0, 0, 0])  # at 0.5 rounding decides
     assert np.allclose(shares(top_k=1), [1, 0, 0, 0]) and np.allclose(shares(temperature=0), [1, 0, 0, 0])
     squares = np.array([0.5, 0.1, 0.3, 0.1]) ** 2
     assert np.allclose(shares(temperature=0.5), squares / squares.sum(), atol=0.02)
