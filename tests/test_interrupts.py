@@ -83,6 +83,16 @@ def bytecodes(act, files=EXCHANGE):
     return counter.seen
 
 
+def torn(act, n, files=EXCHANGE):
+    "Whether KeyboardInterrupt at the n-th bytecode has ended `act`."
+    before = sys.gettrace()
+    sys.settrace(Bomb(n, files))
+    try: act()
+    except KeyboardInterrupt: return True
+    finally: sys.settrace(before)
+    return False
+
+
 def interrupted(model, x, y):
     loss(model, x, y)
     raise KeyboardInterrupt
@@ -111,27 +121,20 @@ def test_an_interrupt_at_each_bytecode_leaves_a_whole_model(what):
     answers, vector = model(X), model.parameters().vector.copy()
     total = bytecodes(lambda: act(model))
     assert total > 100
-    before = sys.gettrace()
     stopped = 0
     tried = range(1, total + 1, 1 if what == "a gradient" else max(7, total // 300))
     for n in tried:
-        sys.settrace(Bomb(n))
-        try: act(model)
-        except KeyboardInterrupt: stopped += 1
-        finally: sys.settrace(before)
+        stopped += torn(lambda: act(model), n)
         whole(model, answers, vector, taken_again=n % 50 == 1)
     assert stopped > 0.9 * len(tried), "the bombs went off"
 
 
 def test_an_interrupt_in_the_midst_of_a_save_stays_one():
     stopped = 0
-    files, before = {"zipfile.py", "__init__.py", "_npyio_impl.py", "npyio.py", "packing.py"}, sys.gettrace()
+    files = {"zipfile.py", "__init__.py", "_npyio_impl.py", "npyio.py", "packing.py"}
     def save(): packing.to_bytes({"a": np.ones(3)})
     for n in range(1, bytecodes(save, files) + 1, 3):
-        sys.settrace(Bomb(n, files))
-        try: save()
-        except KeyboardInterrupt: stopped += 1  # and nothing else
-        finally: sys.settrace(before)
+        stopped += torn(save, n, files)  # and nothing else
     assert stopped > 0.9 * n / 3
 
 
@@ -229,14 +232,11 @@ def test_a_fork_within_a_gradient_goes_on_with_it_in_both():
 
 @pytest.mark.parametrize("what", ["predict", "evaluate"])
 def test_an_interrupted_reader_does_not_keep_the_turn(what):
-    model, before = a_model(), sys.gettrace()
+    model = a_model()
     act = {"predict": lambda: nn.predict(model, X), "evaluate": lambda: nn.evaluate(model, nn.cross_entropy, (X, Y))}[what]
     files = {"turns.py", "evaluation.py", "modules.py", Path(contextlib.__file__).name}
     for n in range(1, bytecodes(act, files) + 1):
-        sys.settrace(Bomb(n, files))
-        try: act()
-        except KeyboardInterrupt: pass
-        finally: sys.settrace(before)
+        torn(act, n, files)
         nn.grad(loss)(model, X, Y)  # refused if a reader that is no more were still waited for
         assert model.training and not model.layout().lock.locked()
 
@@ -249,14 +249,11 @@ def test_an_interrupt_at_each_bytecode_leaves_a_compiled_function_that_can_be_ca
         return (float(value[0]), *value[1].vector) if isinstance(value, tuple) else (float(value),)
     known = nn.compile(f)
     answers, vector, expected = model(X), model.parameters().vector.copy(), answer(known)
-    before, stopped, total = sys.gettrace(), 0, bytecodes(lambda: nn.compile(f)(model, X, Y))
+    stopped, total = 0, bytecodes(lambda: nn.compile(f)(model, X, Y))
     tried = range(1, total + 1, total // 150)
     for n in tried:
         f_now = nn.compile(f) if n % 2 else known  # traced in this call, or called again
-        sys.settrace(Bomb(n))
-        try: f_now(model, X, Y)
-        except KeyboardInterrupt: stopped += 1
-        finally: sys.settrace(before)
+        stopped += torn(lambda f=f_now: f(model, X, Y), n)
         whole(model, answers, vector, taken_again=n % 50 == 1)
         assert answer(f_now) == expected
     assert stopped > len(tried) / 4
@@ -264,13 +261,10 @@ def test_an_interrupt_at_each_bytecode_leaves_a_compiled_function_that_can_be_ca
 
 def test_an_interrupt_while_a_step_is_traced_puts_state_back():
     def net(): return nn.Sequential(nn.Linear(3, 4, rng=0, dtype=np.float64), nn.BatchNorm(4, dtype=np.float64), nn.tanh, nn.Linear(4, 2, rng=1, dtype=np.float64))
-    before, total = sys.gettrace(), bytecodes(lambda: nn.compile(nn.value_and_grad(loss))(net(), X, Y))
+    total = bytecodes(lambda: nn.compile(nn.value_and_grad(loss))(net(), X, Y))
     for n in range(1, total + 1, total // 150):
         model = net()
-        sys.settrace(Bomb(n))
-        try: nn.compile(nn.value_and_grad(loss))(model, X, Y)
-        except KeyboardInterrupt: pass
-        finally: sys.settrace(before)
+        torn(lambda model=model: nn.compile(nn.value_and_grad(loss))(model, X, Y), n)
         assert all(type(part) is np.ndarray for part in (model(X), nn.predict(model, X)))
         assert all(type(a) is np.ndarray for a in vars(model[1]).values() if hasattr(a, "shape"))
 
@@ -359,15 +353,12 @@ def test_what_must_be_done_is_done_however_often_an_interrupt_comes():
 
 @pytest.mark.parametrize("files", [{"states.py"}, {"stopping.py"}, {"run.py"}, {"training.py"}, {"contextlib.py"}, {"turns.py"}], ids=lambda files: min(files))
 def test_an_interrupt_leaves_no_search_half_undone(files):
-    model, optimizer, before = a_model(), nn.SGD(0.123), sys.gettrace()
+    model, optimizer = a_model(), nn.SGD(0.123)
     vector = model.parameters().vector.copy()
     def search(): nn.fit(model, nn.cross_entropy, optimizer, (X, Y), epochs=9, progress=False, compile=False, callbacks=[nn.LearningRateFinder(steps=3)])
     total = bytecodes(search, files)
     for n in range(1, total + 1, 1 + total // 300):
-        sys.settrace(Bomb(n, files))
-        try: search()
-        except KeyboardInterrupt: pass
-        finally: sys.settrace(before)
+        torn(search, n, files)
         assert (model.parameters().vector == vector).all() and optimizer.lr == 0.123, n
 
 
@@ -388,7 +379,7 @@ def test_those_whose_end_must_come_are_told_again_and_the_others_once():
 
 @pytest.mark.parametrize("what", ["WeightAverage", "ScheduleFree"])
 def test_an_interrupt_while_an_average_is_judged_leaves_the_numbers_of_the_run(what):
-    model, before = nn.Sequential(nn.Linear(3, 4, rng=0), nn.BatchNorm(4), nn.Linear(4, 2, rng=1)), sys.gettrace()
+    model = nn.Sequential(nn.Linear(3, 4, rng=0), nn.BatchNorm(4), nn.Linear(4, 2, rng=1))
     average = nn.WeightAverage(0.9) if what == "WeightAverage" else nn.ScheduleFree(0.1)
     more = {"callbacks": [average]} if what == "WeightAverage" else {}
     nn.fit(model, nn.cross_entropy, nn.SGD(0.1) if more else average, (X, Y), epochs=3, progress=False, **more)
@@ -399,23 +390,17 @@ def test_an_interrupt_while_an_average_is_judged_leaves_the_numbers_of_the_run(w
         with average.averaged(model): pass
     files = {"averaging.py", "modern.py", "contextlib.py", "turns.py"}
     for n in range(1, bytecodes(judge, files) + 1):
-        sys.settrace(Bomb(n, files))
-        try: judge()
-        except KeyboardInterrupt: pass
-        finally: sys.settrace(before)
+        torn(judge, n, files)
         assert all(map(np.array_equal, numbers(), known)), n
 
 
 def test_no_worker_outlives_its_run():
-    model, before = a_model(), sys.gettrace()
+    model = a_model()
     files = {"parallel.py", "training.py"}
     def train(): nn.fit(model, nn.cross_entropy, nn.SGD(0.1), (X, Y), epochs=2, progress=False, workers=2)
     total = bytecodes(train, files)
     for n in range(1, total + 1, 1 + total // 200):
-        sys.settrace(Bomb(n, files))
-        try: train()
-        except KeyboardInterrupt: pass
-        finally: sys.settrace(before)
+        torn(train, n, files)
         limit = time.monotonic() + 5  # one that is at its end may take a moment on a machine with other work
         while (left := [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]) and time.monotonic() < limit: time.sleep(0.01)
         assert not left, n
